@@ -1,0 +1,70 @@
+"""JAX's arrays, which never change in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nnx.backend import Array, Backend, BackendError, Memory
+from nnx_backends._host import host_memory, missing
+
+
+class JAXBackend(Backend):
+    """JAX, on a device "cpu", "cpu:0", "gpu", "gpu:1", "tpu", ...
+
+    Without a device it is JAX's own default. JAX has no float64 until its option
+    `jax_enable_x64` is set, which holds for the whole process: asking for dtype="float64" sets
+    it.
+    """
+
+    name = "jax"
+    library = "jax"
+    mutable = False
+
+    def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
+        try:
+            import jax
+            import jax.numpy as xp
+        except ImportError as error:
+            raise missing("jax", "jax", error) from error
+
+        if dtype == "float64":
+            jax.config.update("jax_enable_x64", True)
+        kind, _, number = (device or "").partition(":")
+        try:
+            devices = jax.devices(kind or None)
+            return xp, devices[int(number or 0)]
+        except (RuntimeError, IndexError, ValueError) as error:
+            known = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+            raise BackendError(
+                f"JAX {jax.__version__} has no usable device {device!r}; it has {known}: {error}",
+                "choose one of those, or install the JAX build for that device",
+            ) from error
+
+    def device_name(self) -> str:
+        return f"{self.device.platform}:{self.device.id} {self.device.device_kind}"
+
+    def memory(self) -> Memory | None:
+        if self.device.platform == "cpu":
+            return host_memory()
+        facts = self.device.memory_stats()
+        if not facts:
+            return None
+        return Memory(facts["bytes_limit"] - facts["bytes_in_use"], facts["bytes_limit"])
+
+    def from_numpy(self, host: np.ndarray) -> Array:
+        # JAX may read a host array later than this call: it must own what it reads.
+        return self.xp.array(host, device=self.device, copy=True)
+
+    def synchronize(self) -> None:
+        import jax
+
+        jax.effects_barrier()
+        jax.device_put(0.0, self.device).block_until_ready()
+
+    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        import jax
+
+        return jax.jit(step)

@@ -1,0 +1,379 @@
+"""What a backend is, and the one setting that chooses it.
+
+A backend is an array library on a device with a floating-point type. The setting decides where
+arrays are *born* (parameters, data); the mathematics never asks for it, it follows its arguments
+through `array_namespace`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import array_api_compat
+import numpy as np
+
+__all__ = [
+    "Array",
+    "Backend",
+    "BackendError",
+    "BackendStatus",
+    "Memory",
+    "array_namespace",
+    "available_backends",
+    "get_backend",
+    "resolve",
+    "set_backend",
+    "to_numpy",
+    "use_backend",
+]
+
+Array = Any  # an array of any library; its namespace says which
+
+ENTRY_POINT_GROUP = "nnx.backends"
+
+
+class BackendError(RuntimeError):
+    """A backend that cannot be used, or arrays of two backends in one formula.
+
+    `reason` says what is wrong, `remedy` what to do about it.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}\n  {remedy}" if remedy else reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+class Memory(NamedTuple):
+    """Free and total memory of a device, in bytes."""
+
+    free: int
+    total: int
+
+
+class Backend:
+    """An array library, a device and a floating-point type; subclasses live outside `nnx`.
+
+    A subclass says its `name` and `library` and writes `connect`; it is published as an entry
+    point of the group "nnx.backends" and so found by name.
+
+    Attributes:
+        name: the name that selects it.
+        library: the import name of its library.
+        xp: the Array API namespace.
+        device: the library's own device object, for `device=` in creation functions.
+        dtype: the floating-point type of parameters and data.
+        mutable: may arrays be written in place?
+        block: how many elements an optimizer rule should touch at a time; None means all.
+    """
+
+    name: ClassVar[str]
+    library: ClassVar[str]
+    mutable: ClassVar[bool] = True
+    block: ClassVar[int | None] = None
+
+    def __init__(self, device: str | None = None, dtype: str = "float32") -> None:
+        self.device_spec = device
+        self.xp, self.device = self.connect(device, dtype)
+        info = self.xp.__array_namespace_info__()
+        known = info.dtypes(device=self.device, kind="real floating")
+        if dtype not in known:
+            raise BackendError(
+                f"backend {self.name!r} has no dtype {dtype!r} on device {self.device}; "
+                f"it has {', '.join(sorted(known))}",
+                "choose one of those: nnx.set_backend(..., dtype=...) or NNX_DTYPE",
+            )
+        self.dtype = known[dtype]
+        self.dtype_name = dtype
+
+    def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
+        """Import the library and find the device: the Array API namespace and the device object.
+
+        Args:
+            device: what follows the colon in "cupy:1", or None for the library's own default.
+            dtype: the floating-point type that will be asked for, by name.
+
+        Raises:
+            BackendError: the library or the device is missing; it carries the remedy.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define connect(device, dtype)")
+
+    def __repr__(self) -> str:
+        return f"<nnx backend {self.name}, device {self.device}, {self.dtype_name}>"
+
+    @property
+    def version(self) -> str:
+        """The version of the array library."""
+        return str(importlib.import_module(self.library).__version__)
+
+    def device_name(self) -> str:
+        """What a person calls the device."""
+        return str(self.device)
+
+    def memory(self) -> Memory | None:
+        """Free and total memory of the device in bytes; None where the library cannot tell."""
+        return None
+
+    def owns(self, array: Any) -> bool:
+        """Is this an array of this backend's library?"""
+        return (
+            array_api_compat.is_array_api_obj(array)
+            and array_api_compat.array_namespace(array) is self.xp
+        )
+
+    def asarray(self, data: Any, dtype: Any = None) -> Array:
+        """An array of this backend, on its device, from host data or from an array of its own.
+
+        Host data is a NumPy array or what NumPy makes one of (lists, numbers). Floating-point
+        data takes the backend's dtype, integers the library's default integer type, unless
+        `dtype` says otherwise. The type is changed on the host, so that the bits do not depend on
+        the library. Host memory may be shared where the device is the host.
+
+        Raises:
+            BackendError: the data is an array of another library.
+        """
+        if not self.owns(data):
+            if array_api_compat.is_array_api_obj(data) and not isinstance(
+                data, np.ndarray | np.generic
+            ):
+                raise BackendError(
+                    f"expected NumPy data or arrays of backend {self.name!r}, "
+                    f"got {_describe(data)}",
+                    "pass NumPy data, or convert it first: nnx.to_numpy(array)",
+                )
+            host = np.asarray(data)
+            return self.from_numpy(host.astype(self._host_dtype(host, dtype), copy=False))
+        return self.xp.asarray(data, dtype=self._own_dtype(data, dtype), device=self.device)
+
+    def from_numpy(self, host: np.ndarray) -> Array:
+        """The array on this backend's device with the host array's type and values."""
+        return self.xp.asarray(host, device=self.device)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """A NumPy array of the same values: the host waits for the device."""
+        return np.asarray(array)
+
+    def copy_of(self, array: Array, source: Backend) -> Array:
+        """A new array of this backend with the values of an array of another."""
+        return self.asarray(np.array(source.to_numpy(array)))
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that was asked of it."""
+
+    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        """The step compiled, where the library traces; else the step itself."""
+        return step
+
+    @property
+    def integer_dtype(self) -> Any:
+        """The library's default integer type, of labels and indices."""
+        return self.xp.__array_namespace_info__().default_dtypes(device=self.device)["integral"]
+
+    def _own_dtype(self, array: Array, dtype: Any) -> Any:
+        if dtype is not None or not self.xp.isdtype(array.dtype, ("real floating", "bool")):
+            return dtype
+        return self.dtype
+
+    def _host_dtype(self, host: np.ndarray, dtype: Any) -> np.dtype[Any]:
+        if dtype is None:
+            dtype = self.integer_dtype if host.dtype.kind in "iu" else self.dtype
+        known = self.xp.__array_namespace_info__().dtypes(device=self.device)
+        for name, own in known.items():
+            if own == dtype:
+                return np.dtype(name)
+        raise BackendError(
+            f"backend {self.name!r} has no dtype {dtype!r} on device {self.device}",
+            f"it has {', '.join(known)}",
+        )
+
+
+@dataclass(frozen=True)
+class BackendStatus:
+    """One line of `available_backends`: what works here, and why not where it does not."""
+
+    name: str
+    usable: bool
+    version: str = ""
+    device: str = ""
+    memory: Memory | None = None
+    reason: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        if self.usable:
+            return f"{self.name} {self.version} on {self.device}"
+        return f"{self.name}: {self.reason}\n  {self.remedy}"
+
+
+_context: ContextVar[Backend | None] = ContextVar("nnx_backend", default=None)
+_process: Backend | None = None
+_made: dict[tuple[str, str | None, str], Backend] = {}
+
+
+def set_backend(backend: str | Backend, dtype: str | None = None) -> Backend:
+    """Choose the backend of this process: `set_backend("cupy")`.
+
+    Args:
+        backend: a name, with a device after a colon where wanted: "numpy", "cupy", "cupy:1",
+            "torch:cuda:0", "jax", "strict"; or a `Backend`.
+        dtype: "float32" (the default, or what NNX_DTYPE says) or "float64".
+
+    Returns:
+        The backend. Networks that exist stay where they are; new ones are born on it.
+
+    Raises:
+        BackendError: it is unknown or cannot be used here; the message says what to do.
+            Nothing falls back to another backend.
+    """
+    global _process
+    _process = resolve(backend, dtype)
+    return _process
+
+
+@contextmanager
+def use_backend(backend: str | Backend, dtype: str | None = None) -> Iterator[Backend]:
+    """The same choice for a block: `with nnx.use_backend("numpy"): ...`.
+
+    It is a context variable: other threads and tasks do not see it.
+    """
+    chosen = resolve(backend, dtype)
+    token = _context.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _context.reset(token)
+
+
+def get_backend() -> Backend:
+    """The backend on which arrays are born now.
+
+    It is that of the innermost `use_backend`, else of `set_backend`, else of the environment
+    variable NNX_BACKEND, else NumPy.
+    """
+    global _process
+    chosen = _context.get() or _process
+    if chosen is None:
+        chosen = _process = resolve(os.environ.get("NNX_BACKEND") or "numpy", None)
+    return chosen
+
+
+def available_backends() -> dict[str, BackendStatus]:
+    """Every installed backend by name, with the reason and the remedy where it is not usable.
+
+    This imports the libraries of all of them, which takes seconds.
+    """
+    return {name: _status(name) for name in _entry_points()}
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """A NumPy array of the same values, whichever backend the array belongs to."""
+    if isinstance(array, np.ndarray | np.generic) or not array_api_compat.is_array_api_obj(array):
+        return np.asarray(array)
+    for backend in [get_backend(), *_made.values()]:
+        if backend.owns(array):
+            return backend.to_numpy(array)
+    raise BackendError(
+        f"no backend in use knows {_describe(array)}",
+        "choose its backend first: nnx.set_backend(...)",
+    )
+
+
+_namespaces: dict[type, Any] = {}
+
+
+def array_namespace(array: Array, *others: Array) -> Any:
+    """The Array API namespace of arrays that all belong to one library.
+
+    Raises:
+        BackendError: two of them belong to different libraries; the message names both.
+    """
+    kind = type(array)
+    for other in others:
+        if type(other) is not kind and _namespace(type(other), other) is not _namespace(
+            kind, array
+        ):
+            raise BackendError(
+                f"{_describe(array)} and {_describe(other)} in one formula: "
+                "nnx never converts inside the mathematics",
+                "move one of them first: net.to(...), nnx.get_backend().asarray(...), "
+                "or nnx.to_numpy(...)",
+            )
+    return _namespace(kind, array)
+
+
+def _namespace(kind: type, array: Array) -> Any:
+    """A look-up by type: a step asks dozens of times, and the full question costs 1 us."""
+    try:
+        return _namespaces[kind]
+    except KeyError:
+        try:
+            namespace = array_api_compat.array_namespace(array)
+        except TypeError:
+            raise BackendError(
+                f"expected an array of an Array API library, got {_describe(array)}",
+                "make one first: nnx.get_backend().asarray(...)",
+            ) from None
+        _namespaces[kind] = namespace
+        return namespace
+
+
+def _describe(array: Any) -> str:
+    kind = type(array)
+    return f"a {kind.__module__.partition('.')[0]} {kind.__name__}"
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    found = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+
+
+def resolve(backend: str | Backend, dtype: str | None = None) -> Backend:
+    """The backend that a name means, without choosing it; see `set_backend`."""
+    if isinstance(backend, Backend):
+        if dtype is None or dtype == backend.dtype_name:
+            return backend
+        return type(backend)(backend.device_spec, dtype)
+    name, _, device = backend.partition(":")
+    dtype = dtype or os.environ.get("NNX_DTYPE") or "float32"
+    key = (name, device or None, dtype)
+    if key not in _made:
+        _made[key] = _load(name)(device or None, dtype)
+    return _made[key]
+
+
+def _load(name: str) -> Callable[[str | None, str], Backend]:
+    entries = _entry_points()
+    if name in entries:
+        factory: Callable[[str | None, str], Backend] = entries[name].load()
+        return factory
+    if not entries:
+        raise BackendError(
+            "no backends are installed: this nnx runs from a folder that was never installed",
+            "in that folder: pip install -e .",
+        )
+    close = difflib.get_close_matches(name, entries, n=1)
+    raise BackendError(
+        f"unknown backend {name!r}; known are {', '.join(entries)}",
+        f"did you mean {close[0]!r}?" if close else "run `nnx backends` for what works here",
+    )
+
+
+def _status(name: str) -> BackendStatus:
+    try:
+        backend = resolve(name, "float32")
+        return BackendStatus(
+            name, True, backend.version, backend.device_name(), backend.memory()
+        )
+    except BackendError as error:
+        return BackendStatus(name, False, reason=error.reason, remedy=error.remedy)
+    except Exception as error:  # a broken installation of a library must not hide the others
+        return BackendStatus(
+            name, False, reason=f"{type(error).__name__}: {error}", remedy="reinstall its library"
+        )

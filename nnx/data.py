@@ -1,0 +1,144 @@
+"""The boundary: data of a person becomes arrays of the backend, once, after it was checked.
+
+Behind it nothing is converted and nothing is read back.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnx.backend import Array, array_namespace
+from nnx.layers.base import ShapeError
+
+if TYPE_CHECKING:
+    from nnx.networks import SequentialNet
+
+__all__ = ["as_inputs", "as_targets", "check_batch_size", "check_finite", "is_classification"]
+
+
+def as_inputs(net: SequentialNet, x: Any) -> Array:
+    """Inputs (samples, *input_shape) of the network's backend and dtype.
+
+    Raises:
+        ShapeError: other shapes, or no samples.
+        TypeError: the data is not made of real numbers.
+    """
+    x = _array(net, x, "x")
+    expected = f"expected x of shape (samples, {', '.join(map(str, net.input_shape))})"
+    if tuple(x.shape[1:]) != net.input_shape or x.ndim == 0:
+        hint = "pass one sample per row"
+        if tuple(x.shape) == net.input_shape:
+            hint = "for a single sample: x[None]"
+        elif x.ndim > 1 and math.prod(x.shape[1:]) == math.prod(net.input_shape):
+            hint = f"reshape it: x.reshape(len(x), {', '.join(map(str, net.input_shape))})"
+        raise ShapeError(f"{expected}, got {tuple(x.shape)}; {hint}")
+    if x.shape[0] == 0:
+        raise ShapeError(f"{expected}, got no samples; is the selection of the data empty?")
+    return net.backend.asarray(x, dtype=net.backend.dtype)
+
+
+def as_targets(net: SequentialNet, y: Any) -> Array:
+    """Targets of the network's backend: class indices (samples,), or rows of the network's dtype.
+
+    Class indices for a network of one output become rows (samples, 1).
+
+    Raises:
+        ShapeError: neither indices nor rows that fit the network's outputs.
+        TypeError: class indices that are not integers.
+        ValueError: class indices out of range, or rows that the loss cannot use.
+    """
+    y = _array(net, y, "y")
+    rows = ", ".join(map(str, net.output_shape))
+    expected = f"expected y as rows (samples, {rows})"
+    outputs = net.output_shape[-1]
+    if y.ndim == len(net.output_shape) and outputs == 1:
+        y = y[..., None]
+    if y.ndim == len(net.output_shape):
+        if not _is_integer(net, y):
+            raise TypeError(
+                f"{expected} or integer class indices, got shape {tuple(y.shape)} of {y.dtype}; "
+                "for class indices: y.astype(int)"
+            )
+        labels = net.backend.to_numpy(y) if net.backend.owns(y) else y
+        low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+        if low < 0 or high >= outputs:
+            raise ValueError(
+                f"expected class indices from 0 to {outputs - 1}, one for each output of the "
+                f"network, got {low} to {high}; give the last layer {high + 1} outputs, or "
+                "number the classes from 0"
+            )
+        return net.backend.asarray(y, dtype=net.backend.integer_dtype)
+    if tuple(y.shape[1:]) != net.output_shape:
+        raise ShapeError(
+            f"{expected} or integer class indices (samples,), got shape {tuple(y.shape)}"
+        )
+    y = net.backend.asarray(y, dtype=net.backend.dtype)
+    check_finite(y, "y")
+    net.cost.check_targets(y)
+    return y
+
+
+def is_classification(net: SequentialNet, y: Array) -> bool:
+    """Are these checked targets classes: indices, rows with a single one, or 0 and 1 alone?"""
+    if y.ndim == len(net.output_shape):
+        return True
+    rows = net.backend.to_numpy(y)
+    one_hot = ((rows == 0) | (rows == 1)).all()
+    return bool(one_hot and (net.output_shape[-1] == 1 or (rows.sum(axis=-1) == 1).all()))
+
+
+def check_finite(array: Array, name: str) -> None:
+    """Refuse NaN and infinity; one read of the device.
+
+    Raises:
+        ValueError: some entry is not finite.
+    """
+    xp = array_namespace(array)
+    if not bool(xp.all(xp.isfinite(array))):
+        raise ValueError(
+            f"expected finite numbers in {name}, got NaN or infinity (after conversion to "
+            f"{array.dtype}); find them with numpy.isfinite and mend or drop these samples"
+        )
+
+
+def check_batch_size(batch_size: int, samples: int | None = None) -> None:
+    """Refuse what is not a number of samples.
+
+    Raises:
+        ValueError: not a positive integer, or more than there are samples.
+    """
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"expected a positive integer batch_size, got {batch_size!r}")
+    if samples is not None and batch_size > samples:
+        raise ValueError(
+            f"batch_size {batch_size} is larger than the data: {samples} samples; "
+            f"choose at most {samples}"
+        )
+
+
+def _array(net: SequentialNet, data: Any, name: str) -> Any:
+    if net.backend.owns(data):
+        return data
+    try:
+        host = np.asarray(data)
+    except (ValueError, TypeError) as error:
+        raise TypeError(
+            f"expected {name} as NumPy data or arrays of backend {net.backend.name!r}, "
+            f"got {type(data).__module__}.{type(data).__name__}: {error}; "
+            "convert it first: nnx.to_numpy(...)"
+        ) from error
+    if host.dtype.kind not in "fiub":
+        raise TypeError(
+            f"expected {name} of real numbers, got dtype {host.dtype}; "
+            "convert it to numbers first: numpy.asarray(..., dtype=float)"
+        )
+    return data if not isinstance(data, list | tuple) else host
+
+
+def _is_integer(net: SequentialNet, y: Any) -> bool:
+    if net.backend.owns(y):
+        return net.backend.xp.isdtype(y.dtype, ("integral", "bool"))
+    return y.dtype.kind in "iub"

@@ -1,0 +1,170 @@
+"""What a layer is: two formulas, a dict of parameters, and the classroom interface on top."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from nnx.activations import Activation
+from nnx.backend import Array, Backend, get_backend
+from nnx.optimizers import SGD, Optimizer
+from nnx.regularizers import Regularizer
+
+__all__ = ["AffineLayer", "Layer", "Parameter", "ShapeError"]
+
+Gradients = dict[str, Array]
+Backward = Callable[[Array], tuple[Array, Gradients]]
+
+
+class ShapeError(ValueError):
+    """Arrays or layers whose shapes do not fit: what was expected, what came, what to do."""
+
+
+class Parameter:
+    """Declares a parameter of a layer: `layer.W` reads and writes `layer.parameters["W"]`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, layer: Layer | None, owner: type) -> Any:
+        return self if layer is None else layer.parameters[self.name]
+
+    def __set__(self, layer: Layer, array: Array) -> None:
+        layer.parameters[self.name] = array
+
+
+class Layer:
+    """Base class of all layers.
+
+    Subclasses define `forward(x, training=False) -> (y, backward)`, where backward(delta) returns
+    the gradient with respect to x and a dict of gradients with a key for each parameter, and
+    `output_shape(input_shape)`, both shapes without the samples.
+
+    Attributes:
+        parameters: what is trained, name -> array.
+        buffers: what is kept but not trained, name -> array.
+        regularizers: parameter name -> its penalty.
+        optim: the optimizer of this layer.
+        gradients: name -> gradient, after `backprop`; `layer.dW` reads `gradients["W"]`.
+        backend: where the parameters were born.
+        name: what messages call the layer.
+    """
+
+    def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
+        self.name = name or type(self).__name__
+        self.parameters: dict[str, Array] = {}
+        self.buffers: dict[str, Array] = {}
+        self.regularizers: dict[str, Regularizer] = {}
+        self.gradients: Gradients = {}
+        self.optim = (optim or SGD()).clone()
+        self.backend: Backend = get_backend()
+        self._backward: Backward | None = None
+
+    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """The value and its backward, delta -> (dx, gradients)."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, training)")
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of one sample's output for that of its input.
+
+        Raises:
+            ShapeError: the layer does not take that input.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define output_shape(input_shape)")
+
+    def evaluate(self, x: Array, training: bool = False) -> Array:
+        """The value; remembers what `backprop` needs."""
+        y, self._backward = self.forward(x, training)
+        return y
+
+    def backprop(self, delta: Array) -> Array:
+        """The gradient with respect to the x of the last `evaluate`.
+
+        The layer then holds the gradients of its parameters, those of the penalties included:
+        `layer.dW`, `layer.db`.
+        """
+        if self._backward is None:
+            raise RuntimeError(f"{self.name}.backprop: call evaluate(x) first")
+        dx, gradients = self._backward(delta)
+        self.gradients = self.regularize(gradients)
+        return dx
+
+    def update(self) -> None:
+        """Let the optimizer act with the gradients of the last `backprop`."""
+        if self.parameters and not self.gradients:
+            raise RuntimeError(f"{self.name}.update: call evaluate(x) and backprop(delta) first")
+        self.parameters = step(self.optim, self.parameters, self.gradients)
+
+    def regularize(self, gradients: Gradients) -> Gradients:
+        """The gradients plus those of the penalties."""
+        for name, regularizer in self.regularizers.items():
+            gradients[name] = regularizer.update(self.parameters[name], gradients[name])
+        return gradients
+
+    def penalty(self) -> Array | float:
+        """The sum of the penalties, a 0-d array; 0.0 without any."""
+        return sum(
+            (r.value(self.parameters[name]) for name, r in self.regularizers.items()), start=0.0
+        )
+
+    def to(self, backend: Backend) -> Layer:
+        """The same layer, its optimizer included, on another backend; this one stays."""
+        twin = copy.copy(self)
+        twin.parameters = {n: backend.copy_of(p, self.backend) for n, p in self.parameters.items()}
+        twin.buffers = {n: backend.copy_of(p, self.backend) for n, p in self.buffers.items()}
+        twin.optim = self.optim.move(lambda array: backend.copy_of(array, self.backend))
+        twin.gradients, twin._backward = {}, None
+        twin.backend = backend
+        return twin
+
+    def __getattr__(self, name: str) -> Any:
+        gradients = self.__dict__.get("gradients", {})
+        if name[:1] == "d" and name[1:] in gradients:
+            return gradients[name[1:]]
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}"
+            + (" before backprop" if name[1:] in self.__dict__.get("parameters", {}) else "")
+        )
+
+
+class AffineLayer(Layer):
+    """Base class of the layers a = phi(z), z affine in the weights W and the bias b.
+
+    Subclasses define `preactivation(x, training) -> (z, backward)`. A network whose loss cancels
+    with the last activation works with z itself.
+    """
+
+    W = Parameter()
+    b = Parameter()
+
+    def __init__(
+        self,
+        afun: Activation,
+        optim: Optimizer | None,
+        kernel_regularizer: Regularizer | None,
+        name: str | None,
+    ) -> None:
+        super().__init__(optim, name)
+        self.afun = afun
+        self.kernel_regularizer = kernel_regularizer
+        if kernel_regularizer is not None:
+            self.regularizers["W"] = kernel_regularizer
+
+    def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """The affine part z and its backward."""
+        raise NotImplementedError(f"{type(self).__name__} must define preactivation(x, training)")
+
+    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """a = phi(z); backward: dz = phi'(z) delta, then the backward of z."""
+        z, affine = self.preactivation(x, training)
+        a, activation = self.afun.forward(z)
+        return a, lambda delta: affine(activation(delta))
+
+
+def step(
+    optim: Optimizer, parameters: dict[str, Array], gradients: Gradients
+) -> dict[str, Array]:
+    """The parameters after one step of the optimizer."""
+    updated = optim.update(list(parameters.values()), [gradients[name] for name in parameters])
+    return dict(zip(parameters, updated, strict=True))

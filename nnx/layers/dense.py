@@ -1,0 +1,75 @@
+"""The dense layer."""
+
+from __future__ import annotations
+
+from nnx.activations import Activation, ReLU
+from nnx.backend import Array, array_namespace
+from nnx.initializers import Initializer, RandnAverage
+from nnx.layers.base import AffineLayer, Backward, ShapeError
+from nnx.optimizers import Optimizer
+from nnx.regularizers import Regularizer
+
+__all__ = ["DenseLayer"]
+
+
+class DenseLayer(AffineLayer):
+    """Every output sees every input: z = x W^T + b, a = phi(z).
+
+    Backward: dz = phi'(z) delta, dW = dz^T x, db = sum(dz), dx = dz W. The initial weights are
+    `afun.factor * initializer.wfun(no, ni)`, the initial bias is zero.
+
+    Shapes: x (samples, ni), a (samples, no), W (no, ni), b (no,).
+
+    Args:
+        ni: number of inputs.
+        no: number of outputs.
+        afun: activation; ReLU() if not given.
+        optim: optimizer; the layer takes a clone of it. SGD() if not given.
+        initializer: of the weights; RandnAverage() if not given.
+        kernel_regularizer: penalty on W, never on b.
+        name: what messages call the layer.
+
+    Raises:
+        ValueError: ni or no is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        ni: int,
+        no: int,
+        afun: Activation | None = None,
+        optim: Optimizer | None = None,
+        initializer: Initializer | None = None,
+        kernel_regularizer: Regularizer | None = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(afun or ReLU(), optim, kernel_regularizer, name)
+        for size in (ni, no):
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"DenseLayer(ni={ni!r}, no={no!r}): expected positive integers")
+        self.ni, self.no = ni, no
+        self.W = self.afun.factor * (initializer or RandnAverage()).wfun(no, ni)
+        self.b = self.backend.xp.zeros(
+            (no,), dtype=self.backend.dtype, device=self.backend.device
+        )
+
+    def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """z = x W^T + b; backward: dW = dz^T x, db = sum(dz), dx = dz W."""
+        W, b = self.parameters["W"], self.parameters["b"]
+        xp = array_namespace(x, W)
+        z = x @ W.T
+        z += b
+
+        def backward(dz: Array) -> tuple[Array, dict[str, Array]]:
+            return dz @ W, {"W": dz.T @ x, "b": xp.sum(dz, axis=0)}
+
+        return z, backward
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(ni,) -> (no,)."""
+        if input_shape != (self.ni,):
+            raise ShapeError(f"takes input of shape ({self.ni},), got {input_shape}")
+        return (self.no,)
+
+    def __repr__(self) -> str:
+        return f"DenseLayer({self.ni}, {self.no}, afun={self.afun!r})"

@@ -1,0 +1,212 @@
+"""The training loop: batches, the History, what ends a training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from nnx.backend import Array
+from nnx.data import as_inputs, as_targets, check_batch_size, check_finite, is_classification
+from nnx.layers.base import ShapeError
+from nnx.losses import one_hot
+from nnx.metrics import accuracy
+from nnx.progress import ProgressBar
+from nnx.randomness import generator
+
+if TYPE_CHECKING:
+    from nnx.networks import SequentialNet
+
+__all__ = ["History", "NonFiniteLossError", "Score"]
+
+Callback = Callable[["SequentialNet", "History"], Any]
+
+# Outputs of the steps are kept until there are this many numbers, and then go through loss and
+# metrics at once: a small step would cost half as much again if each of them did.
+OUTPUTS_KEPT = 1 << 17
+
+
+class Score(NamedTuple):
+    """Loss, penalties included, and accuracy in [0, 1] (NaN where the targets are no classes)."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass
+class History:
+    """What a training has seen, one entry per finished epoch; plain Python floats.
+
+    `loss` is the mean over the samples of the epoch, each as it was when its step was made, plus
+    the penalties at the end of the epoch. Accuracies are in [0, 1], NaN for targets that are no
+    classes. `seconds` is the time of the epoch without the validation.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    validation_accuracy: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    interrupted: bool = False
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss is infinite or NaN: `epoch` is where, `history` what came before."""
+
+    def __init__(self, epoch: int, loss: float, history: History) -> None:
+        super().__init__(
+            f"the loss is {loss} after epoch {epoch}, training stops; likely causes: a learning "
+            "rate that is too large (try a tenth), an activation that grows without bound (Exp), "
+            "inputs that are not scaled to about [-1, 1]. The epochs before it are in .history"
+        )
+        self.epoch = epoch
+        self.history = history
+
+
+def train(
+    net: SequentialNet,
+    x: Any,
+    y: Any,
+    batch_size: int,
+    epochs: int,
+    validation: tuple[Any, Any] | None,
+    callbacks: Sequence[Callback],
+    progress: bool,
+    shuffle: bool,
+    rng: np.random.Generator | None,
+) -> History:
+    """See `SequentialNet.train`."""
+    if not isinstance(epochs, int | np.integer) or epochs < 0:
+        raise ValueError(f"expected a number of epochs >= 0, got {epochs!r}")
+    x, y = _data(net, x, y, "")
+    check_batch_size(batch_size, x.shape[0])
+    if validation is not None:
+        if len(validation) != 2:
+            raise ValueError("expected validation=(x, y), got something that is no pair")
+        validation = _data(net, *validation, "validation ")
+    classes = is_classification(net, y)
+    if y.ndim < len(net.output_shape) + 1 and math.prod(net.output_shape) <= math.prod(x.shape[1:]):
+        y = one_hot(y, net.backend.xp.empty((1, *net.output_shape), dtype=x.dtype, device=x.device))
+
+    history = History()
+    with ProgressBar(x.shape[0], epochs, progress) as bar:
+        try:
+            for epoch in range(1, epochs + 1):
+                start = time.perf_counter()
+                order = (rng or generator("batches")).permutation(x.shape[0]) if shuffle else None
+                result = _epoch(net, x, y, batch_size, order, classes, lambda n: bar.advance(epoch, n))
+                seconds = time.perf_counter() - start
+                if not math.isfinite(result.loss):
+                    raise NonFiniteLossError(epoch, result.loss, history)
+                history.loss.append(result.loss)
+                history.accuracy.append(result.accuracy)
+                history.seconds.append(seconds)
+                if validation is not None:
+                    checked = score(net, *validation, batch_size=1024)
+                    history.validation_loss.append(checked.loss)
+                    history.validation_accuracy.append(checked.accuracy)
+                bar.finish(epoch, _describe(history))
+                if any([callback(net, history) is True for callback in callbacks]):
+                    break
+        except KeyboardInterrupt:
+            history.interrupted = True
+            bar.print(f"interrupted after {len(history.loss)} of {epochs} epochs")
+    return history
+
+
+def score(net: SequentialNet, x: Array, y: Array, batch_size: int) -> Score:
+    """See `SequentialNet.score`; x and y are checked arrays of the backend."""
+    if x.shape[0] != y.shape[0]:
+        raise ShapeError(f"expected as many targets as inputs, got {y.shape[0]} and {x.shape[0]}")
+    objective = net.objective()
+    tally = _Tally(net, objective, is_classification(net, y))
+    for batch in _batches(x.shape[0], batch_size):
+        a = x[batch, ...]
+        for forward in objective.forwards:
+            a = forward(a)[0]
+        tally.add(a, y[batch, ...])
+    return tally.read()
+
+
+def _epoch(
+    net: SequentialNet,
+    x: Array,
+    y: Array,
+    batch_size: int,
+    order: np.ndarray | None,
+    classes: bool,
+    advance: Callable[[int], None],
+) -> Score:
+    """One pass over the data; the host reads the device once, at its end."""
+    xp, samples = net.backend.xp, x.shape[0]
+    index = None if order is None else net.backend.asarray(order)
+
+    def pick(data: Array, batch: slice) -> Array:
+        return data[batch, ...] if index is None else xp.take(data, index[batch], axis=0)
+
+    objective = net.objective()
+    tally = _Tally(net, objective, classes)
+    per_sample = math.prod(net.output_shape)
+    outputs: list[Array] = []
+    first = 0
+    for batch in _batches(samples, batch_size):
+        outputs.append(net.step(objective, pick(x, batch), pick(y, batch)))
+        if (batch.stop - first) * per_sample >= OUTPUTS_KEPT or batch.stop == samples:
+            tally.add(xp.concat(outputs, axis=0), pick(y, slice(first, batch.stop)))
+            outputs, first = [], batch.stop
+        advance(batch.stop)
+    return tally.read()
+
+
+class _Tally:
+    """Loss and hits, summed on the device and read once."""
+
+    def __init__(self, net: SequentialNet, objective: Any, classes: bool) -> None:
+        self.net, self.objective, self.classes = net, objective, classes
+        self.samples = 0
+        self.loss: Array | float = 0.0
+        self.hits: Array | float = 0.0
+
+    def add(self, a: Array, y: Array) -> None:
+        samples = a.shape[0]
+        self.samples += samples
+        self.loss = self.loss + self.objective.loss.value(a, y) * samples
+        if self.classes:
+            self.hits = self.hits + accuracy(self.objective.afun(a), y) * samples
+
+    def read(self) -> Score:
+        def host(value: Array | float) -> float:
+            return value if isinstance(value, float) else float(self.net.backend.to_numpy(value))
+
+        loss = host(self.loss) / self.samples + host(self.net.penalty())
+        return Score(loss, host(self.hits) / self.samples if self.classes else math.nan)
+
+
+def _batches(samples: int, batch_size: int) -> Iterator[slice]:
+    for start in range(0, samples, batch_size):
+        yield slice(start, min(start + batch_size, samples))
+
+
+def _data(net: SequentialNet, x: Any, y: Any, which: str) -> tuple[Array, Array]:
+    x, y = as_inputs(net, x), as_targets(net, y)
+    if x.shape[0] != y.shape[0]:
+        raise ShapeError(
+            f"expected as many {which}targets as inputs, got {y.shape[0]} and {x.shape[0]}"
+        )
+    check_finite(x, f"{which}x")
+    return x, y
+
+
+def _describe(history: History) -> str:
+    text = f"{history.seconds[-1]:6.2f} s  loss {history.loss[-1]:.4f}"
+    if not math.isnan(history.accuracy[-1]):
+        text += f"  accuracy {100 * history.accuracy[-1]:.2f} %"
+    if history.validation_loss:
+        text += f"  validation loss {history.validation_loss[-1]:.4f}"
+        if not math.isnan(history.validation_accuracy[-1]):
+            text += f"  accuracy {100 * history.validation_accuracy[-1]:.2f} %"
+    return text
