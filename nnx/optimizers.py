@@ -1,7 +1,7 @@
 """Optimizers: `update(parameters, gradients)` returns the new parameters.
 
 An algorithm is a rule for one array: `init(p)` makes the state that belongs to it, `rule(p, g,
-state)` returns the new parameter and the new state. The base class does the rest: it counts the
+state, eta, t)` returns the new parameter and the new state. The base class does the rest: it counts the
 steps and goes through the arrays. Parameters change in place where the library can write, and
 are new arrays where it cannot (JAX); use what `update` returns.
 """
@@ -20,7 +20,7 @@ __all__ = ["SGD", "Optimizer"]
 class Optimizer:
     """Base class: the state of one set of parameters and the count t of its steps.
 
-    Subclasses define `init(p)`, a tuple of arrays, and `rule(p, g, state)`.
+    Subclasses define `init(p)`, a tuple of arrays, and `rule(p, g, state, eta, t)`.
 
     Args:
         eta: the learning rate, >= 0.
@@ -36,10 +36,10 @@ class Optimizer:
         return ()
 
     def rule(
-        self, p: Array, g: Array, state: tuple[Array, ...]
+        self, p: Array, g: Array, state: tuple[Array, ...], eta: float, t: int
     ) -> tuple[Array, tuple[Array, ...]]:
-        """One step for one parameter with gradient g: the new parameter and the new state."""
-        raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state)")
+        """Step t = 1, 2, ... for one parameter with gradient g: the new parameter and state."""
+        raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state, eta, t)")
 
     def update(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
         """One step for all parameters; two equally long lists, the same ones at every call.
@@ -58,7 +58,7 @@ class Optimizer:
         self.t += 1
         updated = []
         for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
-            p, self.state[i] = self.rule(p, g, self.state[i])
+            p, self.state[i] = self.rule(p, g, self.state[i], self.eta, self.t)
             updated.append(p)
         return updated
 
@@ -108,16 +108,16 @@ class SGD(Optimizer):
         return (array_namespace(p).zeros_like(p),) if self.momentum else ()
 
     def rule(
-        self, p: Array, g: Array, state: tuple[Array, ...]
+        self, p: Array, g: Array, state: tuple[Array, ...], eta: float, t: int
     ) -> tuple[Array, tuple[Array, ...]]:
         """v <- gamma v + g, p <- p - eta v."""
         if not self.momentum:
-            p -= self.eta * g
+            p -= eta * g
             return p, state
         (v,) = state
         v *= self.momentum
         v += g
-        p -= self.eta * (g + self.momentum * v if self.nesterov else v)
+        p -= eta * (g + self.momentum * v if self.nesterov else v)
         return p, (v,)
 
 
