@@ -14,7 +14,8 @@ class CuPyBackend(Backend):
     """CuPy: the same arrays as NumPy's, on a CUDA GPU.
 
     The device is a number, "cupy:1" for the second GPU. CuPy creates arrays on its *current*
-    device, so choosing this backend makes its GPU the current one of the calling thread.
+    device, so choosing this backend makes its GPU the current one of the calling thread; a network
+    chooses its own while it trains, predicts or scores.
     """
 
     name = "cupy"
@@ -43,9 +44,10 @@ class CuPyBackend(Backend):
                 f"({', '.join(f'cupy:{i}' for i in range(count))})",
                 "choose one of those; CUDA_VISIBLE_DEVICES hides devices from a program",
             )
-        chosen = cupy.cuda.Device(number)
-        chosen.use()
-        return xp, chosen
+        return xp, cupy.cuda.Device(number)
+
+    def select(self) -> None:
+        self.device.use()
 
     def device_name(self) -> str:
         import cupy

@@ -105,6 +105,12 @@ class Backend:
         """
         raise NotImplementedError(f"{type(self).__name__} must define connect(device, dtype)")
 
+    def select(self) -> None:
+        """Make the device the library's current one, where it has such a thing.
+
+        Called whenever this backend becomes the chosen one.
+        """
+
     def __repr__(self) -> str:
         return f"<nnx backend {self.name}, device {self.device}, {self.dtype_name}>"
 
@@ -177,9 +183,9 @@ class Backend:
         return self.xp.__array_namespace_info__().default_dtypes(device=self.device)["integral"]
 
     def _own_dtype(self, array: Array, dtype: Any) -> Any:
-        if dtype is not None or not self.xp.isdtype(array.dtype, ("real floating", "bool")):
+        if dtype is not None:
             return dtype
-        return self.dtype
+        return self.integer_dtype if self.xp.isdtype(array.dtype, "integral") else self.dtype
 
     def _host_dtype(self, host: np.ndarray, dtype: Any) -> np.dtype[Any]:
         if dtype is None:
@@ -217,12 +223,13 @@ _process: Backend | None = None
 _made: dict[tuple[str, str | None, str], Backend] = {}
 
 
-def set_backend(backend: str | Backend, dtype: str | None = None) -> Backend:
+def set_backend(backend: str | Backend | None = None, dtype: str | None = None) -> Backend:
     """Choose the backend of this process: `set_backend("cupy")`.
 
     Args:
         backend: a name, with a device after a colon where wanted: "numpy", "cupy", "cupy:1",
-            "torch:cuda:0", "jax", "strict"; or a `Backend`.
+            "torch:cuda:0", "jax", "strict"; or a `Backend`. None is what NNX_BACKEND says, else
+            "numpy".
         dtype: "float32" (the default, or what NNX_DTYPE says) or "float64".
 
     Returns:
@@ -234,11 +241,12 @@ def set_backend(backend: str | Backend, dtype: str | None = None) -> Backend:
     """
     global _process
     _process = resolve(backend, dtype)
+    get_backend().select()
     return _process
 
 
 @contextmanager
-def use_backend(backend: str | Backend, dtype: str | None = None) -> Iterator[Backend]:
+def use_backend(backend: str | Backend | None, dtype: str | None = None) -> Iterator[Backend]:
     """The same choice for a block: `with nnx.use_backend("numpy"): ...`.
 
     It is a context variable: other threads and tasks do not see it.
@@ -246,9 +254,12 @@ def use_backend(backend: str | Backend, dtype: str | None = None) -> Iterator[Ba
     chosen = resolve(backend, dtype)
     token = _context.set(chosen)
     try:
+        chosen.select()
         yield chosen
     finally:
         _context.reset(token)
+        if outer := _context.get() or _process:
+            outer.select()
 
 
 def get_backend() -> Backend:
@@ -260,7 +271,8 @@ def get_backend() -> Backend:
     global _process
     chosen = _context.get() or _process
     if chosen is None:
-        chosen = _process = resolve(os.environ.get("NNX_BACKEND") or "numpy", None)
+        chosen = _process = resolve(None)
+        chosen.select()
     return chosen
 
 
@@ -334,12 +346,13 @@ def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
     return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
 
 
-def resolve(backend: str | Backend, dtype: str | None = None) -> Backend:
+def resolve(backend: str | Backend | None, dtype: str | None = None) -> Backend:
     """The backend that a name means, without choosing it; see `set_backend`."""
     if isinstance(backend, Backend):
         if dtype is None or dtype == backend.dtype_name:
             return backend
         return type(backend)(backend.device_spec, dtype)
+    backend = backend or os.environ.get("NNX_BACKEND") or "numpy"
     name, _, device = backend.partition(":")
     dtype = dtype or os.environ.get("NNX_DTYPE") or "float32"
     key = (name, device or None, dtype)
@@ -368,9 +381,7 @@ def _load(name: str) -> Callable[[str | None, str], Backend]:
 def _status(name: str) -> BackendStatus:
     try:
         backend = resolve(name, "float32")
-        return BackendStatus(
-            name, True, backend.version, backend.device_name(), backend.memory()
-        )
+        return BackendStatus(name, True, backend.version, backend.device_name(), backend.memory())
     except BackendError as error:
         return BackendStatus(name, False, reason=error.reason, remedy=error.remedy)
     except Exception as error:  # a broken installation of a library must not hide the others

@@ -6,8 +6,10 @@ Behind it nothing is converted and nothing is read back.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import array_api_compat
 import numpy as np
 
 from nnx.backend import Array, array_namespace
@@ -16,7 +18,14 @@ from nnx.layers.base import ShapeError
 if TYPE_CHECKING:
     from nnx.networks import SequentialNet
 
-__all__ = ["as_inputs", "as_targets", "check_batch_size", "check_finite", "is_classification"]
+__all__ = [
+    "as_inputs",
+    "as_targets",
+    "batches",
+    "check_batch_size",
+    "check_finite",
+    "is_classification",
+]
 
 
 def as_inputs(net: SequentialNet, x: Any) -> Array:
@@ -119,26 +128,39 @@ def check_batch_size(batch_size: int, samples: int | None = None) -> None:
         )
 
 
+def batches(samples: int, batch_size: int) -> Iterator[slice]:
+    """Slices of batch_size samples each; the last one takes what is left."""
+    for start in range(0, samples, batch_size):
+        yield slice(start, min(start + batch_size, samples))
+
+
 def _array(net: SequentialNet, data: Any, name: str) -> Any:
-    if net.backend.owns(data):
-        return data
-    try:
-        host = np.asarray(data)
-    except (ValueError, TypeError) as error:
+    """Real numbers, as an array of the backend or of NumPy."""
+    backend = net.backend
+    if not isinstance(data, np.ndarray) and backend.owns(data):
+        real = backend.xp.isdtype(data.dtype, ("real floating", "integral", "bool"))
+        dtype = data.dtype
+    else:
+        try:
+            if array_api_compat.is_array_api_obj(data) and not isinstance(data, np.ndarray):
+                data = backend.asarray(data)  # says that it belongs to another library
+            data = np.asarray(data)
+        except (ValueError, TypeError) as error:
+            raise TypeError(
+                f"expected {name} as NumPy data or arrays of backend {backend.name!r}, "
+                f"got a {type(data).__name__}: {error}"
+            ) from error
+        dtype = data.dtype
+        real = dtype.kind in "fiub"
+    if not real:
         raise TypeError(
-            f"expected {name} as NumPy data or arrays of backend {net.backend.name!r}, "
-            f"got {type(data).__module__}.{type(data).__name__}: {error}; "
-            "convert it first: nnx.to_numpy(...)"
-        ) from error
-    if host.dtype.kind not in "fiub":
-        raise TypeError(
-            f"expected {name} of real numbers, got dtype {host.dtype}; "
+            f"expected {name} of real numbers, got dtype {dtype}; "
             "convert it to numbers first: numpy.asarray(..., dtype=float)"
         )
-    return data if not isinstance(data, list | tuple) else host
+    return data
 
 
 def _is_integer(net: SequentialNet, y: Any) -> bool:
-    if net.backend.owns(y):
-        return net.backend.xp.isdtype(y.dtype, ("integral", "bool"))
-    return y.dtype.kind in "iub"
+    if isinstance(y, np.ndarray):
+        return y.dtype.kind in "iub"
+    return bool(net.backend.xp.isdtype(y.dtype, ("integral", "bool")))

@@ -1,50 +1,353 @@
-"""Initial weights: `wfun(m, n)` draws an m x n matrix.
+"""Initial weights: `wfun(m, n)` draws an m x n matrix, `filters(shape)` those of a convolution.
 
 The draw is a host draw, in float64, from the stream of the purpose "weights" (see
 `nnx.randomness`) or from a generator given as `rng`; the matrix is then born on the chosen
 backend. One seed so gives the same bits on every backend.
+
+m x n are weights of n inputs and m outputs: the fan-in is n, the fan-out m. Filters of shape
+(out_channels, in_channels, *kernel) have fan-in in_channels x area and fan-out out_channels x
+area, where the area is the product of the kernel's sides.
+
+A layer multiplies what it draws by the gain of its activation, `afun.factor * wfun(no, ni)`, and
+that of ReLU is sqrt(2): a ReLU layer with LeCunNormal has the variance 2 / n of He et al. HeNormal
+and HeUniform already include this gain; they are for weights that no activation scales.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from nnx.backend import Array, get_backend
 from nnx.randomness import generator
 
-__all__ = ["Initializer", "RandnAverage"]
+__all__ = [
+    "Constant",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "LeCunNormal",
+    "LeCunUniform",
+    "Ones",
+    "RandAverage",
+    "RandnAverage",
+    "RandnOrthonormal",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
+]
+
+Shape = tuple[int, ...]
 
 
 class Initializer:
-    """Base class; subclasses define `draw(m, n, rng)`, a NumPy float64 matrix.
+    """Base class; subclasses define `draw(shape, rng)`, a NumPy float64 array.
 
     Args:
         rng: draws from this generator instead of the seeded stream.
     """
 
+    rng: np.random.Generator | None = None
+
     def __init__(self, rng: np.random.Generator | None = None) -> None:
         self.rng = rng
 
-    def draw(self, m: int, n: int, rng: np.random.Generator) -> np.ndarray:
-        """The m x n matrix on the host, float64."""
-        raise NotImplementedError(f"{type(self).__name__} must define draw(m, n, rng)")
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """The weights of shape (m, n) or (m, n, *kernel) on the host, float64."""
+        raise NotImplementedError(f"{type(self).__name__} must define draw(shape, rng)")
 
     def wfun(self, m: int, n: int) -> Array:
         """An m x n matrix of the current backend, for n inputs and m outputs."""
-        return get_backend().asarray(self.draw(m, n, self.rng or generator("weights")))
+        return self.filters((m, n))
+
+    def filters(self, shape: Shape) -> Array:
+        """Filters (out_channels, in_channels, *kernel) of the current backend.
+
+        Raises:
+            ValueError: the shape is not two or more positive integers.
+        """
+        if len(shape) < 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in shape):
+            raise ValueError(
+                f"{type(self).__name__}: expected a shape (outputs, inputs, ...) of positive "
+                f"integers, got {shape}"
+            )
+        return get_backend().asarray(self.draw(shape, self.rng or generator("weights")))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
+        arguments = (f"{name}={value!r}" for name, value in vars(self).items() if name != "rng")
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
 
 class RandnAverage(Initializer):
     """Normal entries of mean 0 and variance 2 / (m + n); the field's name is Glorot normal.
 
+    For filters m + n is fan-in + fan-out.
+
     Source: Glorot and Bengio, AISTATS 2010.
     """
 
-    def draw(self, m: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Entries N(0, 2 / (m + n))."""
-        return math.sqrt(2.0 / (m + n)) * rng.standard_normal((m, n))
+        return _normal(shape, 2.0 / sum(_fans(shape)), rng)
+
+
+class RandAverage(Initializer):
+    """Uniform entries on [-r, r], r = sqrt(6 / (m + n)); the field's name is Glorot uniform.
+
+    The variance is 2 / (m + n), as for `RandnAverage`.
+
+    Source: Glorot and Bengio, AISTATS 2010.
+    """
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Entries U(-r, r), r = sqrt(6 / (m + n))."""
+        return _uniform(shape, 2.0 / sum(_fans(shape)), rng)
+
+
+class RandnOrthonormal(Initializer):
+    """Orthonormal rows or columns, the shorter side, uniformly distributed (Haar).
+
+    Q of the QR decomposition of a normal matrix, its columns times the signs of diag(R): without
+    these signs the distribution is not uniform. W W^T = 1 for m <= n, W^T W = 1 for m >= n.
+    Entries have mean 0 and variance 1 / max(m, n), not 2 / (m + n). Filters are the matrix
+    (out_channels, in_channels x area), reshaped.
+
+    Source: Mezzadri, Notices of the AMS 54 (2007); Saxe, McClelland and Ganguli, ICLR 2014.
+    """
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Q sign(diag(R)) of the longer x shorter matrix, transposed where m < n."""
+        m, n = shape[0], math.prod(shape[1:])
+        Q, R = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
+        Q *= np.where(np.diag(R) < 0, -1.0, 1.0)
+        return np.ascontiguousarray(Q if m >= n else Q.T).reshape(shape)
+
+
+class HeNormal(Initializer):
+    """Normal entries of mean 0 and variance 2 / n; PyTorch's name is Kaiming normal.
+
+    It includes the gain of ReLU: see the head of this module.
+
+    Source: He, Zhang, Ren and Sun, ICCV 2015.
+    """
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Entries N(0, 2 / n)."""
+        return _normal(shape, 2.0 / _fans(shape)[0], rng)
+
+
+class HeUniform(Initializer):
+    """Uniform entries on [-r, r], r = sqrt(6 / n): variance 2 / n; Kaiming uniform in PyTorch.
+
+    It includes the gain of ReLU: see the head of this module.
+
+    Source: He, Zhang, Ren and Sun, ICCV 2015.
+    """
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Entries U(-r, r), r = sqrt(6 / n)."""
+        return _uniform(shape, 2.0 / _fans(shape)[0], rng)
+
+
+class LeCunNormal(Initializer):
+    """Normal entries of mean 0 and variance 1 / n.
+
+    Source: LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998.
+    """
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Entries N(0, 1 / n)."""
+        return _normal(shape, 1.0 / _fans(shape)[0], rng)
+
+
+class LeCunUniform(Initializer):
+    """Uniform entries on [-r, r], r = sqrt(3 / n): variance 1 / n.
+
+    Source: LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998.
+    """
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Entries U(-r, r), r = sqrt(3 / n)."""
+        return _uniform(shape, 1.0 / _fans(shape)[0], rng)
+
+
+class TruncatedNormal(Initializer):
+    """Normal entries N(mean, std^2), drawn again while more than two std from the mean.
+
+    std is that of the normal distribution before it is cut, as in Keras and PyTorch: the entries'
+    own standard deviation is 0.8796 std. (`VarianceScaling` corrects for it.)
+
+    Args:
+        std: standard deviation before the cut, > 0.
+        mean: mean.
+        rng: draws from this generator instead of the seeded stream.
+    """
+
+    def __init__(
+        self, std: float = 0.05, mean: float = 0.0, rng: np.random.Generator | None = None
+    ) -> None:
+        super().__init__(rng)
+        self.std = _positive("TruncatedNormal", "std", std)
+        self.mean = _finite("TruncatedNormal", "mean", mean)
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Entries mean + std z, z normal under the condition |z| <= 2."""
+        return self.mean + self.std * _cut_normal(shape, rng)
+
+
+class VarianceScaling(Initializer):
+    """Entries of mean 0 and variance scale / fan.
+
+    The fan is fan-in n, fan-out m, or their average (m + n) / 2. All distributions have exactly
+    this variance; the truncated normal one is widened to have it after the cut at two standard
+    deviations. The other random initializers are special cases: RandnAverage is (1, "fan_avg",
+    "normal"), HeUniform (2, "fan_in", "uniform"), LeCunNormal (1, "fan_in", "normal").
+
+    Args:
+        scale: > 0.
+        mode: "fan_in", "fan_out" or "fan_avg".
+        distribution: "normal", "uniform" or "truncated_normal".
+        rng: draws from this generator instead of the seeded stream.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        super().__init__(rng)
+        self.scale = _positive("VarianceScaling", "scale", scale)
+        self.mode = _one_of("VarianceScaling", "mode", mode, MODES)
+        self.distribution = _one_of("VarianceScaling", "distribution", distribution, DISTRIBUTIONS)
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Entries of variance scale / fan."""
+        fan = MODES[self.mode](*_fans(shape))
+        return DISTRIBUTIONS[self.distribution](shape, self.scale / fan, rng)
+
+
+class Constant(Initializer):
+    """All entries are the same number.
+
+    Args:
+        value: that number.
+    """
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = _finite("Constant", "value", value)
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Nothing is drawn."""
+        return np.full(shape, self.value)
+
+
+class Zeros(Initializer):
+    """All entries are 0."""
+
+    def __init__(self) -> None:
+        pass
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Nothing is drawn."""
+        return np.zeros(shape)
+
+
+class Ones(Initializer):
+    """All entries are 1."""
+
+    def __init__(self) -> None:
+        pass
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Nothing is drawn."""
+        return np.ones(shape)
+
+
+class Identity(Initializer):
+    """`gain` on the diagonal, 0 elsewhere; m x n need not be square.
+
+    Filters have the diagonal in the centre of the kernel (at side // 2), so that a convolution
+    passes its first channels on.
+
+    Args:
+        gain: the number on the diagonal.
+
+    Source: Le, Jaitly and Hinton, arXiv 1504.00941 (recurrent layers).
+    """
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = _finite("Identity", "gain", gain)
+
+    def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
+        """Nothing is drawn."""
+        m, n, *kernel = shape
+        W = np.zeros(shape)
+        centre: Any = (..., *(side // 2 for side in kernel))
+        W[centre] = self.gain * np.eye(m, n)
+        return W
+
+
+def _fans(shape: Shape) -> tuple[int, int]:
+    """Fan-in and fan-out of weights (outputs, inputs, *kernel)."""
+    m, n, *kernel = shape
+    area = math.prod(kernel)
+    return n * area, m * area
+
+
+def _normal(shape: Shape, variance: float, rng: np.random.Generator) -> np.ndarray:
+    return math.sqrt(variance) * rng.standard_normal(shape)
+
+
+def _uniform(shape: Shape, variance: float, rng: np.random.Generator) -> np.ndarray:
+    r = math.sqrt(3.0 * variance)
+    return rng.uniform(-r, r, shape)
+
+
+def _truncated(shape: Shape, variance: float, rng: np.random.Generator) -> np.ndarray:
+    return math.sqrt(variance / CUT_VARIANCE) * _cut_normal(shape, rng)
+
+
+def _cut_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
+    """Standard normal entries under the condition |z| <= CUT."""
+    z = rng.standard_normal(shape)
+    while (outside := np.abs(z) > CUT).any():
+        z[outside] = rng.standard_normal(np.count_nonzero(outside))
+    return z
+
+
+# The variance of a standard normal z under the condition |z| <= c is 1 - 2 c phi(c) / P(|z| <= c),
+# phi the normal density.
+CUT = 2.0
+CUT_VARIANCE = 1.0 - 2.0 * CUT * math.exp(-CUT * CUT / 2.0) / math.sqrt(2.0 * math.pi) / math.erf(
+    CUT / math.sqrt(2.0)
+)
+
+DISTRIBUTIONS = {"normal": _normal, "uniform": _uniform, "truncated_normal": _truncated}
+MODES = {
+    "fan_in": lambda fan_in, fan_out: fan_in,
+    "fan_out": lambda fan_in, fan_out: fan_out,
+    "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2.0,
+}
+
+
+def _positive(owner: str, name: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{owner}: expected {name} > 0, got {value!r}")
+    return float(value)
+
+
+def _finite(owner: str, name: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{owner}: expected a finite {name}, got {value!r}")
+    return float(value)
+
+
+def _one_of(owner: str, name: str, value: str, known: dict) -> str:
+    if value not in known:
+        raise ValueError(f"{owner}: expected {name} to be one of {', '.join(known)}, got {value!r}")
+    return value

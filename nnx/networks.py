@@ -9,21 +9,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import training
-from nnx.activations import Activation, Linear, SoftMax
-from nnx.backend import Array, Backend, BackendError, get_backend, resolve
-from nnx.data import as_inputs, as_targets, check_batch_size
+from nnx.activations import Activation, Linear, Logistic, SoftMax
+from nnx.backend import Array, Backend, BackendError, get_backend, resolve, use_backend
+from nnx.data import as_inputs, as_targets, batches, check_batch_size
 from nnx.layers.base import AffineLayer, Gradients, Layer, ShapeError, step
-from nnx.losses import CrossEntropy, Loss, QuadraticCost, SoftMaxCrossEntropy
+from nnx.losses import (
+    BinaryCrossEntropy,
+    CrossEntropy,
+    LogisticCrossEntropy,
+    Loss,
+    QuadraticCost,
+    SoftMaxCrossEntropy,
+)
 from nnx.optimizers import Optimizer
 
 __all__ = ["SequentialNet"]
 
-Backward = Callable[[Array], tuple[Array, list[Gradients]]]
+Backward = Callable[..., tuple[Array, list[Gradients]]]
 
 # Where a loss cancels with the output activation, the loss of the preactivation that stands in
 # for the two. Each of them alone remains its own exact derivative.
-FUSED: dict[tuple[type[Loss], type[Activation]], Callable[[Loss, Activation], Loss]] = {
-    (CrossEntropy, SoftMax): lambda cost, afun: SoftMaxCrossEntropy(),
+FUSED: dict[tuple[type[Loss], type[Activation]], Callable[[Any, Any], Loss]] = {
+    (CrossEntropy, SoftMax): lambda cost, afun: SoftMaxCrossEntropy(
+        cost.label_smoothing, cost.class_weights
+    ),
+    (BinaryCrossEntropy, Logistic): lambda cost, afun: LogisticCrossEntropy(
+        cost.label_smoothing, cost.class_weights, afun.k
+    ),
 }
 
 
@@ -73,7 +85,7 @@ class SequentialNet:
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """The outputs and their backward, delta -> (dx, the layers' gradients in order)."""
-        return _chain([layer.forward for layer in self.layers], x, training)
+        return self._chain([layer.forward for layer in self.layers], x, training)
 
     def objective(self) -> Objective:
         """What training minimises, the loss fused with the last activation where they cancel."""
@@ -91,8 +103,8 @@ class SequentialNet:
 
         Returns the outputs of the last forward of the objective, before the step.
         """
-        a, backward = _chain(objective.forwards, x, training=True)
-        _, gradients = backward(objective.loss.gradient(a, y))
+        a, backward = self._chain(objective.forwards, x, training=True)
+        _, gradients = backward(objective.loss.gradient(a, y), need_dx=False)
         for layer, of_layer in zip(self.layers, gradients, strict=True):
             layer.regularize(of_layer)
         self._apply(gradients)
@@ -164,27 +176,27 @@ class SequentialNet:
             NonFiniteLossError: the loss has become infinite or NaN; carries the History.
             ShapeError, ValueError, TypeError: the data does not fit, with what to do.
         """
-        return training.train(
-            self, x, y, batch_size, epochs, validation, callbacks, progress, shuffle, rng
-        )
+        with use_backend(self.backend):
+            return training.train(
+                self, x, y, batch_size, epochs, validation, callbacks, progress, shuffle, rng
+            )
 
     def predict(self, x: Any, batch_size: int = 1024) -> Array:
         """The outputs (samples, ...) as an array of the backend, computed in batches.
 
         Nothing is remembered. `nnx.to_numpy` brings the result to the host.
         """
-        x = as_inputs(self, x)
         check_batch_size(batch_size)
-        outputs = [
-            self.forward(x[start : start + batch_size, ...])[0]
-            for start in range(0, x.shape[0], batch_size)
-        ]
-        return outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=0)
+        with use_backend(self.backend):
+            x = as_inputs(self, x)
+            outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], batch_size)]
+            return outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=0)
 
     def score(self, x: Any, y: Any, batch_size: int = 1024) -> training.Score:
         """The loss, penalties included, and the accuracy on the given data."""
         check_batch_size(batch_size)
-        return training.score(self, as_inputs(self, x), as_targets(self, y), batch_size)
+        with use_backend(self.backend):
+            return training.score(self, as_inputs(self, x), as_targets(self, y), batch_size)
 
     def to(self, backend: str | Backend, dtype: str | None = None) -> SequentialNet:
         """The same network on another backend, in the middle of its training; this one stays."""
@@ -200,37 +212,40 @@ class SequentialNet:
         lines = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"SequentialNet({self.input_shape}, [{lines}\n], cost={self.cost!r})"
 
+    def _chain(
+        self, forwards: list[Callable[..., Any]], x: Array, training: bool
+    ) -> tuple[Array, Backward]:
+        backwards = []
+        for forward in forwards:
+            x, backward = forward(x, training)
+            backwards.append(backward)
+
+        def chain_backward(delta: Array, need_dx: bool = True) -> tuple[Array, list[Gradients]]:
+            gradients = []
+            for backward in backwards[:0:-1]:
+                delta, of_layer = backward(delta)
+                gradients.append(of_layer)
+            skip = {"need_dx": False} if not need_dx and self.layers[0].can_skip_dx else {}
+            delta, of_layer = backwards[0](delta, **skip)
+            gradients.append(of_layer)
+            return delta, gradients[::-1]
+
+        return x, chain_backward
+
     def _apply(self, gradients: list[Gradients]) -> None:
         if self.optim is None:
             for layer, of_layer in zip(self.layers, gradients, strict=True):
                 if of_layer:
                     layer.parameters = step(layer.optim, layer.parameters, of_layer)
             return
-        keys = [(layer, name) for layer in self.layers for name in layer.parameters]
+        pairs = list(zip(self.layers, gradients, strict=True))
+        keys = [(layer, of_layer, name) for layer, of_layer in pairs for name in layer.parameters]
         updated = self.optim.update(
-            [layer.parameters[name] for layer, name in keys],
-            [of[n] for layer, of in zip(self.layers, gradients, strict=True) for n in layer.parameters],
+            [layer.parameters[name] for layer, _, name in keys],
+            [of_layer[name] for _, of_layer, name in keys],
         )
-        for (layer, name), p in zip(keys, updated, strict=True):
+        for (layer, _, name), p in zip(keys, updated, strict=True):
             layer.parameters[name] = p
-
-
-def _chain(
-    forwards: Iterable[Callable[..., Any]], x: Array, training: bool
-) -> tuple[Array, Backward]:
-    backwards = []
-    for forward in forwards:
-        x, backward = forward(x, training)
-        backwards.append(backward)
-
-    def chain_backward(delta: Array) -> tuple[Array, list[Gradients]]:
-        gradients = []
-        for backward in reversed(backwards):
-            delta, of_layer = backward(delta)
-            gradients.append(of_layer)
-        return delta, gradients[::-1]
-
-    return x, chain_backward
 
 
 def _check_shapes(shape: tuple[int, ...], layers: list[Layer]) -> tuple[int, ...]:

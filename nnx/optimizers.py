@@ -1,43 +1,77 @@
 """Optimizers: `update(parameters, gradients)` returns the new parameters.
 
 An algorithm is a rule for one array: `init(p)` makes the state that belongs to it, `rule(p, g,
-state, eta, t)` returns the new parameter and the new state. The base class does the rest: it counts the
-steps and goes through the arrays. Parameters change in place where the library can write, and
-are new arrays where it cannot (JAX); use what `update` returns.
+state, eta, t)` returns the new parameter and the new state. The base class does the rest: it
+counts the steps, asks the schedule, clips, and goes through the arrays. Parameters change in
+place where the library can write, and are new arrays where it cannot (JAX); use what `update`
+returns. Gradients are only read.
+
+A rule works elementwise, so that it may be given any part of an array, or several arrays packed
+into one. What does not depend on the array is Python arithmetic: a factor that is folded into
+another one here is one pass over the array less. For that reason the running averages
+m <- beta m + (1 - beta) g are kept without the factor 1 - beta, as sums m <- beta m + g.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, Backend, array_namespace, get_backend, to_numpy
+from nnx.clipping import Clip
+from nnx.schedules import Schedule, number
 
-__all__ = ["SGD", "Optimizer"]
+__all__ = [
+    "SGD",
+    "AMSGrad",
+    "AdaDelta",
+    "AdaGrad",
+    "AdaMax",
+    "Adam",
+    "AdamW",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RMSProp",
+]
+
+State = tuple[Array, ...]
 
 
 class Optimizer:
     """Base class: the state of one set of parameters and the count t of its steps.
 
-    Subclasses define `init(p)`, a tuple of arrays, and `rule(p, g, state, eta, t)`.
+    Subclasses define `init(p)`, a tuple of arrays of the shape of p, and `rule(p, g, state, eta,
+    t)`, and keep their constructor's arguments under their own names.
 
     Args:
-        eta: the learning rate, >= 0.
+        eta: the learning rate, a number >= 0 or a Schedule.
+        clip: bounds the gradients first, ClipValue or ClipNorm; not at all if not given.
+
+    Attributes:
+        t: the number of steps made.
+        state: one tuple of arrays per parameter, None before the first step.
+        shapes: of the parameters, None before the first step.
     """
 
-    def __init__(self, eta: float) -> None:
-        self.eta = _at_least_zero(type(self).__name__, "eta", eta)
+    def __init__(self, eta: float | Schedule, clip: Clip | None = None) -> None:
+        self.eta = eta if isinstance(eta, Schedule) else number(self, "eta", eta, ">= 0")
+        if not (clip is None or isinstance(clip, Clip)):
+            raise ValueError(
+                f"{type(self).__name__}: clip must be ClipNorm(limit), ClipValue(limit) or None, "
+                f"got {clip!r}"
+            )
+        self.clip = clip
         self.t = 0
-        self.state: list[tuple[Array, ...]] | None = None
+        self.state: list[State] | None = None
+        self.shapes: list[tuple[int, ...]] | None = None
 
-    def init(self, p: Array) -> tuple[Array, ...]:
+    def init(self, p: Array) -> State:
         """The state of one parameter before the first step."""
         return ()
 
-    def rule(
-        self, p: Array, g: Array, state: tuple[Array, ...], eta: float, t: int
-    ) -> tuple[Array, tuple[Array, ...]]:
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
         """Step t = 1, 2, ... for one parameter with gradient g: the new parameter and state."""
         raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state, eta, t)")
 
@@ -45,27 +79,54 @@ class Optimizer:
         """One step for all parameters; two equally long lists, the same ones at every call.
 
         Raises:
-            ValueError: the lists differ in length, or are not those of the last call.
+            ValueError: the lists differ in length or shapes, or are not those of the last call.
+            BackendError: a parameter and its gradient belong to different libraries.
         """
-        if self.state is None:
-            self.state = [self.init(p) for p in parameters]
-        if not len(parameters) == len(gradients) == len(self.state):
-            raise ValueError(
-                f"{type(self).__name__}.update: got {len(parameters)} parameters and "
-                f"{len(gradients)} gradients, and has state for {len(self.state)}; give each set "
-                "of parameters an optimizer of its own: optimizer.clone()"
-            )
-        self.t += 1
+        shapes = [p.shape for p in parameters]
+        if shapes != self.shapes or shapes != [g.shape for g in gradients]:
+            self._begin(parameters, gradients, shapes)
+        if self.clip is not None:
+            gradients = self.clip(gradients)
+        self.t = t = self.t + 1
+        eta = self.eta(t) if isinstance(self.eta, Schedule) else self.eta
+        states: list[State] = self.state  # type: ignore[assignment]
         updated = []
         for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
-            p, self.state[i] = self.rule(p, g, self.state[i], self.eta, self.t)
+            p, states[i] = self.rule(p, g, states[i], eta, t)
             updated.append(p)
         return updated
+
+    def _begin(
+        self, parameters: Sequence[Array], gradients: Sequence[Array], shapes: list[Any]
+    ) -> None:
+        """Checks the two lists and makes the first state."""
+        owner = type(self).__name__
+        if len(parameters) != len(gradients):
+            raise ValueError(
+                f"{owner}.update: expected one gradient for each of {len(parameters)} parameters, "
+                f"got {len(gradients)}"
+            )
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True), start=1):
+            if p.shape != g.shape:
+                raise ValueError(
+                    f"{owner}.update: parameter {i} has shape {tuple(p.shape)}, its gradient "
+                    f"{tuple(g.shape)}"
+                )
+            array_namespace(p, g)
+        if self.shapes is None:
+            self.state = [self.init(p) for p in parameters]
+            self.shapes = shapes
+        elif shapes != self.shapes:
+            raise ValueError(
+                f"{owner}.update: got parameters of shapes {_list(shapes)}, and has the state of "
+                f"{_list(self.shapes)}; give each set of parameters an optimizer of its own: "
+                "optimizer.clone()"
+            )
 
     def clone(self) -> Optimizer:
         """The same algorithm and hyper-parameters, without any state."""
         twin = copy.copy(self)
-        twin.t, twin.state = 0, None
+        twin.t, twin.state, twin.shapes = 0, None, None
         return twin
 
     def move(self, convert: Callable[[Array], Array]) -> Optimizer:
@@ -75,8 +136,62 @@ class Optimizer:
             twin.state = [tuple(convert(s) for s in state) for state in self.state]
         return twin
 
+    @property
+    def hyperparameters(self) -> dict[str, Any]:
+        """The constructor's arguments by name."""
+        other = ("t", "state", "shapes")
+        return {k: v for k, v in vars(self).items() if k not in other and k[0] != "_"}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it as plain host values: names, numbers, lists and, in "state", NumPy arrays.
+
+        The arrays are copies. An optimizer that loads it goes on, bit for bit, as this one.
+        """
+        return {
+            "class": type(self).__name__,
+            "hyperparameters": {k: _plain(v) for k, v in self.hyperparameters.items()},
+            "t": self.t,
+            "shapes": None if self.shapes is None else [list(shape) for shape in self.shapes],
+            "state": None
+            if self.state is None
+            else [[to_numpy(s).copy() for s in state] for state in self.state],
+        }
+
+    def load_state_dict(self, saved: dict[str, Any], backend: Backend | None = None) -> None:
+        """Take over what `state_dict` of an optimizer of this class returned.
+
+        Args:
+            saved: it; hyper-parameters, step count and state are replaced by those in it.
+            backend: where the arrays go; the current backend if not given.
+
+        Raises:
+            ValueError: it belongs to another class, or to parameters of other shapes.
+        """
+        owner = type(self).__name__
+        if saved["class"] != owner:
+            raise ValueError(f"{owner}.load_state_dict: got the state of {saved['class']}")
+        shapes = saved["shapes"] and [tuple(shape) for shape in saved["shapes"]]
+        if None not in (self.shapes, shapes) and shapes != self.shapes:
+            raise ValueError(
+                f"{owner}.load_state_dict: expected the state of parameters of shapes "
+                f"{_list(self.shapes)}, got that of {_list(shapes)}"
+            )
+        arrays = saved["state"] or []
+        if any(
+            s.shape != shape for shape, of in zip(shapes or [], arrays, strict=True) for s in of
+        ):
+            raise ValueError(
+                f"{owner}.load_state_dict: arrays whose shapes are not {_list(shapes)}"
+            )
+        twin = type(self)(**{k: _unplain(owner, v) for k, v in saved["hyperparameters"].items()})
+        twin.t, twin.shapes = int(saved["t"]), shapes
+        if saved["state"] is not None:
+            backend = backend or get_backend()
+            twin.state = [tuple(backend.asarray(s.copy()) for s in of) for of in arrays]
+        vars(self).update(vars(twin))
+
     def __repr__(self) -> str:
-        shown: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in ("t", "state")}
+        shown = {k: v for k, v in self.hyperparameters.items() if v is not None}
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
 
@@ -87,29 +202,33 @@ class SGD(Optimizer):
     ahead: p <- p - eta (g + gamma v).
 
     Args:
-        eta: learning rate, >= 0.
+        eta: learning rate, >= 0, or a Schedule.
         momentum: gamma in [0, 1).
         nesterov: look ahead.
+        clip: bounds the gradients first.
 
     Source: Polyak, USSR Comput. Math. 4 (1964); Sutskever et al., ICML 2013.
     """
 
-    def __init__(self, eta: float = 0.01, momentum: float = 0.0, nesterov: bool = False) -> None:
-        super().__init__(eta)
-        self.momentum = _at_least_zero("SGD", "momentum", momentum)
-        if self.momentum >= 1.0:
-            raise ValueError(f"SGD: momentum must be < 1, got {momentum!r}")
-        if nesterov and not momentum:
+    def __init__(
+        self,
+        eta: float | Schedule = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, clip)
+        self.momentum = number(self, "momentum", momentum, "in [0, 1)")
+        self.nesterov = bool(nesterov)
+        if self.nesterov and not self.momentum:
             raise ValueError("SGD: nesterov=True needs a momentum > 0")
-        self.nesterov = nesterov
 
-    def init(self, p: Array) -> tuple[Array, ...]:
+    def init(self, p: Array) -> State:
         """v = 0, and nothing at all without momentum."""
-        return (array_namespace(p).zeros_like(p),) if self.momentum else ()
+        return _zeros(p, 1) if self.momentum else ()
 
-    def rule(
-        self, p: Array, g: Array, state: tuple[Array, ...], eta: float, t: int
-    ) -> tuple[Array, tuple[Array, ...]]:
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
         """v <- gamma v + g, p <- p - eta v."""
         if not self.momentum:
             p -= eta * g
@@ -121,7 +240,462 @@ class SGD(Optimizer):
         return p, (v,)
 
 
-def _at_least_zero(owner: str, name: str, value: float) -> float:
-    if not value >= 0:
-        raise ValueError(f"{owner}: {name} must be >= 0, got {value!r}")
-    return float(value)
+class _AdamLike(Optimizer):
+    """What the relatives of Adam share: beta1 and beta2 in [0, 1), eps > 0."""
+
+    def __init__(
+        self, eta: float | Schedule, beta1: float, beta2: float, eps: float, clip: Clip | None
+    ) -> None:
+        super().__init__(eta, clip)
+        self.beta1 = number(self, "beta1", beta1, "in [0, 1)")
+        self.beta2 = number(self, "beta2", beta2, "in [0, 1)")
+        self.eps = number(self, "eps", eps, "> 0")
+
+    def init(self, p: Array) -> State:
+        """m = 0, v = 0."""
+        return _zeros(p, 2)
+
+    def _moments(self, g: Array, m: Array, v: Array) -> State:
+        """The sums m <- beta1 m + g, v <- beta2 v + g^2."""
+        m *= self.beta1
+        m += g
+        v *= self.beta2
+        v += g * g
+        return m, v
+
+    def _correction1(self, t: int) -> float:
+        """What makes a sum m the bias-corrected average: (1 - beta1) / (1 - beta1^t)."""
+        return (1.0 - self.beta1) / (1.0 - self.beta1**t)
+
+    def _denominator(self, v: Array, t: int) -> tuple[Array, float]:
+        """sqrt(v^) + eps as d r: an array d = sqrt(v) + eps / r for a sum v, and a number r."""
+        r = ((1.0 - self.beta2) / (1.0 - self.beta2**t)) ** 0.5
+        d = array_namespace(v).sqrt(v)
+        d += self.eps / r
+        return d, r
+
+    def _step(self, p: Array, m: Array, v: Array, eta: float, t: int) -> Array:
+        """p - eta m^ / (sqrt(v^) + eps), from the sums m and v."""
+        d, r = self._denominator(v, t)
+        q = m / d
+        q *= eta * self._correction1(t) / r
+        p -= q
+        return p
+
+
+class Adam(_AdamLike):
+    """Adaptive moments: p <- p - eta m^ / (sqrt(v^) + eps).
+
+    m <- beta1 m + (1 - beta1) g, v <- beta2 v + (1 - beta2) g^2, both 0 at the start, and
+    corrected for that: m^ = m / (1 - beta1^t), v^ = v / (1 - beta2^t).
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule.
+        beta1: decay of m, in [0, 1).
+        beta2: decay of v, in [0, 1).
+        eps: > 0; outside the root and outside the correction.
+        clip: bounds the gradients first.
+
+    Source: Kingma and Ba, ICLR 2015, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, beta1, beta2, eps, clip)
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """p <- p - eta m^ / (sqrt(v^) + eps)."""
+        m, v = self._moments(g, *state)
+        return self._step(p, m, v, eta, t), (m, v)
+
+
+class AdamW(_AdamLike):
+    """Adam with decoupled weight decay: p <- p - eta (m^ / (sqrt(v^) + eps) + lambda p).
+
+    An L2 penalty adds lambda p to the gradient, and Adam divides it by the gradient's size: large
+    gradients decay less. Here every parameter decays alike. The paper has a schedule eta_t before
+    the bracket and a second rate alpha before m^; eta is the product of the two, lambda theirs
+    divided by alpha, as everybody implements it.
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule, which the decay follows.
+        beta1: decay of m, in [0, 1).
+        beta2: decay of v, in [0, 1).
+        eps: > 0.
+        weight_decay: lambda >= 0.
+        clip: bounds the gradients first.
+
+    Source: Loshchilov and Hutter, ICLR 2019, Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, beta1, beta2, eps, clip)
+        self.weight_decay = number(self, "weight_decay", weight_decay, ">= 0")
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """p <- p - eta (m^ / (sqrt(v^) + eps) + lambda p)."""
+        m, v = self._moments(g, *state)
+        p *= 1.0 - eta * self.weight_decay
+        return self._step(p, m, v, eta, t), (m, v)
+
+
+class NAdam(_AdamLike):
+    """Adam with Nesterov's momentum: p <- p - eta h / (sqrt(v^) + eps).
+
+    h = mu_{t+1} m / (1 - mu_1 ... mu_{t+1}) + (1 - mu_t) g / (1 - mu_1 ... mu_t), where the
+    momentum warms up, mu_t = beta1 (1 - 0.96^(t momentum_decay) / 2), and m, v^ are Adam's. The
+    paper lets m decay with mu_t; here it decays with beta1, as in PyTorch and Keras.
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule.
+        beta1: decay of m and limit of mu, in [0, 1).
+        beta2: decay of v, in [0, 1).
+        eps: > 0.
+        momentum_decay: how fast mu approaches beta1, >= 0; 1/250 in the paper.
+        clip: bounds the gradients first.
+
+    Source: Dozat, "Incorporating Nesterov momentum into Adam", ICLR workshop 2016.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        momentum_decay: float = 0.004,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, beta1, beta2, eps, clip)
+        self.momentum_decay = number(self, "momentum_decay", momentum_decay, ">= 0")
+        self._product = (0, 1.0)  # a step t, and mu_1 ... mu_t
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """p <- p - eta h / (sqrt(v^) + eps)."""
+        m, v = self._moments(g, *state)
+        d, r = self._denominator(v, t)
+        mu, mu_next, product = self._mu(t), self._mu(t + 1), self._mu_product(t)
+        h = m * (eta * (1.0 - self.beta1) * mu_next / (1.0 - product * mu_next) / r)
+        h += g * (eta * (1.0 - mu) / (1.0 - product) / r)
+        h /= d
+        p -= h
+        return p, (m, v)
+
+    def _mu(self, t: int) -> float:
+        return self.beta1 * (1.0 - 0.5 * 0.96 ** (t * self.momentum_decay))
+
+    def _mu_product(self, t: int) -> float:
+        """mu_1 ... mu_t, from the last one asked for where that helps: it is the same number."""
+        last, product = self._product if self._product[0] <= t else (0, 1.0)
+        for i in range(last + 1, t + 1):
+            product *= self._mu(i)
+        self._product = (t, product)
+        return product
+
+
+class AMSGrad(_AdamLike):
+    """Adam with a denominator that never shrinks: p <- p - eta m^ / (sqrt(u^) + eps).
+
+    u <- max(u, v), u^ = u / (1 - beta2^t), and m^, v are Adam's. The paper has neither the
+    corrections nor eps; they are Adam's here, as in PyTorch and Keras.
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule.
+        beta1: decay of m, in [0, 1).
+        beta2: decay of v, in [0, 1).
+        eps: > 0.
+        clip: bounds the gradients first.
+
+    Source: Reddi, Kale, Kumar, "On the convergence of Adam and beyond", ICLR 2018, Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, beta1, beta2, eps, clip)
+
+    def init(self, p: Array) -> State:
+        """m = 0, v = 0, u = 0."""
+        return _zeros(p, 3)
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """p <- p - eta m^ / (sqrt(u^) + eps)."""
+        m, v, u = state
+        m, v = self._moments(g, m, v)
+        u = array_namespace(u).maximum(u, v)
+        return self._step(p, m, u, eta, t), (m, v, u)
+
+
+class AdaMax(_AdamLike):
+    """Adam with the maximum norm: p <- p - eta m^ / u, u <- max(beta2 u, |g| + eps).
+
+    m^ is Adam's. The paper has no eps; it keeps u from 0 where there has been no gradient yet.
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule.
+        beta1: decay of m, in [0, 1).
+        beta2: decay of u, in [0, 1).
+        eps: > 0.
+        clip: bounds the gradients first.
+
+    Source: Kingma and Ba, ICLR 2015, Algorithm 2.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 0.002,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, beta1, beta2, eps, clip)
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """p <- p - eta m^ / u."""
+        m, u = state
+        xp = array_namespace(g)
+        m *= self.beta1
+        m += g
+        size = xp.abs(g)
+        size += self.eps
+        u *= self.beta2
+        u = xp.maximum(u, size)
+        q = m / u
+        q *= eta * self._correction1(t)
+        p -= q
+        return p, (m, u)
+
+
+class AdaGrad(Optimizer):
+    """A rate of its own for every entry: s <- s + g^2, p <- p - eta g / (sqrt(s) + eps).
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule.
+        eps: > 0.
+        clip: bounds the gradients first.
+
+    Source: Duchi, Hazan, Singer, JMLR 12 (2011), the diagonal form.
+    """
+
+    def __init__(
+        self, eta: float | Schedule = 0.01, eps: float = 1e-10, *, clip: Clip | None = None
+    ) -> None:
+        super().__init__(eta, clip)
+        self.eps = number(self, "eps", eps, "> 0")
+
+    def init(self, p: Array) -> State:
+        """s = 0."""
+        return _zeros(p, 1)
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """s <- s + g^2, p <- p - eta g / (sqrt(s) + eps)."""
+        (s,) = state
+        s += g * g
+        d = array_namespace(s).sqrt(s)
+        d += self.eps
+        q = g / d
+        q *= eta
+        p -= q
+        return p, (s,)
+
+
+class AdaDelta(Optimizer):
+    """Steps in the units of p: d = g sqrt(u + eps) / sqrt(s + eps), p <- p - eta d.
+
+    s <- rho s + (1 - rho) g^2 before, u <- rho u + (1 - rho) d^2 after, both 0 at the start.
+
+    Args:
+        eta: a factor, 1 in the paper, >= 0, or a Schedule.
+        rho: decay of s and u, in [0, 1).
+        eps: > 0, inside the roots: without it there would never be a first step.
+        clip: bounds the gradients first.
+
+    Source: Zeiler, "ADADELTA", 2012, arXiv 1212.5701, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 1.0,
+        rho: float = 0.95,
+        eps: float = 1e-6,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, clip)
+        self.rho = number(self, "rho", rho, "in [0, 1)")
+        self.eps = number(self, "eps", eps, "> 0")
+
+    def init(self, p: Array) -> State:
+        """s = 0, u = 0."""
+        return _zeros(p, 2)
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """d = g sqrt(u + eps) / sqrt(s + eps), p <- p - eta d."""
+        s, u = state
+        eps = self.eps / (1.0 - self.rho)
+        s *= self.rho
+        s += g * g
+        d = u + eps
+        d /= s + eps
+        d = array_namespace(d).sqrt(d)
+        d *= g
+        u *= self.rho
+        u += d * d
+        d *= eta
+        p -= d
+        return p, (s, u)
+
+
+class RMSProp(Optimizer):
+    """Divide by the root of the mean square: p <- p - eta g / (sqrt(v) + eps).
+
+    v <- rho v + (1 - rho) g^2 from v = 0, and no correction for that.
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule.
+        rho: decay of v, in [0, 1).
+        eps: > 0.
+        clip: bounds the gradients first.
+
+    Source: Tieleman and Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 0.001,
+        rho: float = 0.9,
+        eps: float = 1e-8,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, clip)
+        self.rho = number(self, "rho", rho, "in [0, 1)")
+        self.eps = number(self, "eps", eps, "> 0")
+
+    def init(self, p: Array) -> State:
+        """v = 0."""
+        return _zeros(p, 1)
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """p <- p - eta g / (sqrt(v) + eps)."""
+        (v,) = state
+        r = (1.0 - self.rho) ** 0.5
+        v *= self.rho
+        v += g * g
+        d = array_namespace(v).sqrt(v)
+        d += self.eps / r
+        q = g / d
+        q *= eta / r
+        p -= q
+        return p, (v,)
+
+
+class Lion(Optimizer):
+    """Steps of one size: p <- p - eta (sign(c) + lambda p), c = beta1 m + (1 - beta1) g.
+
+    m <- beta2 m + (1 - beta2) g afterwards, from m = 0.
+
+    Args:
+        eta: learning rate, >= 0, or a Schedule; a tenth to a third of Adam's.
+        beta1: weight of m in the step, in [0, 1).
+        beta2: decay of m, in [0, 1).
+        weight_decay: lambda >= 0.
+        clip: bounds the gradients first.
+
+    Source: Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
+    """
+
+    def __init__(
+        self,
+        eta: float | Schedule = 0.0001,
+        beta1: float = 0.9,
+        beta2: float = 0.99,
+        weight_decay: float = 0.0,
+        *,
+        clip: Clip | None = None,
+    ) -> None:
+        super().__init__(eta, clip)
+        self.beta1 = number(self, "beta1", beta1, "in [0, 1)")
+        self.beta2 = number(self, "beta2", beta2, "in [0, 1)")
+        self.weight_decay = number(self, "weight_decay", weight_decay, ">= 0")
+
+    def init(self, p: Array) -> State:
+        """m = 0."""
+        return _zeros(p, 1)
+
+    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+        """p <- p - eta (sign(c) + lambda p)."""
+        (m,) = state
+        xp = array_namespace(g)
+        # c > 0 where g is greater than this
+        zero = m * (-self.beta1 * (1.0 - self.beta2) / (1.0 - self.beta1))
+        q = xp.astype(g > zero, p.dtype)
+        q -= xp.astype(g < zero, p.dtype)
+        q *= eta
+        if self.weight_decay:
+            p *= 1.0 - eta * self.weight_decay
+        p -= q
+        m *= self.beta2
+        m += g
+        return p, (m,)
+
+
+def _zeros(p: Array, arrays: int) -> State:
+    xp = array_namespace(p)
+    return tuple(xp.zeros_like(p) for _ in range(arrays))
+
+
+def _list(shapes: Sequence[Sequence[int]] | None) -> str:
+    return ", ".join(str(tuple(shape)) for shape in shapes or ())
+
+
+def _plain(value: Any) -> Any:
+    """A schedule or clip as its class name and arguments; numbers as they are."""
+    if isinstance(value, Schedule | Clip):
+        return {"class": type(value).__name__, **{k: _plain(v) for k, v in vars(value).items()}}
+    return value
+
+
+def _unplain(owner: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    arguments = {k: _unplain(owner, v) for k, v in value.items()}
+    name = arguments.pop("class")
+    for kind in (*_subclasses(Schedule), *_subclasses(Clip)):
+        if kind.__name__ == name:
+            return kind(**arguments)
+    raise ValueError(
+        f"{owner}.load_state_dict: there is no schedule or clip {name!r}; if it is a class of "
+        "your own, import it first"
+    )
+
+
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)

@@ -47,19 +47,21 @@ class ProgressBar:
         if self.enabled:
             self._progress.stop()
 
-    def advance(self, epoch: int, done: int) -> None:
-        """So many samples of this epoch are done."""
+    def start(self, epoch: int) -> None:
+        """This epoch begins."""
+        self._name = f"epoch {epoch}/{self.epochs}"
+
+    def advance(self, done: int) -> None:
+        """So many samples of the epoch are done."""
         if self.enabled and (now := time.perf_counter()) >= self._due:
             self._due = now + REFRESH_SECONDS
-            self._progress.update(
-                self._task, description=f"epoch {epoch}/{self.epochs}", completed=done, refresh=True
-            )
+            self._progress.update(self._task, description=self._name, completed=done, refresh=True)
 
-    def finish(self, epoch: int, text: str) -> None:
+    def finish(self, text: str) -> None:
         """The epoch is done; its line stays."""
-        self.print(f"epoch {epoch}/{self.epochs}  {text}")
+        self.print(f"{self._name}  {text}")
 
     def print(self, text: str) -> None:
         """A lasting line above the bar."""
         if self.enabled:
-            self._progress.console.print(text, highlight=False)
+            self._progress.console.print(text, highlight=False, soft_wrap=True)

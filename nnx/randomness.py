@@ -26,8 +26,9 @@ def seed(number: int | None = None) -> None:
     """
     if number is not None and number < 0:
         raise ValueError(f"seed: expected a non-negative integer or None, got {number}")
-    for stream, child in zip(PURPOSES, np.random.SeedSequence(number).spawn(len(PURPOSES))):
-        _streams[stream] = np.random.Generator(np.random.PCG64(child))
+    children = np.random.SeedSequence(number).spawn(len(PURPOSES))
+    for purpose, child in zip(PURPOSES, children, strict=True):
+        _streams[purpose] = np.random.Generator(np.random.PCG64(child))
 
 
 def generator(purpose: str) -> np.random.Generator:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from nnx.backend import Array
-from nnx.data import as_inputs, as_targets, check_batch_size, check_finite, is_classification
+from nnx.data import (
+    as_inputs,
+    as_targets,
+    batches,
+    check_batch_size,
+    check_finite,
+    is_classification,
+)
 from nnx.layers.base import ShapeError
 from nnx.losses import one_hot
 from nnx.metrics import accuracy
@@ -98,7 +105,8 @@ def train(
             for epoch in range(1, epochs + 1):
                 start = time.perf_counter()
                 order = (rng or generator("batches")).permutation(x.shape[0]) if shuffle else None
-                result = _epoch(net, x, y, batch_size, order, classes, lambda n: bar.advance(epoch, n))
+                bar.start(epoch)
+                result = _epoch(net, x, y, batch_size, order, classes, bar)
                 seconds = time.perf_counter() - start
                 if not math.isfinite(result.loss):
                     raise NonFiniteLossError(epoch, result.loss, history)
@@ -109,8 +117,8 @@ def train(
                     checked = score(net, *validation, batch_size=1024)
                     history.validation_loss.append(checked.loss)
                     history.validation_accuracy.append(checked.accuracy)
-                bar.finish(epoch, _describe(history))
-                if any([callback(net, history) is True for callback in callbacks]):
+                bar.finish(_describe(history))
+                if any(answer is True for answer in [call(net, history) for call in callbacks]):
                     break
         except KeyboardInterrupt:
             history.interrupted = True
@@ -124,7 +132,7 @@ def score(net: SequentialNet, x: Array, y: Array, batch_size: int) -> Score:
         raise ShapeError(f"expected as many targets as inputs, got {y.shape[0]} and {x.shape[0]}")
     objective = net.objective()
     tally = _Tally(net, objective, is_classification(net, y))
-    for batch in _batches(x.shape[0], batch_size):
+    for batch in batches(x.shape[0], batch_size):
         a = x[batch, ...]
         for forward in objective.forwards:
             a = forward(a)[0]
@@ -139,26 +147,32 @@ def _epoch(
     batch_size: int,
     order: np.ndarray | None,
     classes: bool,
-    advance: Callable[[int], None],
+    bar: ProgressBar,
 ) -> Score:
     """One pass over the data; the host reads the device once, at its end."""
     xp, samples = net.backend.xp, x.shape[0]
-    index = None if order is None else net.backend.asarray(order)
-
-    def pick(data: Array, batch: slice) -> Array:
-        return data[batch, ...] if index is None else xp.take(data, index[batch], axis=0)
-
     objective = net.objective()
     tally = _Tally(net, objective, classes)
+    if order is None:
+
+        def pick(batch: slice, *arrays: Array) -> list[Array]:
+            return [array[batch, ...] for array in arrays]
+    else:
+        index = net.backend.asarray(order)
+
+        def pick(batch: slice, *arrays: Array) -> list[Array]:
+            chosen = index[batch]
+            return [xp.take(array, chosen, axis=0) for array in arrays]
+
     per_sample = math.prod(net.output_shape)
     outputs: list[Array] = []
     first = 0
-    for batch in _batches(samples, batch_size):
-        outputs.append(net.step(objective, pick(x, batch), pick(y, batch)))
+    for batch in batches(samples, batch_size):
+        outputs.append(net.step(objective, *pick(batch, x, y)))
         if (batch.stop - first) * per_sample >= OUTPUTS_KEPT or batch.stop == samples:
-            tally.add(xp.concat(outputs, axis=0), pick(y, slice(first, batch.stop)))
+            tally.add(xp.concat(outputs, axis=0), *pick(slice(first, batch.stop), y))
             outputs, first = [], batch.stop
-        advance(batch.stop)
+        bar.advance(batch.stop)
     return tally.read()
 
 
@@ -186,13 +200,9 @@ class _Tally:
         return Score(loss, host(self.hits) / self.samples if self.classes else math.nan)
 
 
-def _batches(samples: int, batch_size: int) -> Iterator[slice]:
-    for start in range(0, samples, batch_size):
-        yield slice(start, min(start + batch_size, samples))
-
-
 def _data(net: SequentialNet, x: Any, y: Any, which: str) -> tuple[Array, Array]:
-    x, y = as_inputs(net, x), as_targets(net, y)
+    with np.errstate(over="ignore"):  # what overflows is found and told below
+        x, y = as_inputs(net, x), as_targets(net, y)
     if x.shape[0] != y.shape[0]:
         raise ShapeError(
             f"expected as many {which}targets as inputs, got {y.shape[0]} and {x.shape[0]}"

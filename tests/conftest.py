@@ -1,8 +1,8 @@
 """One fixture runs a test on every backend; an option or a variable says which must be there.
 
-    pytest                                every backend that this machine has, the rest skipped
-    pytest --backend cupy --backend jax   these; one that is missing is one failure
-    NNX_TEST_BACKENDS=cupy,jax pytest     the same
+pytest                                every backend that this machine has, the rest skipped
+pytest --backend cupy --backend jax   these; one that is missing is one failure
+NNX_TEST_BACKENDS=cupy,jax pytest     the same
 """
 
 import functools

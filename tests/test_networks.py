@@ -1,5 +1,6 @@
-import nnx
 import numpy as np
+
+import nnx
 
 
 def test_training_learns_a_separable_problem_on_every_backend(backend):

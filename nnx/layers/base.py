@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from nnx.activations import Activation
 from nnx.backend import Array, Backend, get_backend
@@ -14,7 +14,7 @@ from nnx.regularizers import Regularizer
 __all__ = ["AffineLayer", "Layer", "Parameter", "ShapeError"]
 
 Gradients = dict[str, Array]
-Backward = Callable[[Array], tuple[Array, Gradients]]
+Backward = Callable[..., tuple[Array, Gradients]]
 
 
 class ShapeError(ValueError):
@@ -50,6 +50,10 @@ class Layer:
         backend: where the parameters were born.
         name: what messages call the layer.
     """
+
+    # May its backward be called as backward(delta, need_dx=False), to save the work for a dx that
+    # nobody needs? The first layer of a network is.
+    can_skip_dx: ClassVar[bool] = False
 
     def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
         self.name = name or type(self).__name__
@@ -131,10 +135,12 @@ class Layer:
 class AffineLayer(Layer):
     """Base class of the layers a = phi(z), z affine in the weights W and the bias b.
 
-    Subclasses define `preactivation(x, training) -> (z, backward)`. A network whose loss cancels
-    with the last activation works with z itself.
+    Subclasses define `preactivation(x, training) -> (z, backward)`, where backward(dz,
+    need_dx=True) may leave out dx. A network whose loss cancels with the last activation works
+    with z itself.
     """
 
+    can_skip_dx = True
     W = Parameter()
     b = Parameter()
 
@@ -159,12 +165,10 @@ class AffineLayer(Layer):
         """a = phi(z); backward: dz = phi'(z) delta, then the backward of z."""
         z, affine = self.preactivation(x, training)
         a, activation = self.afun.forward(z)
-        return a, lambda delta: affine(activation(delta))
+        return a, lambda delta, need_dx=True: affine(activation(delta), need_dx)
 
 
-def step(
-    optim: Optimizer, parameters: dict[str, Array], gradients: Gradients
-) -> dict[str, Array]:
+def step(optim: Optimizer, parameters: dict[str, Array], gradients: Gradients) -> dict[str, Array]:
     """The parameters after one step of the optimizer."""
     updated = optim.update(list(parameters.values()), [gradients[name] for name in parameters])
     return dict(zip(parameters, updated, strict=True))

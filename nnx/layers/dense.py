@@ -49,9 +49,7 @@ class DenseLayer(AffineLayer):
                 raise ValueError(f"DenseLayer(ni={ni!r}, no={no!r}): expected positive integers")
         self.ni, self.no = ni, no
         self.W = self.afun.factor * (initializer or RandnAverage()).wfun(no, ni)
-        self.b = self.backend.xp.zeros(
-            (no,), dtype=self.backend.dtype, device=self.backend.device
-        )
+        self.b = self.backend.xp.zeros((no,), dtype=self.backend.dtype, device=self.backend.device)
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """z = x W^T + b; backward: dW = dz^T x, db = sum(dz), dx = dz W."""
@@ -60,8 +58,8 @@ class DenseLayer(AffineLayer):
         z = x @ W.T
         z += b
 
-        def backward(dz: Array) -> tuple[Array, dict[str, Array]]:
-            return dz @ W, {"W": dz.T @ x, "b": xp.sum(dz, axis=0)}
+        def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
+            return dz @ W if need_dx else None, {"W": dz.T @ x, "b": xp.sum(dz, axis=0)}
 
         return z, backward
 

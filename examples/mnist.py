@@ -1,0 +1,65 @@
+"""Train a dense network on the handwritten digits of MNIST, on the backend of your choice.
+
+python examples/mnist.py
+python examples/mnist.py --backend cupy --hidden 512 512 --batch-size 128
+"""
+
+import argparse
+from itertools import pairwise
+
+import nnx
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description="Train a dense network on handwritten digits.")
+    parser.add_argument("--backend", help="numpy (default), cupy, cupy:1, torch, jax, strict")
+    parser.add_argument("--dtype", choices=["float32", "float64"])
+    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="insist on this one")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=10)
+    parser.add_argument("--limit", type=int, help="train on the first so many samples only")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hidden", type=int, nargs="*", default=[100], help="sizes")
+    return parser.parse_args()
+
+
+def load(name):
+    """The dataset asked for; if none was, MNIST, and without it the digits of scikit-learn."""
+    if name:
+        return name, nnx.datasets.load(name)
+    try:
+        return "mnist", nnx.datasets.load("mnist")
+    except nnx.datasets.DatasetNotFoundError:
+        print("MNIST is not here and cannot be downloaded: taking scikit-learn's 8x8 digits")
+        return "digits", nnx.datasets.load("digits")
+
+
+def build(sizes, eta):
+    """Hidden layers with ReLU, then one output for each digit, turned into probabilities."""
+    optim = nnx.SGD(eta)
+    layers = [nnx.DenseLayer(ni, no, nnx.ReLU(), optim) for ni, no in pairwise(sizes[:-1])]
+    layers.append(nnx.DenseLayer(sizes[-2], sizes[-1], nnx.SoftMax(), optim))
+    return nnx.SequentialNet(sizes[0], layers, cost=nnx.CrossEntropy())
+
+
+def main():
+    args = arguments()
+    backend = nnx.set_backend(args.backend, dtype=args.dtype)
+    nnx.seed(args.seed)
+
+    name, (x_train, y_train, x_test, y_test) = load(args.dataset)
+    x_train, y_train = x_train[: args.limit], y_train[: args.limit]
+    print(f"{name}: {len(x_train)} digits to learn from, {len(x_test)} to be tested on")
+    where = f"{backend.name} {backend.version}, {backend.device_name()}, {backend.dtype_name}"
+    print(f"backend {where}")
+
+    # The learning rate falls from 0.1 to 0 along half a cosine, step by step.
+    steps = args.epochs * -(-len(x_train) // args.batch_size)
+    net = build([x_train.shape[1], *args.hidden, 10], nnx.CosineSchedule(0.1, steps))
+    net.train(x_train, y_train, args.batch_size, args.epochs, validation=(x_test, y_test))
+
+    print(f"test accuracy {100 * net.score(x_test, y_test).accuracy:.2f} %")
+
+
+if __name__ == "__main__":
+    main()

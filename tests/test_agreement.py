@@ -1,0 +1,98 @@
+"""The same seed gives the same network and the same training, whatever the backend."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+import nnx
+
+RNG = np.random.default_rng(0)
+X = RNG.random((2000, 50)).astype(np.float32)
+Y = np.argmax(X[:, :10] + 0.1 * RNG.standard_normal((2000, 10)), axis=1)
+STEPS = 200
+
+
+class Recorder(nnx.Layer):
+    """Passes its input through and keeps a copy of what training shows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, training=False):
+        if training:
+            self.seen.append(self.backend.to_numpy(x).copy())
+        return x, lambda delta: (delta, {})
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
+def build(recorder=None):
+    nnx.seed(2026)
+    layers = [
+        nnx.DenseLayer(50, 30, nnx.ReLU(), nnx.SGD(0.05)),
+        nnx.DenseLayer(30, 10, nnx.SoftMax(), nnx.SGD(0.05, momentum=0.5)),
+    ]
+    return nnx.SequentialNet(50, [recorder, *layers] if recorder else layers, nnx.CrossEntropy())
+
+
+def weights_and_batches():
+    recorder = Recorder()
+    net = build(recorder)
+    weights = b"".join(
+        net.backend.to_numpy(p).tobytes() for layer in net.layers for p in layer.parameters.values()
+    )
+    net.train(X[:300], Y[:300], 10, 2, progress=False)
+    return hashlib.sha256(weights).hexdigest(), np.concatenate(recorder.seen).tobytes()
+
+
+def losses():
+    """The loss before each of the first steps, on that step's batch."""
+    net, order, found = build(), nnx.randomness.generator("batches").permutation(2000), []
+    for start in range(0, 10 * STEPS, 10):
+        batch = order[start : start + 10]
+        found.append(net.score(X[batch], Y[batch]).loss)
+        net.train(X[batch], Y[batch], 10, 1, shuffle=False, progress=False)
+    return np.array(found)
+
+
+def test_initial_weights_and_batches_are_bit_for_bit_those_of_numpy(backend):
+    with nnx.use_backend("numpy"):
+        expected = weights_and_batches()
+    assert weights_and_batches() == expected
+
+
+def test_the_first_200_losses_are_those_of_numpy_in_float32(backend):
+    with nnx.use_backend("numpy"):
+        expected = losses()
+    assert len(expected) == STEPS
+    np.testing.assert_allclose(losses(), expected, rtol=1e-4)
+
+
+def test_the_first_200_losses_are_those_of_numpy_in_float64(backend64):
+    with nnx.use_backend("numpy", dtype="float64"):
+        expected = losses()
+    np.testing.assert_allclose(losses(), expected, rtol=1e-10)
+
+
+def test_another_seed_is_another_network():
+    with nnx.use_backend("numpy"):
+        first = build().layers[0].W
+        nnx.seed(2027)
+        assert not np.array_equal(first, nnx.DenseLayer(50, 30).W)
+
+
+def test_the_streams_are_independent_of_each_other():
+    """More weights drawn, same batches."""
+    nnx.seed(1)
+    expected = nnx.randomness.generator("batches").permutation(10)
+    nnx.seed(1)
+    nnx.RandnAverage().wfun(50, 50)
+    np.testing.assert_array_equal(nnx.randomness.generator("batches").permutation(10), expected)
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="non-negative"):
+        nnx.seed(-1)

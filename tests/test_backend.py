@@ -1,0 +1,245 @@
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from conftest import usable
+
+import nnx
+from nnx.backend import BackendError, array_namespace, resolve
+
+
+def python(code, **environment):
+    """Runs a program in a fresh process, away from the checkout; returns what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return result.stdout.strip()
+
+
+def test_set_backend_chooses_for_the_process_and_use_backend_for_a_block():
+    before = nnx.get_backend()
+    try:
+        chosen = nnx.set_backend("numpy", dtype="float64")
+        assert nnx.get_backend() is chosen
+        with nnx.use_backend("numpy", dtype="float32") as inner:
+            assert nnx.get_backend() is inner
+            assert inner.dtype_name == "float32"
+        assert nnx.get_backend() is chosen
+    finally:
+        nnx.set_backend(before)
+
+
+def test_use_backend_is_not_seen_by_other_threads():
+    seen = []
+    with nnx.use_backend("numpy", dtype="float64"):
+        thread = threading.Thread(target=lambda: seen.append(nnx.get_backend().dtype_name))
+        thread.start()
+        thread.join()
+    assert seen == ["float32"]
+
+
+def test_use_backend_ends_with_its_block_even_after_an_error():
+    before = nnx.get_backend()
+    with pytest.raises(KeyError), nnx.use_backend("numpy", dtype="float64"):
+        raise KeyError
+    assert nnx.get_backend() is before
+
+
+def test_the_chosen_backend_is_told_to_select_its_device(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(nnx.Backend, "select", lambda self: chosen.append(self.dtype_name))
+    net = nnx.SequentialNet(2, [nnx.DenseLayer(2, 1)])
+    chosen.clear()
+    with nnx.use_backend("numpy", dtype="float64"):
+        net.predict([[1.0, 2.0]])
+    assert chosen == ["float64", "float32", "float64", "float32"]
+
+
+def test_the_environment_chooses_backend_and_dtype():
+    program = "import nnx; print(nnx.get_backend())"
+    assert "numpy" in python(program, NNX_BACKEND="", NNX_DTYPE="")
+    pytest.importorskip("array_api_strict")
+    printed = python(program, NNX_BACKEND="strict:device1", NNX_DTYPE="float64")
+    assert all(word in printed for word in ("strict", "device1", "float64"))
+
+
+def test_importing_nnx_imports_no_array_library_but_numpy():
+    heavy = ["cupy", "torch", "jax", "array_api_strict", "matplotlib", "sklearn", "rich", "pooch"]
+    program = f"import sys, nnx; print([m for m in {heavy} if m in sys.modules])"
+    assert python(program) == "[]"
+
+
+def test_every_shipped_backend_is_found():
+    statuses = nnx.available_backends()
+    assert {"numpy", "cupy", "strict", "torch", "jax"} <= set(statuses)
+    assert statuses["numpy"].usable
+    assert statuses["numpy"].version == np.__version__
+    for status in statuses.values():
+        assert status.usable or (status.reason and status.remedy)
+
+
+def test_an_unknown_name_lists_the_known_ones_and_the_closest():
+    with pytest.raises(BackendError, match=r"unknown backend 'cupi'.*cupy.*jax.*\n.*'cupy'"):
+        nnx.set_backend("cupi")
+
+
+@pytest.mark.parametrize("library", ["cupy", "torch", "jax", "array_api_strict"])
+def test_a_missing_library_is_an_error_with_the_pip_line(library, monkeypatch):
+    name = {"array_api_strict": "strict"}.get(library, library)
+    monkeypatch.setattr("nnx.backend._made", {})
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(BackendError, match=rf"{library} is not installed\n.*pip install"):
+        resolve(name)
+    status = nnx.available_backends()[name]
+    assert not status.usable
+    assert "pip install" in status.remedy
+
+
+def test_a_library_that_breaks_on_import_hides_no_other(monkeypatch):
+    def broken(device, dtype):
+        raise OSError("libcudart.so.99: cannot open shared object file")
+
+    monkeypatch.setattr("nnx.backend._load", lambda name: broken)
+    monkeypatch.setattr("nnx.backend._made", {})
+    statuses = nnx.available_backends()
+    assert len(statuses) >= 5
+    assert all("libcudart.so.99" in status.reason for status in statuses.values())
+
+
+@pytest.mark.parametrize(
+    ("spec", "named"),
+    [
+        ("numpy:1", "numpy"),
+        ("strict:device9", "device1"),
+        ("torch:cuda:99", "cuda:99"),
+        ("torch:nonsense", "nonsense"),
+        ("jax:cpu:99", "cpu:0"),
+        ("jax:nonsense", "nonsense"),
+        ("cupy:99", "99"),
+        ("cupy:first", "first"),
+    ],
+)
+def test_a_device_that_does_not_exist_is_an_error_that_says_what_there_is(spec, named):
+    usable(spec.partition(":")[0])
+    with pytest.raises(BackendError, match=named) as caught:
+        resolve(spec)
+    assert caught.value.remedy
+
+
+def test_cupy_without_a_gpu_says_what_is_missing():
+    pytest.importorskip("cupy")
+    if nnx.available_backends()["cupy"].usable:
+        pytest.skip("a GPU answers here")
+    with pytest.raises(BackendError, match=r"no GPU answers(.|\n)*nvidia-smi"):
+        resolve("cupy")
+
+
+def test_a_dtype_that_the_device_lacks_is_an_error_that_lists_those_it_has():
+    usable("strict")
+    with pytest.raises(BackendError, match=r"no dtype 'float64'.*no_float64.*float32"):
+        resolve("strict:no_float64", "float64")
+    with pytest.raises(BackendError, match="'float16'"):
+        resolve("numpy", "float16")
+
+
+def test_float64_under_jax_is_float64_though_jax_has_it_switched_off():
+    pytest.importorskip("jax")
+    program = (
+        "import nnx; b = nnx.set_backend('jax', dtype={!r}); "
+        "print(b.asarray([0.1]).dtype, b.xp.zeros(1, dtype=b.dtype).dtype, b.integer_dtype)"
+    )
+    environment = {"JAX_ENABLE_X64": "0", "NNX_BACKEND": ""}
+    assert python(program.format("float64"), **environment) == "float64 float64 int64"
+    assert python(program.format("float32"), **environment) == "float32 float32 int32"
+
+
+def test_asarray_and_to_numpy_bring_values_there_and_back(backend):
+    for data in ([[1.5, 2.0]], np.array([3, -4]), np.float64(2.5), np.zeros((0, 3), np.float32)):
+        array = backend.asarray(data)
+        back = backend.to_numpy(array)
+        assert backend.owns(array)
+        assert type(back) is np.ndarray
+        np.testing.assert_array_equal(back, np.asarray(data))
+        np.testing.assert_array_equal(nnx.to_numpy(array), np.asarray(data))
+
+
+def test_floats_take_the_dtype_of_the_backend_and_integers_stay_integers(backend, backend64):
+    for chosen, dtype in ((backend, "float32"), (backend64, "float64")):
+        assert nnx.to_numpy(chosen.asarray([0.1])).dtype == dtype
+        assert nnx.to_numpy(chosen.asarray(np.float16([0.1]))).dtype == dtype
+        assert nnx.to_numpy(chosen.asarray(chosen.asarray([0.1]))).dtype == dtype
+        assert nnx.to_numpy(chosen.asarray(np.uint8([1, 2]))).dtype.kind == "i"
+        assert nnx.to_numpy(chosen.asarray(np.uint8([1]), dtype=chosen.dtype)).dtype == dtype
+
+
+def test_awkward_host_arrays_are_taken(backend):
+    data = np.arange(12.0).reshape(3, 4)
+    read_only = data.copy()
+    read_only.flags.writeable = False
+    for awkward in (data.T, data[::-1], data[:, ::2], read_only, np.asfortranarray(data)):
+        np.testing.assert_array_equal(backend.to_numpy(backend.asarray(awkward)), awkward)
+
+
+def test_an_array_of_another_library_is_refused_at_the_boundary():
+    usable("strict")
+    usable("torch")
+    foreign = resolve("torch").asarray([1.0])
+    with pytest.raises(BackendError, match=r"'strict'.*torch Tensor\n.*to_numpy"):
+        resolve("strict").asarray(foreign)
+
+
+def test_arrays_of_two_libraries_in_one_formula_are_an_error_that_names_both():
+    usable("strict")
+    host, strict = np.ones(2), resolve("strict").asarray([1.0])
+    with pytest.raises(BackendError, match=r"numpy ndarray and a array_api_strict Array|and"):
+        array_namespace(host, strict)
+    with pytest.raises(BackendError, match="list"):
+        array_namespace([1.0])
+
+
+def test_array_namespace_takes_numpy_scalars_for_numpy_arrays():
+    assert array_namespace(np.ones(2), np.float32(1.0)) is array_namespace(np.ones(2))
+
+
+def test_a_third_partys_backend_is_found_through_its_entry_point(tmp_path, monkeypatch):
+    (tmp_path / "shelf.py").write_text(
+        "from nnx.backend import Backend\n"
+        "class ShelfBackend(Backend):\n"
+        "    name = 'shelf'\n"
+        "    library = 'numpy'\n"
+        "    def connect(self, device, dtype):\n"
+        "        import array_api_compat.numpy as xp\n"
+        "        return xp, 'cpu'\n"
+    )
+    info = tmp_path / "shelf-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[nnx.backends]\nshelf = shelf:ShelfBackend\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert nnx.available_backends()["shelf"].usable
+    x = np.random.default_rng(0).standard_normal((100, 3))
+    with nnx.use_backend("shelf") as chosen:
+        layer = nnx.DenseLayer(3, 2, nnx.SoftMax(), nnx.SGD(0.5))
+        net = nnx.SequentialNet(3, [layer], nnx.CrossEntropy())
+        history = net.train(x, (x[:, 0] > 0).astype(int), 10, 20, progress=False)
+    assert net.backend is chosen
+    assert history.accuracy[-1] > 0.9
+
+
+def test_memory_of_the_device_is_told_in_bytes(backend):
+    memory = backend.memory()
+    assert memory is None or 0 < memory.free <= memory.total
+
+
+def test_synchronize_waits_for_what_was_asked(backend):
+    backend.asarray([1.0])
+    backend.synchronize()

@@ -1,0 +1,217 @@
+"""Bad inputs: each error says what was expected, what came, and what to do."""
+
+import numpy as np
+import pytest
+from conftest import usable
+
+import nnx
+from nnx.backend import BackendError, resolve
+from nnx.layers import ShapeError
+
+X = np.random.default_rng(0).random((30, 4)).astype(np.float32)
+Y = np.arange(30) % 3
+
+
+def net(cost=None, **options):
+    layers = [nnx.DenseLayer(4, 5), nnx.DenseLayer(5, 3, nnx.SoftMax())]
+    return nnx.SequentialNet(4, layers, cost or nnx.CrossEntropy(), **options)
+
+
+def train(x=X, y=Y, batch_size=10, epochs=1, **options):
+    return net().train(x, y, batch_size, epochs, progress=False, **options)
+
+
+def with_nan():
+    x = X.copy()
+    x[3, 1] = np.nan
+    return x
+
+
+def mixed_layers():
+    with nnx.use_backend("numpy", dtype="float64"):
+        second = nnx.DenseLayer(5, 3)
+    return nnx.SequentialNet(4, [nnx.DenseLayer(4, 5), second])
+
+
+# what is done; the kind of error; what was expected, what came, what to do (in any order)
+CASES = {
+    "images not flattened": (
+        lambda: train(x=X.reshape(30, 2, 2)),
+        ShapeError,
+        [r"\(samples, 4\)", r"\(30, 2, 2\)", r"x\.reshape\(len\(x\), 4\)"],
+    ),
+    "too few features": (
+        lambda: train(x=X[:, :3]),
+        ShapeError,
+        [r"\(samples, 4\)", r"\(30, 3\)", "one sample per row"],
+    ),
+    "a single sample": (
+        lambda: net().evaluate(X[0]),
+        ShapeError,
+        [r"\(samples, 4\)", r"\(4,\)", r"x\[None\]"],
+    ),
+    "a number": (lambda: net().predict(1.0), ShapeError, [r"\(samples, 4\)", r"\(\)", "row"]),
+    "empty data": (lambda: train(x=X[:0], y=Y[:0]), ShapeError, ["no samples", "selection"]),
+    "words for data": (
+        lambda: train(x=np.array([["a", "b", "c", "d"]])),
+        TypeError,
+        ["real numbers", "<U1", "dtype=float"],
+    ),
+    "complex data": (
+        lambda: net().evaluate(X * 1j),
+        TypeError,
+        ["real numbers", "complex64", "dtype=float"],
+    ),
+    "ragged data": (lambda: net().evaluate([[1, 2], [3]]), TypeError, ["NumPy data", "list"]),
+    "None for data": (lambda: net().evaluate(None), TypeError, ["real numbers", "object"]),
+    "NaN in the data": (lambda: train(x=with_nan()), ValueError, ["finite", "NaN", "isfinite"]),
+    "infinity in the targets": (
+        lambda: net(nnx.QuadraticCost()).train(X, np.full((30, 3), np.inf), progress=False),
+        ValueError,
+        ["finite numbers in y", "infinity", "isfinite"],
+    ),
+    "float64 data too large for float32": (
+        lambda: train(x=np.full((30, 4), 1e300)),
+        ValueError,
+        ["finite", "float32"],
+    ),
+    "fewer targets than inputs": (
+        lambda: train(y=Y[:-1]),
+        ShapeError,
+        ["as many targets as inputs", "29 and 30"],
+    ),
+    "labels out of range": (
+        lambda: train(y=Y + 1),
+        ValueError,
+        ["from 0 to 2", "1 to 3", "4 outputs"],
+    ),
+    "negative labels": (lambda: train(y=-Y), ValueError, ["from 0 to 2", "-2 to 0", "from 0"]),
+    "labels as floats": (
+        lambda: train(y=Y.astype(float)),
+        TypeError,
+        ["integer class indices", "float64", r"y\.astype\(int\)"],
+    ),
+    "rows of the wrong width": (
+        lambda: train(y=np.eye(4)[Y]),
+        ShapeError,
+        [r"\(samples, 3\)", r"\(30, 4\)"],
+    ),
+    "rows that are no distributions": (
+        lambda: train(y=np.eye(3)[Y] * 2 - 0.5),
+        ValueError,
+        ["distributions", "-0.5", "QuadraticCost"],
+    ),
+    "batch larger than the data": (
+        lambda: train(batch_size=31),
+        ValueError,
+        ["batch_size 31", "30 samples", "at most 30"],
+    ),
+    "batch of nothing": (lambda: train(batch_size=0), ValueError, ["positive", "got 0"]),
+    "half a batch": (lambda: train(batch_size=2.5), ValueError, ["positive integer", "2.5"]),
+    "predicting in batches of nothing": (
+        lambda: net().predict(X, 0),
+        ValueError,
+        ["positive integer batch_size", "got 0"],
+    ),
+    "negative epochs": (lambda: train(epochs=-1), ValueError, ["epochs >= 0", "-1"]),
+    "validation that is no pair": (
+        lambda: train(validation=(X, Y, Y)),
+        ValueError,
+        [r"validation=\(x, y\)", "no pair"],
+    ),
+    "validation of another shape": (
+        lambda: train(validation=(X[:, :2], Y)),
+        ShapeError,
+        [r"\(samples, 4\)", r"\(30, 2\)"],
+    ),
+    "unknown backend": (
+        lambda: nnx.set_backend("numpie"),
+        BackendError,
+        ["unknown backend 'numpie'", "known are", "'numpy'"],
+    ),
+    "unknown dtype": (
+        lambda: nnx.set_backend("numpy", dtype="float8"),
+        BackendError,
+        ["'float8'", "float32", "choose one"],
+    ),
+    "layers of two backends": (
+        mixed_layers,
+        BackendError,
+        ["layer 1", "float32", "layer 2", "float64", "one nnx.set_backend"],
+    ),
+    "layers that do not fit": (
+        lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 5), nnx.DenseLayer(6, 3)]),
+        ShapeError,
+        [r"layer 2 \(DenseLayer\)", r"\(6,\)", r"layer 1 \(DenseLayer\) gives \(5,\)"],
+    ),
+    "first layer that does not fit": (
+        lambda: nnx.SequentialNet(8, [nnx.DenseLayer(4, 5)]),
+        ShapeError,
+        [r"takes input of shape \(4,\)", r"the network's input is \(8,\)"],
+    ),
+    "no layers": (lambda: nnx.SequentialNet(4, []), ValueError, ["at least one layer"]),
+    "an activation among the layers": (
+        lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 4), nnx.ReLU()]),
+        TypeError,
+        ["layer 2", "ReLU"],
+    ),
+    "one layer twice": (
+        lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 4, name="square")] * 2),
+        ValueError,
+        [r"layer 2 \(square\)", "twice", "second one"],
+    ),
+    "negative learning rate": (lambda: nnx.SGD(-0.1), ValueError, ["SGD: eta", ">= 0", "-0.1"]),
+    "learning rate NaN": (lambda: nnx.SGD(float("nan")), ValueError, ["eta", ">= 0", "nan"]),
+    "negative momentum": (
+        lambda: nnx.SGD(0.1, -0.9),
+        ValueError,
+        ["momentum", r"\[0, 1\)", "-0.9"],
+    ),
+    "backprop before evaluate": (
+        lambda: net().backprop(np.ones((1, 3))),
+        RuntimeError,
+        [r"call evaluate\(x\) first"],
+    ),
+    "unknown dataset": (
+        lambda: nnx.datasets.load("minst"),
+        ValueError,
+        ["'minst'", "fashion-mnist", "'mnist'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_input_is_an_error_that_tells_what_to_do(name):
+    action, kind, words = CASES[name]
+    with nnx.use_backend("numpy", dtype="float32"), pytest.raises(kind) as caught:
+        action()
+    for word in words:
+        assert caught.match(word)
+
+
+def test_arrays_of_two_backends_are_refused_by_the_network_and_by_the_layer():
+    usable("torch")
+    foreign = resolve("torch").asarray(X)
+    with nnx.use_backend("numpy"):
+        network = net()
+    with pytest.raises(BackendError, match=r"backend 'numpy'.*torch Tensor\n.*to_numpy"):
+        network.evaluate(foreign)
+    with pytest.raises(BackendError, match=r"backend 'numpy'.*torch Tensor\n.*to_numpy"):
+        network.train(X, resolve("torch").asarray(Y))
+    with pytest.raises(BackendError, match=r"a torch Tensor and a numpy ndarray"):
+        network.layers[0].forward(foreign)
+    with nnx.use_backend("torch"):
+        network = net()
+    with pytest.raises(BackendError, match=r"a numpy ndarray and a torch Tensor"):
+        network.layers[0].forward(X)
+
+
+def test_labels_on_the_device_are_checked_too(backend):
+    with pytest.raises(ValueError, match="from 0 to 2"):
+        net().train(backend.asarray(X), backend.asarray(Y + 5), 10, 1, progress=False)
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "mnist.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(nnx.datasets.DatasetError, match=r"mnist\.npz"):
+        nnx.datasets.load("mnist", tmp_path)

@@ -1,0 +1,211 @@
+import numpy as np
+import pytest
+
+import nnx
+from nnx.layers import Layer, Parameter, ShapeError
+
+
+def weighted_sum(layer, x, delta):
+    """sum(delta * forward(x)): its gradients are what backward(delta) must return."""
+    xp = layer.backend.xp
+    return float(layer.backend.to_numpy(xp.sum(delta * layer.forward(x)[0])))
+
+
+def numeric_gradient(f, array):
+    """Central differences of f() in every entry of a NumPy array, which f reads."""
+    gradient = np.zeros_like(array)
+    for i in np.ndindex(array.shape):
+        kept, h = array[i], 1e-6
+        array[i] = kept + h
+        above = f()
+        array[i] = kept - h
+        gradient[i] = (above - f()) / (2 * h)
+        array[i] = kept
+    return gradient
+
+
+@pytest.mark.parametrize("afun", [nnx.TanH(), nnx.Logistic(), nnx.SoftMax(), nnx.Linear()])
+def test_backward_is_the_derivative_of_forward(afun):
+    with nnx.use_backend("numpy", dtype="float64"):
+        layer = nnx.DenseLayer(4, 3, afun)
+    rng = np.random.default_rng(1)
+    x, delta = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
+    layer.b = rng.standard_normal(3)
+    _, backward = layer.forward(x)
+    dx, gradients = backward(delta)
+
+    def loss():
+        return weighted_sum(layer, x, delta)
+
+    np.testing.assert_allclose(dx, numeric_gradient(loss, x), rtol=1e-7, atol=1e-8)
+    np.testing.assert_allclose(
+        gradients["W"], numeric_gradient(loss, layer.W), rtol=1e-7, atol=1e-8
+    )
+    np.testing.assert_allclose(
+        gradients["b"], numeric_gradient(loss, layer.b), rtol=1e-7, atol=1e-8
+    )
+
+
+def test_forward_and_backward_by_hand(backend):
+    layer = nnx.DenseLayer(2, 3, nnx.ReLU())
+    layer.W = backend.asarray([[1.0, 2.0], [3.0, -4.0], [0.0, 1.0]])
+    layer.b = backend.asarray([0.5, 0.0, -3.0])
+    x = backend.asarray([[1.0, 1.0], [2.0, 0.0]])
+    a, backward = layer.forward(x)
+    dx, gradients = backward(backend.asarray([[1.0, 1.0, 1.0], [1.0, 2.0, 1.0]]))
+    # z = [[3.5, -1, -2], [2.5, 6, -3]], so dz = [[1, 0, 0], [1, 2, 0]]
+    expected = {
+        "a": (a, [[3.5, 0.0, 0.0], [2.5, 6.0, 0.0]]),
+        "dx": (dx, [[1.0, 2.0], [7.0, -6.0]]),
+        "dW": (gradients["W"], [[3.0, 1.0], [4.0, 0.0], [0.0, 0.0]]),
+        "db": (gradients["b"], [2.0, 2.0, 0.0]),
+    }
+    for name, (array, values) in expected.items():
+        assert array.dtype == backend.dtype, name
+        np.testing.assert_array_equal(backend.to_numpy(array), values, err_msg=name)
+
+
+def test_forward_and_backward_against_pytorch():
+    torch = pytest.importorskip("torch")
+    with nnx.use_backend("numpy", dtype="float64"):
+        layer = nnx.DenseLayer(7, 5, nnx.TanH())
+    rng = np.random.default_rng(2)
+    x, delta = rng.standard_normal((6, 7)), rng.standard_normal((6, 5))
+    a, backward = layer.forward(x)
+    dx, gradients = backward(delta)
+
+    tx, tW, tb = (torch.tensor(v, requires_grad=True) for v in (x, layer.W, layer.b))
+    ta = torch.tanh(torch.nn.functional.linear(tx, tW, tb))
+    ta.backward(torch.tensor(delta))
+    for ours, theirs in [
+        (a, ta.detach()),
+        (dx, tx.grad),
+        (gradients["W"], tW.grad),
+        (gradients["b"], tb.grad),
+    ]:
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-13, atol=1e-14)
+
+
+def test_initial_weights_have_the_shape_and_size_that_keep_a_signal(backend):
+    layer = nnx.DenseLayer(400, 300, nnx.ReLU())
+    W = backend.to_numpy(layer.W)
+    assert W.shape == (300, 400)
+    # factor sqrt(2) times sqrt(2 / (m + n)); 120,000 entries give the deviation to 0.2 %
+    assert W.std() == pytest.approx(np.sqrt(2.0) * np.sqrt(2.0 / 700), rel=0.01)
+    np.testing.assert_array_equal(backend.to_numpy(layer.b), np.zeros(300))
+    assert layer.W.dtype == layer.b.dtype == backend.dtype
+
+
+def test_one_activation_object_serves_two_layers(backend):
+    x = backend.asarray(np.random.default_rng(0).standard_normal((4, 3)))
+    delta = backend.asarray(np.ones((4, 3)))
+
+    def gradients(first_afun, second_afun):
+        nnx.seed(3)
+        first = nnx.DenseLayer(3, 3, first_afun)
+        second = nnx.DenseLayer(3, 3, second_afun)
+        second.evaluate(first.evaluate(x))
+        first.backprop(second.backprop(delta))
+        return [backend.to_numpy(g) for g in (first.dW, first.db, second.dW, second.db)]
+
+    shared = nnx.TanH()
+    for ours, apart in zip(gradients(shared, shared), gradients(nnx.TanH(), nnx.TanH())):
+        np.testing.assert_array_equal(ours, apart)
+
+
+def test_the_classroom_loop_by_hand(backend):
+    layer = nnx.DenseLayer(2, 1, nnx.Linear(), nnx.SGD(0.5))
+    layer.W = backend.asarray([[1.0, -1.0]])
+    x = backend.asarray([[2.0, 1.0]])
+    a = layer.evaluate(x)
+    layer.backprop(nnx.QuadraticCost().gradient(a, backend.asarray([[0.0]])))
+    layer.update()
+    # a = 1, so delta = 1, dW = [2, 1], db = 1
+    np.testing.assert_array_equal(backend.to_numpy(layer.dW), [[2.0, 1.0]])
+    np.testing.assert_array_equal(backend.to_numpy(layer.W), [[0.0, -1.5]])
+    np.testing.assert_array_equal(backend.to_numpy(layer.b), [-0.5])
+
+
+def test_the_penalty_goes_to_the_weights_and_never_to_the_bias(backend):
+    layer = nnx.DenseLayer(2, 1, nnx.Linear(), kernel_regularizer=nnx.L2Regularizer(0.5))
+    layer.W = backend.asarray([[4.0, -2.0]])
+    layer.b = backend.asarray([8.0])
+    layer.evaluate(backend.asarray([[1.0, 1.0]]))
+    layer.backprop(backend.asarray([[0.0]]))
+    np.testing.assert_array_equal(backend.to_numpy(layer.dW), [[2.0, -1.0]])
+    np.testing.assert_array_equal(backend.to_numpy(layer.db), [0.0])
+    assert float(backend.to_numpy(layer.penalty())) == 0.25 * (16 + 4)
+
+
+def test_forward_leaves_its_arguments_alone(backend):
+    layer = nnx.DenseLayer(3, 2, nnx.TanH())
+    rng = np.random.default_rng(0)
+    x_host, delta_host = rng.standard_normal((4, 3)), rng.standard_normal((4, 2))
+    x, delta = backend.asarray(x_host.copy()), backend.asarray(delta_host.copy())
+    W = np.array(backend.to_numpy(layer.W))
+    layer.forward(x)[1](delta)
+    np.testing.assert_array_equal(backend.to_numpy(x), x_host.astype(np.float32))
+    np.testing.assert_array_equal(backend.to_numpy(delta), delta_host.astype(np.float32))
+    np.testing.assert_array_equal(backend.to_numpy(layer.W), W)
+
+
+def test_parameters_are_a_plain_dict_that_the_attribute_reads_and_writes():
+    layer = nnx.DenseLayer(2, 2)
+    assert list(layer.parameters) == ["W", "b"]
+    layer.W = np.zeros((2, 2), dtype=np.float32)
+    assert layer.parameters["W"] is layer.W
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda layer: layer.backprop(np.zeros((1, 2))), r"backprop: call evaluate\(x\) first"),
+        (lambda layer: layer.update(), r"update: call evaluate\(x\) and backprop"),
+    ],
+)
+def test_the_classroom_interface_out_of_order_says_what_to_call(use, message):
+    with pytest.raises(RuntimeError, match=message):
+        use(nnx.DenseLayer(2, 2))
+
+
+def test_a_gradient_before_backprop_says_so():
+    with pytest.raises(AttributeError, match="dW' before backprop"):
+        _ = nnx.DenseLayer(2, 2).dW
+    with pytest.raises(AttributeError, match="no attribute 'weights'"):
+        _ = nnx.DenseLayer(2, 2).weights
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, -1), (2.0, 3), ("4", 3)])
+def test_sizes_must_be_positive_integers(sizes):
+    with pytest.raises(ValueError, match="positive integers"):
+        nnx.DenseLayer(*sizes)
+
+
+def test_a_layer_of_ones_own_takes_two_formulas(backend):
+    class Scale(Layer):
+        s = Parameter()
+
+        def __init__(self, n):
+            super().__init__(nnx.SGD(0.1))
+            self.s = self.backend.asarray(np.ones(n))
+
+        def forward(self, x, training=False):
+            def backward(delta):
+                return delta * self.s, {"s": self.backend.xp.sum(delta * x, axis=0)}
+
+            return x * self.s, backward
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    x = np.random.default_rng(0).standard_normal((64, 3))
+    net = nnx.SequentialNet(3, [Scale(3)])
+    history = net.train(x, x * [2.0, -1.0, 0.5], 8, 60, progress=False)
+    np.testing.assert_allclose(backend.to_numpy(net.layers[0].s), [2.0, -1.0, 0.5], rtol=1e-4)
+    assert history.loss[-1] < 1e-6
+
+
+def test_neighbours_that_do_not_fit_are_named():
+    layers = [nnx.DenseLayer(784, 64), nnx.DenseLayer(100, 10)]
+    with pytest.raises(ShapeError, match=r"layer 2 \(DenseLayer\).*\(100,\).*layer 1.*\(64,\)"):
+        nnx.SequentialNet(784, layers)

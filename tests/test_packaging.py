@@ -1,0 +1,52 @@
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_a_wheel_contains_exactly_the_library_and_its_backends(tmp_path):
+    pytest.importorskip("build", reason="needs the package build (extra dev)")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir"]
+    subprocess.run([*command, str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("nnx_array-*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0] for name in names if ".dist-info/" not in name} == {
+        "nnx",
+        "nnx_backends",
+    }
+    shipped = {name for name in names if name.endswith((".py", "py.typed"))}
+    folders = {"nnx": ROOT / "nnx", "nnx_backends": ROOT / "backends"}
+    expected = {
+        f"{package}/{path.relative_to(folder).as_posix()}"
+        for package, folder in folders.items()
+        for path in folder.rglob("*")
+        if path.suffix == ".py" or path.name == "py.typed"
+    }
+    assert shipped == expected
+
+
+def test_the_example_runs_and_ends_in_a_test_accuracy(backend_spec):
+    from conftest import usable
+
+    usable(backend_spec)
+    command = [sys.executable, str(ROOT / "examples/mnist.py"), "--backend", backend_spec]
+    options = ["--dataset", "digits", "--limit", "500", "--epochs", "5", "--hidden", "32"]
+    pytest.importorskip("sklearn", reason="needs scikit-learn (extra digits)")
+    result = subprocess.run([*command, *options], check=True, capture_output=True, text=True)
+    last = result.stdout.strip().splitlines()[-1]
+    assert last.startswith("test accuracy ")
+    assert last.endswith(" %")
+    assert 60 < float(last.split()[2]) <= 100
+
+
+def test_the_command_lists_the_backends(capsys):
+    from nnx.cli import main
+
+    assert main(["backends"]) == 0
+    printed = capsys.readouterr().out
+    for name in ("numpy", "cupy", "strict", "torch", "jax"):
+        assert name in printed
