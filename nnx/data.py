@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_inputs",
     "as_targets",
+    "as_weights",
     "batches",
     "check_batch_size",
     "check_finite",
@@ -88,6 +89,26 @@ def as_targets(net: SequentialNet, y: Any) -> Array:
     check_finite(y, "y")
     net.cost.check_targets(y)
     return y
+
+
+def as_weights(net: SequentialNet, weights: Any, samples: int) -> Array:
+    """Sample weights (samples,) of the network's backend and dtype.
+
+    Raises:
+        ShapeError: another shape.
+        ValueError: negative or not finite.
+    """
+    weights = _array(net, weights, "sample_weights")
+    if tuple(weights.shape) != (samples,):
+        raise ShapeError(
+            f"expected one weight for each of {samples} samples, got sample_weights of shape "
+            f"{tuple(weights.shape)}"
+        )
+    weights = net.backend.asarray(weights, dtype=net.backend.dtype)
+    check_finite(weights, "sample_weights")
+    if bool(net.backend.xp.any(weights < 0)):
+        raise ValueError("expected sample_weights >= 0, got negative ones; drop these samples")
+    return weights
 
 
 def is_classification(net: SequentialNet, y: Array) -> bool:

@@ -98,13 +98,15 @@ class SequentialNet:
                 return Objective(forwards, fuse(self.cost, last.afun), last.afun)
         return Objective(forwards, self.cost, Linear())
 
-    def step(self, objective: Objective, x: Array, y: Array) -> Array:
+    def step(self, objective: Objective, x: Array, y: Array, *weights: Array) -> Array:
         """One training step on a batch of the backend's arrays; nothing is read back.
+
+        The batch is inputs, targets and, where the samples have them, their weights.
 
         Returns the outputs of the last forward of the objective, before the step.
         """
         a, backward = self._chain(objective.forwards, x, training=True)
-        _, gradients = backward(objective.loss.gradient(a, y), need_dx=False)
+        _, gradients = backward(objective.loss.gradient(a, y, *weights), need_dx=False)
         for layer, of_layer in zip(self.layers, gradients, strict=True):
             layer.regularize(of_layer)
         self._apply(gradients)
@@ -153,6 +155,7 @@ class SequentialNet:
         callbacks: Sequence[training.Callback] = (),
         progress: bool = True,
         shuffle: bool = True,
+        sample_weights: Any = None,
         rng: np.random.Generator | None = None,
     ) -> training.History:
         """Minimise the loss over batches of the data; the data moves to the device once.
@@ -167,6 +170,7 @@ class SequentialNet:
                 True ends the training.
             progress: show a progress bar.
             shuffle: draw a new order for every epoch.
+            sample_weights: (samples,), >= 0; how often each sample counts in the loss.
             rng: draw the orders from it, instead of the seeded stream "batches".
 
         Returns:
@@ -178,7 +182,17 @@ class SequentialNet:
         """
         with use_backend(self.backend):
             return training.train(
-                self, x, y, batch_size, epochs, validation, callbacks, progress, shuffle, rng
+                self,
+                x,
+                y,
+                batch_size,
+                epochs,
+                validation=validation,
+                callbacks=callbacks,
+                progress=progress,
+                shuffle=shuffle,
+                sample_weights=sample_weights,
+                rng=rng,
             )
 
     def predict(self, x: Any, batch_size: int = 1024) -> Array:

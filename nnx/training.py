@@ -14,6 +14,7 @@ from nnx.backend import Array
 from nnx.data import (
     as_inputs,
     as_targets,
+    as_weights,
     batches,
     check_batch_size,
     check_finite,
@@ -80,10 +81,12 @@ def train(
     y: Any,
     batch_size: int,
     epochs: int,
+    *,
     validation: tuple[Any, Any] | None,
     callbacks: Sequence[Callback],
     progress: bool,
     shuffle: bool,
+    sample_weights: Any,
     rng: np.random.Generator | None,
 ) -> History:
     """See `SequentialNet.train`."""
@@ -91,6 +94,7 @@ def train(
         raise ValueError(f"expected a number of epochs >= 0, got {epochs!r}")
     x, y = _data(net, x, y, "")
     check_batch_size(batch_size, x.shape[0])
+    weights = () if sample_weights is None else (as_weights(net, sample_weights, x.shape[0]),)
     if validation is not None:
         if len(validation) != 2:
             raise ValueError("expected validation=(x, y), got something that is no pair")
@@ -106,7 +110,7 @@ def train(
                 start = time.perf_counter()
                 order = (rng or generator("batches")).permutation(x.shape[0]) if shuffle else None
                 bar.start(epoch)
-                result = _epoch(net, x, y, batch_size, order, classes, bar)
+                result = _epoch(net, (x, y, *weights), batch_size, order, classes, bar)
                 seconds = time.perf_counter() - start
                 if not math.isfinite(result.loss):
                     raise NonFiniteLossError(epoch, result.loss, history)
@@ -142,15 +146,14 @@ def score(net: SequentialNet, x: Array, y: Array, batch_size: int) -> Score:
 
 def _epoch(
     net: SequentialNet,
-    x: Array,
-    y: Array,
+    data: tuple[Array, ...],
     batch_size: int,
     order: np.ndarray | None,
     classes: bool,
     bar: ProgressBar,
 ) -> Score:
     """One pass over the data; the host reads the device once, at its end."""
-    xp, samples = net.backend.xp, x.shape[0]
+    xp, samples = net.backend.xp, data[0].shape[0]
     objective = net.objective()
     tally = _Tally(net, objective, classes)
     if order is None:
@@ -168,9 +171,9 @@ def _epoch(
     outputs: list[Array] = []
     first = 0
     for batch in batches(samples, batch_size):
-        outputs.append(net.step(objective, *pick(batch, x, y)))
+        outputs.append(net.step(objective, *pick(batch, *data)))
         if (batch.stop - first) * per_sample >= OUTPUTS_KEPT or batch.stop == samples:
-            tally.add(xp.concat(outputs, axis=0), *pick(slice(first, batch.stop), y))
+            tally.add(xp.concat(outputs, axis=0), *pick(slice(first, batch.stop), *data[1:]))
             outputs, first = [], batch.stop
         bar.advance(batch.stop)
     return tally.read()
@@ -185,10 +188,10 @@ class _Tally:
         self.loss: Array | float = 0.0
         self.hits: Array | float = 0.0
 
-    def add(self, a: Array, y: Array) -> None:
+    def add(self, a: Array, y: Array, *weights: Array) -> None:
         samples = a.shape[0]
         self.samples += samples
-        self.loss = self.loss + self.objective.loss.value(a, y) * samples
+        self.loss = self.loss + self.objective.loss.value(a, y, *weights) * samples
         if self.classes:
             self.hits = self.hits + accuracy(self.objective.afun(a), y) * samples
 

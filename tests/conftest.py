@@ -7,6 +7,7 @@ NNX_TEST_BACKENDS=cupy,jax pytest     the same
 
 import functools
 import os
+from collections import Counter
 
 import pytest
 
@@ -40,6 +41,13 @@ def pytest_generate_tests(metafunc):
         metafunc.parametrize("backend_spec", names, scope="session")
     if "requested_spec" in metafunc.fixturenames:
         metafunc.parametrize("requested_spec", requested(metafunc.config))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """One line for each reason of a skip, instead of one for each place."""
+    reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    for reason, number in reasons.most_common():
+        terminalreporter.write_line(f"{number} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 @functools.cache

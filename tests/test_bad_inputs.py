@@ -114,6 +114,16 @@ CASES = {
         ["positive integer batch_size", "got 0"],
     ),
     "negative epochs": (lambda: train(epochs=-1), ValueError, ["epochs >= 0", "-1"]),
+    "too few sample weights": (
+        lambda: train(sample_weights=np.ones(29)),
+        ShapeError,
+        ["each of 30 samples", r"\(29,\)"],
+    ),
+    "negative sample weights": (
+        lambda: train(sample_weights=np.arange(-1, 29)),
+        ValueError,
+        ["sample_weights >= 0", "negative", "drop"],
+    ),
     "validation that is no pair": (
         lambda: train(validation=(X, Y, Y)),
         ValueError,

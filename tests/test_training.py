@@ -77,6 +77,27 @@ def test_indices_and_one_hot_rows_train_the_same_network(backend):
         np.testing.assert_array_equal(p, q)
 
 
+def test_a_sample_of_weight_two_counts_like_two_samples_and_one_of_zero_not_at_all(backend64):
+    weighted, repeated = classifier(), classifier()
+    weights = np.arange(120) % 3
+    a = weighted.train(X, Y, 120, 3, sample_weights=weights, shuffle=False, progress=False)
+    many = np.repeat(np.arange(120), weights)
+    assert len(many) == weights.sum() == 120  # so both means are over 120 terms
+    b = repeated.train(X[many], Y[many], 120, 3, shuffle=False, progress=False)
+    np.testing.assert_allclose(a.loss, b.loss, rtol=1e-12)
+    for p, q in zip(host(weighted), host(repeated)):
+        np.testing.assert_allclose(p, q, rtol=1e-10, atol=1e-12)
+
+
+def test_sample_weights_follow_their_samples_through_the_shuffle(backend64):
+    """In batches of one the step of a sample of weight zero changes nothing."""
+    layer = nnx.DenseLayer(6, 1, nnx.Linear(), nnx.SGD(0.05))
+    net = nnx.SequentialNet(6, [layer])
+    y = np.where(np.arange(120) < 60, 1e6, X @ np.arange(6.0))
+    net.train(X, y, 1, 30, sample_weights=np.arange(120) >= 60, progress=False)
+    np.testing.assert_allclose(backend64.to_numpy(layer.W), [np.arange(6.0)], atol=1e-6)
+
+
 def test_more_classes_than_features_train_from_indices(backend):
     """Then labels are not turned into rows beforehand; the mathematics is the same."""
     x, y = X[:, :2], np.arange(120) % 5
