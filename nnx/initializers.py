@@ -1,6 +1,6 @@
 """Initial weights: `wfun(m, n)` draws an m x n matrix, `filters(shape)` those of a convolution.
 
-The draw is a host draw, in float64, from the stream of the purpose "weights" (see
+The draw is a host draw, in float64, from a stream for the weights of this shape (see
 `nnx.randomness`) or from a generator given as `rng`; the matrix is then born on the chosen
 backend. One seed so gives the same bits on every backend.
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, get_backend
-from nnx.randomness import generator
+from nnx.randomness import fresh_generator
 
 __all__ = [
     "Constant",
@@ -47,7 +47,7 @@ class Initializer:
     """Base class; subclasses define `draw(shape, rng)`, a NumPy float64 array.
 
     Args:
-        rng: draws from this generator instead of the seeded stream.
+        rng: draws from this generator instead of the seeded streams.
     """
 
     rng: np.random.Generator | None = None
@@ -74,7 +74,8 @@ class Initializer:
                 f"{type(self).__name__}: expected a shape (outputs, inputs, ...) of positive "
                 f"integers, got {shape}"
             )
-        return get_backend().asarray(self.draw(shape, self.rng or generator("weights")))
+        rng = self.rng or fresh_generator("weights", *shape)
+        return get_backend().asarray(self.draw(shape, rng))
 
     def __repr__(self) -> str:
         arguments = (f"{name}={value!r}" for name, value in vars(self).items() if name != "rng")

@@ -3,7 +3,6 @@
 import hashlib
 
 import numpy as np
-import pytest
 
 import nnx
 
@@ -82,17 +81,3 @@ def test_another_seed_is_another_network():
         first = build().layers[0].W
         nnx.seed(2027)
         assert not np.array_equal(first, nnx.DenseLayer(50, 30).W)
-
-
-def test_the_streams_are_independent_of_each_other():
-    """More weights drawn, same batches."""
-    nnx.seed(1)
-    expected = nnx.randomness.generator("batches").permutation(10)
-    nnx.seed(1)
-    nnx.RandnAverage().wfun(50, 50)
-    np.testing.assert_array_equal(nnx.randomness.generator("batches").permutation(10), expected)
-
-
-def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="non-negative"):
-        nnx.seed(-1)
