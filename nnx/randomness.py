@@ -63,10 +63,10 @@ def fresh_generator(purpose: str, *key: int) -> np.random.Generator:
 
 
 def _generator(purpose: str, *key: int) -> np.random.Generator:
-    spawn_key = (PURPOSES.index(purpose), *key)
-    return np.random.Generator(
-        np.random.PCG64(np.random.SeedSequence(_entropy, spawn_key=spawn_key))
-    )
+    if purpose not in PURPOSES:
+        raise ValueError(f"expected a purpose of {', '.join(PURPOSES)}, got {purpose!r}")
+    child = np.random.SeedSequence(_entropy, spawn_key=(PURPOSES.index(purpose), *key))
+    return np.random.Generator(np.random.PCG64(child))
 
 
 seed()
