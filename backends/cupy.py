@@ -58,6 +58,11 @@ class CuPyBackend(Backend):
     def memory(self) -> Memory | None:
         return Memory(*self.device.mem_info)
 
+    def free_memory(self) -> None:
+        import cupy
+
+        cupy.get_default_memory_pool().free_all_blocks()
+
     def from_numpy(self, host: np.ndarray) -> Array:
         with self.device:
             return self.xp.asarray(host)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,9 @@ class JAXBackend(Backend):
             return None
         return Memory(facts["bytes_limit"] - facts["bytes_in_use"], facts["bytes_limit"])
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
     def from_numpy(self, host: np.ndarray) -> Array:
         # JAX may read a host array later than this call: it must own what it reads.
         return self.xp.array(host, device=self.device, copy=True)
@@ -68,3 +71,8 @@ class JAXBackend(Backend):
         import jax
 
         return jax.jit(step)
+
+    def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
+        import jax
+
+        return list(jax.grad(function, argnums=tuple(range(len(arrays))))(*arrays))

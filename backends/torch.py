@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, Memory
+from nnx.backend import Array, Backend, BackendError, HostReadError, Memory
 from nnx_backends._host import host_memory, missing
 
 
@@ -18,6 +20,7 @@ class TorchBackend(Backend):
 
     name = "torch"
     library = "torch"
+    watched = "torch:meta"
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         try:
@@ -51,6 +54,17 @@ class TorchBackend(Backend):
             return Memory(*torch.cuda.mem_get_info(self.device))
         return host_memory() if self.device.type == "cpu" else None
 
+    def is_out_of_memory(self, error: Exception) -> bool:
+        # A GPU's allocator has an error of its own, the CPU's has words only.
+        words = ("out of memory", "can't allocate memory", "not enough memory")
+        return any(word in str(error) for word in words)
+
+    def free_memory(self) -> None:
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def from_numpy(self, host: np.ndarray) -> Array:
         # PyTorch shares memory only with arrays that are contiguous and may be written.
         host = np.require(host, requirements=("C", "W"))
@@ -59,8 +73,33 @@ class TorchBackend(Backend):
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(array.detach().cpu())
 
+    def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
+        import torch
+
+        leaves = [array.detach().clone().requires_grad_() for array in arrays]
+        # nnx writes in place to arrays of its own, also to those that autograd wants to keep.
+        with torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
+            value = function(*leaves)
+            if not value.requires_grad:
+                return [torch.zeros_like(array) for array in arrays]
+            return list(torch.autograd.grad(value, leaves, materialize_grads=True))
+
+    def forbid_reads(self) -> AbstractContextManager[None] | None:
+        return _forbid_reads() if self.device.type == "meta" else None
+
     def synchronize(self) -> None:
         import torch
 
         if self.device.type in ("cuda", "mps"):
             getattr(torch, self.device.type).synchronize()
+
+
+@contextmanager
+def _forbid_reads() -> Iterator[None]:
+    """On the meta device there are no values, and PyTorch itself refuses to read one."""
+    try:
+        yield
+    except RuntimeError as error:  # NotImplementedError is one
+        if "meta" in str(error).lower():
+            raise HostReadError(str(error).partition("\n")[0]) from error
+        raise

@@ -27,6 +27,7 @@ from nnx.activations import *  # noqa: F403
 from nnx.backend import (
     Backend,
     BackendError,
+    OutOfMemoryError,
     array_namespace,
     available_backends,
     get_backend,
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backend",
     "BackendError",
+    "OutOfMemoryError",
     "array_namespace",
     "available_backends",
     "backend",

@@ -10,8 +10,9 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -24,14 +25,18 @@ __all__ = [
     "Backend",
     "BackendError",
     "BackendStatus",
+    "HostReadError",
     "Memory",
+    "OutOfMemoryError",
     "array_namespace",
     "available_backends",
     "get_backend",
+    "installed_backends",
     "resolve",
     "set_backend",
     "to_numpy",
     "use_backend",
+    "working_on",
 ]
 
 Array = Any  # an array of any library; its namespace says which
@@ -49,6 +54,14 @@ class BackendError(RuntimeError):
         super().__init__(f"{reason}\n  {remedy}" if remedy else reason)
         self.reason = reason
         self.remedy = remedy
+
+
+class OutOfMemoryError(MemoryError):
+    """The memory of a device is used up: what was asked, what is used and free, what to do."""
+
+
+class HostReadError(RuntimeError):
+    """The host has read a value of the device where that is forbidden."""
 
 
 class Memory(NamedTuple):
@@ -72,12 +85,16 @@ class Backend:
         dtype: the floating-point type of parameters and data.
         mutable: may arrays be written in place?
         block: how many elements an optimizer rule should touch at a time; None means all.
+        test_specs: what tests run on, where they run on every backend; its name if empty.
+        watched: the name and device on which `forbid_reads` notices a read, or None.
     """
 
     name: ClassVar[str]
     library: ClassVar[str]
     mutable: ClassVar[bool] = True
     block: ClassVar[int | None] = None
+    test_specs: ClassVar[tuple[str, ...]] = ()
+    watched: ClassVar[str | None] = None
 
     def __init__(self, device: str | None = None, dtype: str = "float32") -> None:
         self.device_spec = device
@@ -126,6 +143,13 @@ class Backend:
     def memory(self) -> Memory | None:
         """Free and total memory of the device in bytes; None where the library cannot tell."""
         return None
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Is this how the library says that the device's memory is used up?"""
+        return isinstance(error, MemoryError)
+
+    def free_memory(self) -> None:
+        """Give back what the library keeps for later, where it keeps anything."""
 
     def owns(self, array: Any) -> bool:
         """Is this an array of this backend's library?"""
@@ -176,6 +200,26 @@ class Backend:
     def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
         """The step compiled, where the library traces; else the step itself."""
         return step
+
+    def gradient(
+        self, function: Callable[..., Array], arrays: Sequence[Array]
+    ) -> list[Array] | None:
+        """The gradients of a 0-d function(*arrays) by the library's automatic differentiation.
+
+        One for each array, of its shape; None where the library does not differentiate.
+        """
+        return None
+
+    def forbid_reads(self) -> AbstractContextManager[None] | None:
+        """A block in which the host must not read a value: one that does raises HostReadError.
+
+        None where a read cannot be noticed on this device; `watched` names one where it can.
+        """
+        return None
+
+    def count_operations(self, count: Callable[[str], None]) -> AbstractContextManager[None] | None:
+        """A block in which count(name) is called for every array operation; None if it cannot."""
+        return None
 
     @property
     def integer_dtype(self) -> Any:
@@ -262,6 +306,32 @@ def use_backend(backend: str | Backend | None, dtype: str | None = None) -> Iter
             outer.select()
 
 
+@contextmanager
+def working_on(backend: Backend) -> Iterator[Backend]:
+    """`use_backend` for a piece of work that may need more memory than the device has.
+
+    Raises:
+        OutOfMemoryError: it did. What the work had allocated is free again.
+    """
+    with use_backend(backend):
+        try:
+            yield backend
+            return
+        except Exception as error:
+            if isinstance(error, OutOfMemoryError) or not backend.is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            memory = backend.memory()
+            traceback.clear_frames(error.__traceback__)  # they hold arrays
+    backend.free_memory()
+    free = f"; free: {memory.free:,} of {memory.total:,} bytes" if memory else ""
+    raise OutOfMemoryError(
+        f"out of memory on {backend.device_name()}: {reason}{free}\n"
+        "  take a smaller batch_size, predict and score in smaller batches, use dtype float32, or "
+        "train on a part of the data at a time; the network can still be used"
+    )
+
+
 def get_backend() -> Backend:
     """The backend on which arrays are born now.
 
@@ -282,6 +352,11 @@ def available_backends() -> dict[str, BackendStatus]:
     This imports the libraries of all of them, which takes seconds.
     """
     return {name: _status(name) for name in _entry_points()}
+
+
+def installed_backends() -> dict[str, type[Backend]]:
+    """The class of every installed backend by name; their libraries are not imported."""
+    return {name: entry.load() for name, entry in _entry_points().items()}
 
 
 def to_numpy(array: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from nnx import training
 from nnx.activations import Activation, Linear, Logistic, SoftMax
-from nnx.backend import Array, Backend, BackendError, get_backend, resolve, use_backend
+from nnx.backend import Array, Backend, BackendError, get_backend, resolve, working_on
 from nnx.data import as_inputs, as_targets, batches, check_batch_size
 from nnx.layers.base import AffineLayer, Gradients, Layer, ShapeError, step
 from nnx.losses import (
@@ -124,8 +124,9 @@ class SequentialNet:
         Args:
             x: (samples, *input_shape), NumPy data or an array of the backend.
         """
-        y, self._backward = self.forward(as_inputs(self, x))
-        return y
+        with working_on(self.backend):
+            y, self._backward = self.forward(as_inputs(self, x))
+            return y
 
     def backprop(self, delta: Array) -> Array:
         """The gradient with respect to the x of the last `evaluate`; layers keep theirs."""
@@ -180,7 +181,7 @@ class SequentialNet:
             NonFiniteLossError: the loss has become infinite or NaN; carries the History.
             ShapeError, ValueError, TypeError: the data does not fit, with what to do.
         """
-        with use_backend(self.backend):
+        with working_on(self.backend):
             return training.train(
                 self,
                 x,
@@ -201,7 +202,7 @@ class SequentialNet:
         Nothing is remembered. `nnx.to_numpy` brings the result to the host.
         """
         check_batch_size(batch_size)
-        with use_backend(self.backend):
+        with working_on(self.backend):
             x = as_inputs(self, x)
             outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], batch_size)]
             return outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=0)
@@ -209,7 +210,7 @@ class SequentialNet:
     def score(self, x: Any, y: Any, batch_size: int = 1024) -> training.Score:
         """The loss, penalties included, and the accuracy on the given data."""
         check_batch_size(batch_size)
-        with use_backend(self.backend):
+        with working_on(self.backend):
             return training.score(self, as_inputs(self, x), as_targets(self, y), batch_size)
 
     def to(self, backend: str | Backend, dtype: str | None = None) -> SequentialNet:
