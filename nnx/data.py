@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import array_api_compat
 import numpy as np
 
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, Backend, array_namespace
 from nnx.layers.base import ShapeError
-
-if TYPE_CHECKING:
-    from nnx.networks import SequentialNet
 
 __all__ = [
     "as_inputs",
@@ -29,50 +26,53 @@ __all__ = [
 ]
 
 
-def as_inputs(net: SequentialNet, x: Any) -> Array:
-    """Inputs (samples, *input_shape) of the network's backend and dtype.
+Shape = tuple[int, ...]
+
+
+def as_inputs(backend: Backend, shape: Shape, x: Any) -> Array:
+    """Inputs (samples, *shape) of the backend and its dtype.
 
     Raises:
         ShapeError: other shapes, or no samples.
         TypeError: the data is not made of real numbers.
     """
-    x = _array(net, x, "x")
-    expected = f"expected x of shape (samples, {', '.join(map(str, net.input_shape))})"
-    if tuple(x.shape[1:]) != net.input_shape or x.ndim == 0:
+    x = _array(backend, x, "x")
+    expected = f"expected x of shape (samples, {', '.join(map(str, shape))})"
+    if tuple(x.shape[1:]) != shape or x.ndim == 0:
         hint = "pass one sample per row"
-        if tuple(x.shape) == net.input_shape:
+        if tuple(x.shape) == shape:
             hint = "for a single sample: x[None]"
-        elif x.ndim > 1 and math.prod(x.shape[1:]) == math.prod(net.input_shape):
-            hint = f"reshape it: x.reshape(len(x), {', '.join(map(str, net.input_shape))})"
+        elif x.ndim > 1 and math.prod(x.shape[1:]) == math.prod(shape):
+            hint = f"reshape it: x.reshape(len(x), {', '.join(map(str, shape))})"
         raise ShapeError(f"{expected}, got {tuple(x.shape)}; {hint}")
     if x.shape[0] == 0:
         raise ShapeError(f"{expected}, got no samples; is the selection of the data empty?")
-    return net.backend.asarray(x, dtype=net.backend.dtype)
+    return backend.asarray(x, dtype=backend.dtype)
 
 
-def as_targets(net: SequentialNet, y: Any) -> Array:
-    """Targets of the network's backend: class indices (samples,), or rows of the network's dtype.
+def as_targets(backend: Backend, shape: Shape, y: Any) -> Array:
+    """Targets of the backend for outputs of a shape: class indices (samples,), or rows.
 
     Class indices for a network of one output become rows (samples, 1).
 
     Raises:
         ShapeError: neither indices nor rows that fit the network's outputs.
         TypeError: class indices that are not integers.
-        ValueError: class indices out of range, or rows that the loss cannot use.
+        ValueError: class indices out of range, or rows that are not finite.
     """
-    y = _array(net, y, "y")
-    rows = ", ".join(map(str, net.output_shape))
+    y = _array(backend, y, "y")
+    rows = ", ".join(map(str, shape))
     expected = f"expected y as rows (samples, {rows})"
-    outputs = net.output_shape[-1]
-    if y.ndim == len(net.output_shape) and outputs == 1:
+    outputs = shape[-1]
+    if y.ndim == len(shape) and outputs == 1:
         y = y[..., None]
-    if y.ndim == len(net.output_shape):
-        if not _is_integer(net, y):
+    if y.ndim == len(shape):
+        if not _is_integer(backend, y):
             raise TypeError(
                 f"{expected} or integer class indices, got shape {tuple(y.shape)} of {y.dtype}; "
                 "for class indices: y.astype(int)"
             )
-        labels = net.backend.to_numpy(y) if net.backend.owns(y) else y
+        labels = backend.to_numpy(y) if backend.owns(y) else y
         low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
         if low < 0 or high >= outputs:
             raise ValueError(
@@ -80,44 +80,43 @@ def as_targets(net: SequentialNet, y: Any) -> Array:
                 f"network, got {low} to {high}; give the last layer {high + 1} outputs, or "
                 "number the classes from 0"
             )
-        return net.backend.asarray(y, dtype=net.backend.integer_dtype)
-    if tuple(y.shape[1:]) != net.output_shape:
+        return backend.asarray(y, dtype=backend.integer_dtype)
+    if tuple(y.shape[1:]) != shape:
         raise ShapeError(
             f"{expected} or integer class indices (samples,), got shape {tuple(y.shape)}"
         )
-    y = net.backend.asarray(y, dtype=net.backend.dtype)
+    y = backend.asarray(y, dtype=backend.dtype)
     check_finite(y, "y")
-    net.cost.check_targets(y)
     return y
 
 
-def as_weights(net: SequentialNet, weights: Any, samples: int) -> Array:
-    """Sample weights (samples,) of the network's backend and dtype.
+def as_weights(backend: Backend, weights: Any, samples: int) -> Array:
+    """Sample weights (samples,) of the backend and its dtype.
 
     Raises:
         ShapeError: another shape.
         ValueError: negative or not finite.
     """
-    weights = _array(net, weights, "sample_weights")
+    weights = _array(backend, weights, "sample_weights")
     if tuple(weights.shape) != (samples,):
         raise ShapeError(
             f"expected one weight for each of {samples} samples, got sample_weights of shape "
             f"{tuple(weights.shape)}"
         )
-    weights = net.backend.asarray(weights, dtype=net.backend.dtype)
+    weights = backend.asarray(weights, dtype=backend.dtype)
     check_finite(weights, "sample_weights")
-    if bool(net.backend.xp.any(weights < 0)):
+    if bool(backend.xp.any(weights < 0)):
         raise ValueError("expected sample_weights >= 0, got negative ones; drop these samples")
     return weights
 
 
-def is_classification(net: SequentialNet, y: Array) -> bool:
+def is_classification(backend: Backend, shape: Shape, y: Array) -> bool:
     """Are these checked targets classes: indices, rows with a single one, or 0 and 1 alone?"""
-    if y.ndim == len(net.output_shape):
+    if y.ndim == len(shape):
         return True
-    rows = net.backend.to_numpy(y)
+    rows = backend.to_numpy(y)
     one_hot = ((rows == 0) | (rows == 1)).all()
-    return bool(one_hot and (net.output_shape[-1] == 1 or (rows.sum(axis=-1) == 1).all()))
+    return bool(one_hot and (shape[-1] == 1 or (rows.sum(axis=-1) == 1).all()))
 
 
 def check_finite(array: Array, name: str) -> None:
@@ -155,9 +154,8 @@ def batches(samples: int, batch_size: int) -> Iterator[slice]:
         yield slice(start, min(start + batch_size, samples))
 
 
-def _array(net: SequentialNet, data: Any, name: str) -> Any:
+def _array(backend: Backend, data: Any, name: str) -> Any:
     """Real numbers, as an array of the backend or of NumPy."""
-    backend = net.backend
     if not isinstance(data, np.ndarray) and backend.owns(data):
         real = backend.xp.isdtype(data.dtype, ("real floating", "integral", "bool"))
         dtype = data.dtype
@@ -181,7 +179,7 @@ def _array(net: SequentialNet, data: Any, name: str) -> Any:
     return data
 
 
-def _is_integer(net: SequentialNet, y: Any) -> bool:
+def _is_integer(backend: Backend, y: Any) -> bool:
     if isinstance(y, np.ndarray):
         return y.dtype.kind in "iub"
-    return bool(net.backend.xp.isdtype(y.dtype, ("integral", "bool")))
+    return bool(backend.xp.isdtype(y.dtype, ("integral", "bool")))

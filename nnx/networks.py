@@ -11,7 +11,7 @@ import numpy as np
 from nnx import training
 from nnx.activations import Activation, Linear, Logistic, SoftMax
 from nnx.backend import Array, Backend, BackendError, get_backend, resolve, working_on
-from nnx.data import as_inputs, as_targets, batches, check_batch_size
+from nnx.data import as_inputs, batches, check_batch_size
 from nnx.layers.base import AffineLayer, Gradients, Layer, ShapeError, step
 from nnx.losses import (
     BinaryCrossEntropy,
@@ -125,7 +125,7 @@ class SequentialNet:
             x: (samples, *input_shape), NumPy data or an array of the backend.
         """
         with working_on(self.backend):
-            y, self._backward = self.forward(as_inputs(self, x))
+            y, self._backward = self.forward(as_inputs(self.backend, self.input_shape, x))
             return y
 
     def backprop(self, delta: Array) -> Array:
@@ -203,7 +203,7 @@ class SequentialNet:
         """
         check_batch_size(batch_size)
         with working_on(self.backend):
-            x = as_inputs(self, x)
+            x = as_inputs(self.backend, self.input_shape, x)
             outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], batch_size)]
             return outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=0)
 
@@ -211,7 +211,7 @@ class SequentialNet:
         """The loss, penalties included, and the accuracy on the given data."""
         check_batch_size(batch_size)
         with working_on(self.backend):
-            return training.score(self, as_inputs(self, x), as_targets(self, y), batch_size)
+            return training.score(self, *training.checked(self, x, y), batch_size)
 
     def to(self, backend: str | Backend, dtype: str | None = None) -> SequentialNet:
         """The same network on another backend, in the middle of its training; this one stays."""

@@ -92,14 +92,16 @@ def train(
     """See `SequentialNet.train`."""
     if not isinstance(epochs, int | np.integer) or epochs < 0:
         raise ValueError(f"expected a number of epochs >= 0, got {epochs!r}")
-    x, y = _data(net, x, y, "")
+    x, y = checked(net, x, y)
     check_batch_size(batch_size, x.shape[0])
-    weights = () if sample_weights is None else (as_weights(net, sample_weights, x.shape[0]),)
+    weights = (
+        () if sample_weights is None else (as_weights(net.backend, sample_weights, x.shape[0]),)
+    )
     if validation is not None:
         if len(validation) != 2:
             raise ValueError("expected validation=(x, y), got something that is no pair")
-        validation = _data(net, *validation, "validation ")
-    classes = is_classification(net, y)
+        validation = checked(net, *validation, "validation ")
+    classes = is_classification(net.backend, net.output_shape, y)
     if y.ndim < len(net.output_shape) + 1 and math.prod(net.output_shape) <= math.prod(x.shape[1:]):
         y = one_hot(y, net.backend.xp.empty((1, *net.output_shape), dtype=x.dtype, device=x.device))
 
@@ -118,9 +120,9 @@ def train(
                 history.accuracy.append(result.accuracy)
                 history.seconds.append(seconds)
                 if validation is not None:
-                    checked = score(net, *validation, batch_size=1024)
-                    history.validation_loss.append(checked.loss)
-                    history.validation_accuracy.append(checked.accuracy)
+                    result = score(net, *validation, batch_size=1024)
+                    history.validation_loss.append(result.loss)
+                    history.validation_accuracy.append(result.accuracy)
                 bar.finish(_describe(history))
                 if any(answer is True for answer in [call(net, history) for call in callbacks]):
                     break
@@ -130,12 +132,29 @@ def train(
     return history
 
 
+def checked(net: SequentialNet, x: Any, y: Any, which: str = "") -> tuple[Array, Array]:
+    """The data of a person as arrays of the network's backend.
+
+    Raises:
+        ShapeError, ValueError, TypeError: it does not fit, with what to do.
+    """
+    with np.errstate(over="ignore"):  # what overflows is found and told below
+        x = as_inputs(net.backend, net.input_shape, x)
+        y = as_targets(net.backend, net.output_shape, y)
+    if x.shape[0] != y.shape[0]:
+        raise ShapeError(
+            f"expected as many {which}targets as inputs, got {y.shape[0]} and {x.shape[0]}"
+        )
+    check_finite(x, f"{which}x")
+    if y.ndim > len(net.output_shape):
+        net.cost.check_targets(y)
+    return x, y
+
+
 def score(net: SequentialNet, x: Array, y: Array, batch_size: int) -> Score:
     """See `SequentialNet.score`; x and y are checked arrays of the backend."""
-    if x.shape[0] != y.shape[0]:
-        raise ShapeError(f"expected as many targets as inputs, got {y.shape[0]} and {x.shape[0]}")
     objective = net.objective()
-    tally = _Tally(net, objective, is_classification(net, y))
+    tally = _Tally(net, objective, is_classification(net.backend, net.output_shape, y))
     for batch in batches(x.shape[0], batch_size):
         a = x[batch, ...]
         for forward in objective.forwards:
@@ -201,17 +220,6 @@ class _Tally:
 
         loss = host(self.loss) / self.samples + host(self.net.penalty())
         return Score(loss, host(self.hits) / self.samples if self.classes else math.nan)
-
-
-def _data(net: SequentialNet, x: Any, y: Any, which: str) -> tuple[Array, Array]:
-    with np.errstate(over="ignore"):  # what overflows is found and told below
-        x, y = as_inputs(net, x), as_targets(net, y)
-    if x.shape[0] != y.shape[0]:
-        raise ShapeError(
-            f"expected as many {which}targets as inputs, got {y.shape[0]} and {x.shape[0]}"
-        )
-    check_finite(x, f"{which}x")
-    return x, y
 
 
 def _describe(history: History) -> str:
