@@ -1,0 +1,94 @@
+"""What the experiments of the course share: their options, the data, tables and pictures."""
+
+import argparse
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import nnx
+from nnx import plotting
+
+
+def arguments(description, **extra):
+    """The options of an experiment that trains; `extra` adds some of its own."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--backend", help="numpy (default), cupy, cupy:1, torch, jax, strict")
+    parser.add_argument("--dtype", choices=["float32", "float64"])
+    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="insist on this one")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--limit", type=int, help="train on the first so many samples only")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default="out", help="folder of the CSV and PNG files")
+    for name, options in extra.items():
+        parser.add_argument(f"--{name}", **options)
+    args = parser.parse_args()
+    if args.epochs < 1:
+        parser.error("--epochs must be 1 or more")
+    return args
+
+
+def start(backend, dtype, out):
+    """Choose the backend; what would fail at the end for lack of a library fails now."""
+    plotting.require_matplotlib()
+    out.mkdir(parents=True, exist_ok=True)
+    backend = nnx.set_backend(backend, dtype=dtype)
+    where = f"{backend.name} {backend.version}, {backend.device_name()}, {backend.dtype_name}"
+    print(f"backend {where}")
+
+
+def load(name, limit):
+    """The dataset asked for; if none was, MNIST, and without it the digits of scikit-learn."""
+    if name:
+        data = nnx.datasets.load(name)
+    else:
+        try:
+            name, data = "mnist", nnx.datasets.load("mnist")
+        except nnx.datasets.DatasetNotFoundError:
+            print("MNIST is not here and cannot be downloaded: taking scikit-learn's 8x8 digits")
+            name, data = "digits", nnx.datasets.load("digits")
+    x_train, y_train, x_test, y_test = data
+    x_train, y_train = x_train[:limit], y_train[:limit]
+    print(f"{name}: {len(x_train)} digits to learn from, {len(x_test)} to be tested on")
+    return x_train, y_train, x_test, y_test
+
+
+def report(title, rows, path):
+    """Show rows, dicts from column to value, as a table; the CSV file has all their digits."""
+    table = Table(
+        title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for column, value in rows[0].items():
+        is_text = isinstance(value, str)
+        table.add_column(column, justify="left" if is_text else "right", no_wrap=column != "remark")
+    for row in rows:
+        table.add_row(*map(shown, row.values()))
+    Console().print(table)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"written {path}")
+
+
+def shown(value):
+    """Four digits of a number, nothing for NaN."""
+    if not isinstance(value, float):
+        return str(value)
+    return "" if math.isnan(value) else f"{value:#.4g}"
+
+
+def save(figure, path):
+    figure.savefig(path)
+    print(f"written {path}")
+
+
+def draw_digits(net, x, y, path):
+    """Ten digits with label and guess, and the first ten that the network gets wrong."""
+    guesses = nnx.to_numpy(net.predict(x)).argmax(axis=1)
+    chosen = [*range(10), *np.flatnonzero(guesses[10:] != y[10:])[:10] + 10]
+    save(plotting.plot_digits(x[chosen], y[chosen], guesses[chosen]), path)

@@ -1,0 +1,216 @@
+"""Pictures: every function returns a matplotlib Figure; `figure.savefig(path)` writes it.
+
+No window opens and pyplot's global state is left alone, so all of it works without a display.
+matplotlib itself is imported when the first picture is drawn: pip install "nnx-array[examples]".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnx.activations import Activation
+from nnx.backend import get_backend, to_numpy
+from nnx.training import History
+
+__all__ = [
+    "plot_activations",
+    "plot_curves",
+    "plot_digits",
+    "plot_history",
+    "plot_weights",
+    "require_matplotlib",
+]
+
+# Ten colours that are told apart easily; the eleventh line repeats the first one's, dashed.
+COLORS = [f"C{i}" for i in range(10)]
+STYLES = ["-", "--", ":"]
+
+
+def require_matplotlib() -> type:
+    """The class Figure; a script calls this first, so as not to fail after its work is done.
+
+    Raises:
+        ImportError: matplotlib is missing, with what to install.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            'pictures need matplotlib, which is not installed: pip install "nnx-array[examples]"'
+        ) from error
+    return Figure
+
+
+def plot_history(history: History) -> Any:
+    """Loss and accuracy of a training per epoch, on its own data and on the validation's."""
+    panels: dict[str, dict[str, list[float]]] = {}
+    for quantity, unit in (("loss", 1), ("accuracy", 100)):
+        of_both = {
+            "training": getattr(history, quantity),
+            "validation": getattr(history, f"validation_{quantity}"),
+        }
+        title = quantity if unit == 1 else f"{quantity} in %"
+        panels[title] = {
+            name: [unit * value for value in values] for name, values in of_both.items() if values
+        }
+    return plot_curves(panels, ylabel="", share_y=False, percent=False)
+
+
+def plot_curves(
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    xlabel: str = "epoch",
+    ylabel: str = "test accuracy in %",
+    share_y: bool = True,
+    percent: bool = True,
+) -> Any:
+    """One panel for each title, one line for each name in it; its values stand at 1, 2, 3, ...
+
+    Args:
+        panels: title -> name -> values.
+        xlabel: label of the axis of the numbers 1, 2, 3, ...
+        ylabel: label of the values.
+        share_y: have one scale of the values in all panels.
+        percent: the values are percentages, and their axis widens towards 100: half of what is
+            missing to 100 is the same way everywhere.
+    """
+    figure, axes = _grid(len(panels), 3, (5.2, 3.4), sharey=share_y)
+    from matplotlib.ticker import FixedLocator
+
+    for i, (ax, (title, curves)) in enumerate(zip(axes, panels.items(), strict=True)):
+        for j, (name, values) in enumerate(curves.items()):
+            style = {"color": COLORS[j % 10], "linestyle": STYLES[j // 10 % 3]}
+            x = np.arange(1, len(values) + 1)
+            ax.plot(x, values, label=name, marker=".", markersize=4, linewidth=1.2, **style)
+        ax.set_title(title, fontsize="medium")
+        ax.set_xlabel(xlabel)
+        if not share_y or i % 3 == 0:
+            ax.set_ylabel(ylabel)
+        if percent:
+            ax.set_yscale("function", functions=(_widen, _narrow))
+            ax.yaxis.set_major_locator(FixedLocator([0, 20, 40, 60, 70, 80, 90, 95, 97, 98, 99]))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(alpha=0.3)
+        if curves:
+            # The legend has the order of the lines' ends, from the top.
+            ends = [values[-1] if len(values) else -math.inf for values in curves.values()]
+            order = sorted(range(len(ends)), key=lambda j: -ends[j])
+            lines = [ax.lines[j] for j in order]
+            ax.legend(
+                handles=lines,
+                loc="upper left",
+                bbox_to_anchor=(1.0, 1.03),
+                fontsize="small",
+                frameon=False,
+            )
+    return figure
+
+
+def plot_activations(activations: Iterable[Activation], limit: float = 4.0) -> Any:
+    """Every function with its derivative on [-limit, limit]; a colour for each family.
+
+    The derivative is what the function's backward makes of delta = 1.
+    """
+    activations = list(activations)
+    figure, axes = _grid(len(activations), 8, (1.75, 1.75), sharex=True, sharey=True)
+    t = np.linspace(-limit, limit, 401)
+    # Functions that act on rows see the row (t, 0); to all others its second number is nothing.
+    x = get_backend().asarray(np.stack([t, 0 * t], axis=1))
+    delta = get_backend().asarray(np.stack([0 * t + 1, 0 * t], axis=1))
+    lines: dict[str, Any] = {}  # of the legend
+    for ax, activation in zip(axes, activations, strict=True):
+        base = type(activation).__bases__[0]
+        family = "no family" if base is Activation else base.__name__
+        color = lines[family].get_color() if family in lines else COLORS[len(lines) % 10]
+        y, backward = activation.forward(x)
+        ax.axhline(0, color="0.8", linewidth=0.8)
+        ax.axvline(0, color="0.8", linewidth=0.8)
+        (lines[family],) = ax.plot(t, to_numpy(y)[:, 0], color=color, linewidth=1.8)
+        slope = to_numpy(backward(delta))[:, 0]
+        (derivative,) = ax.plot(t, slope, color="0.2", linestyle="--", linewidth=1)
+        ax.set_title(type(activation).__name__, fontsize="medium")
+        ax.set(xlim=(-limit, limit), ylim=(-0.55 * limit, limit))
+        ax.set_xticks([-limit / 2, 0, limit / 2])
+    if lines:
+        handles = [*lines.values(), derivative]
+        names = [*lines, "derivative"]
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    return figure
+
+
+def plot_digits(images: Any, labels: Any, guesses: Any) -> Any:
+    """Images with "label: guess" above them, red where the guess is wrong; ten in a row.
+
+    Args:
+        images: (samples, pixels) or (samples, height, width), host data; rows are square images.
+        labels: what they show, (samples,).
+        guesses: what the network takes them for, (samples,).
+    """
+    images = np.asarray(images)
+    if images.ndim == 2:
+        side = math.isqrt(images.shape[1])
+        if side * side != images.shape[1]:
+            raise ValueError(
+                f"plot_digits: rows of {images.shape[1]} pixels are no square images; "
+                "pass (samples, height, width)"
+            )
+        images = images.reshape(-1, side, side)
+    figure, axes = _grid(len(images), 10, (1.0, 1.25))
+    for ax, image, label, guess in zip(axes, images, labels, guesses, strict=True):
+        ax.imshow(image, cmap="gray_r")
+        ax.set_title(f"{label}: {guess}", color="black" if label == guess else "red")
+        ax.set_axis_off()
+    figure.suptitle("label: guess", fontsize="medium")
+    return figure
+
+
+def plot_weights(panels: Mapping[str, Mapping[str, Any]], bins: int = 101) -> Any:
+    """Histograms of weights, one panel with its own scale for each title, one line for each name.
+
+    Args:
+        panels: title -> name -> weights, host data of any shape.
+        bins: number of bins of each histogram.
+    """
+    figure, axes = _grid(len(panels), 3, (4.2, 2.8), sharey=True)
+    for ax, (title, weights) in zip(axes, panels.items(), strict=True):
+        largest = max((np.abs(values).max() for values in weights.values()), default=1.0)
+        edges = np.linspace(-largest, largest, bins + 1)
+        for j, (name, values) in enumerate(weights.items()):
+            counts, _ = np.histogram(values, edges)
+            ax.stairs(counts, edges, label=name, color=COLORS[j % 10], linewidth=1.3)
+        ax.set_yscale("log")  # else nobody sees the few large weights
+        ax.set_title(title, fontsize="medium")
+        ax.set_xlabel("weight")
+        ax.locator_params(axis="x", nbins=6)
+        ax.set_ylabel("how many")
+        if weights:
+            ax.legend(fontsize="small")
+    return figure
+
+
+def _widen(percentage: Any) -> Any:
+    """Minus the logarithm of what is missing to 100; what is missing counts as 0.1 or more."""
+    return -np.log(np.maximum(100.0 - percentage, 0.1))
+
+
+def _narrow(height: Any) -> Any:
+    """The inverse of _widen."""
+    return 100.0 - np.exp(-height)
+
+
+def _grid(count: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:
+    """A figure with so many panels of that size in inches, and the list of its axes."""
+    columns = max(1, min(columns, count))
+    rows = max(1, -(-count // columns))
+    figsize = (columns * size[0], rows * size[1] + 0.4)
+    figure = require_matplotlib()(figsize=figsize, layout="constrained", dpi=120)
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    if options.get("sharex"):  # the lowest panel of a column may not be in the last row
+        for ax in axes[max(0, count - columns) : count]:
+            ax.tick_params(labelbottom=True)
+    return figure, axes[:count]

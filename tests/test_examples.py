@@ -1,0 +1,114 @@
+"""The experiments of the course run from end to end, each in a process of its own."""
+
+import csv
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import usable
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PNG = b"\x89PNG\r\n\x1a\n"
+SMALL = ["--dataset", "digits", "--limit", "60", "--epochs", "1"]
+
+
+@pytest.fixture
+def spec(backend_spec):
+    """A usable backend, where there is also what the examples need besides nnx."""
+    pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
+    pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
+    return usable(backend_spec)
+
+
+def run(script, *options, **variables):
+    command = [sys.executable, EXAMPLES / script, *options]
+    env = {**os.environ, "COLUMNS": "80", **variables}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return done.stdout
+
+
+def check_pictures(folder, *names):
+    assert sorted(path.name for path in folder.glob("*.png")) == sorted(names)
+    assert all(path.read_bytes().startswith(PNG) for path in folder.iterdir() if "png" in path.name)
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_activations(spec, tmp_path):
+    # All of them once; elsewhere one of each family, as a traced or simulated step takes longer.
+    only = [] if spec == "numpy" else ["--only", "Logistic", "Exp", "TanH", "ReLU", "Abs", "Linear"]
+    printed = run("activations.py", "--backend", spec, "--out", tmp_path, *SMALL, *only)
+    rows = read(tmp_path / "activations.csv")
+    assert len(rows) == (6 if only else 36)
+    for row in rows:
+        assert row["activation"] in printed
+        if not row["remark"].startswith("diverged"):
+            assert 0 <= float(row["accuracy"]) <= float(row["best"]) <= 100
+            assert float(row["loss"]) >= 0
+    names = ("gallery", "accuracy", "digits")
+    check_pictures(tmp_path, *(f"activations_{name}.png" for name in names))
+
+
+def test_exp_diverges_in_the_first_epoch(tmp_path):
+    pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
+    pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
+    options = ["--dataset", "digits", "--epochs", "3", "--only", "Exp"]
+    run("activations.py", "--backend", "numpy", "--out", tmp_path, *options)
+    (row,) = read(tmp_path / "activations.csv")
+    assert (row["accuracy"], row["remark"]) == ("nan", "diverged in epoch 1")
+
+
+def test_regularization(spec, tmp_path):
+    printed = run("regularization.py", "--backend", spec, "--out", tmp_path, *SMALL)
+    rows = read(tmp_path / "regularization.csv")
+    assert len(rows) == 10
+    assert all(row["optimizer"] in printed for row in rows)
+    weights = {(row["optimizer"], row["penalty"]): float(row["|W|"]) for row in rows}
+    for (optimizer, penalty), size in weights.items():
+        if penalty == "L2(.005)":
+            assert size < weights[optimizer, "no penalty"]
+    names = ("accuracy", "weights", "digits")
+    check_pictures(tmp_path, *(f"regularization_{name}.png" for name in names))
+
+
+def test_weight_decay(spec, tmp_path):
+    printed = run("weight_decay.py", "--backend", spec, "--out", tmp_path)
+    rows = read(tmp_path / "weight_decay.csv")
+    assert len(rows) == 15
+    assert all(abs(float(row["difference"])) < 3e-15 for row in rows)
+    # Worked out with pencil and paper: W0 = 1, g = 1/2, 1/4, 3/4, e = 1/10, l = 1/5, c = 9/10.
+    third = {row["rule"]: row["exactly"] for row in rows if row["step"] == "3"}
+    assert third["SGD with L2"] == "99209/125000"
+    assert third["SGD with momentum"] == "371/500"
+    assert "1.49999998" in printed  # AdamW's first step for l = 1/2
+    check_pictures(tmp_path, "weight_decay.png")
+
+
+def test_without_data_the_digits_of_scikit_learn_are_taken(monkeypatch, capsys):
+    pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
+    located = importlib.util.spec_from_file_location("_common", EXAMPLES / "_common.py")
+    common = importlib.util.module_from_spec(located)
+    located.loader.exec_module(common)
+    load = common.nnx.datasets.load
+
+    def offline(name):
+        if name == "mnist":
+            raise common.nnx.datasets.DatasetNotFoundError("no network", "find one")
+        return load(name)
+
+    monkeypatch.setattr(common.nnx.datasets, "load", offline)
+    x_train, y_train, x_test, y_test = common.load(None, 60)
+    assert x_train.shape == (60, 64)
+    assert len(y_train) == 60
+    assert len(x_test) == len(y_test)
+    assert "8x8" in capsys.readouterr().out
+    with pytest.raises(common.nnx.datasets.DatasetNotFoundError):
+        common.load("mnist", None)
