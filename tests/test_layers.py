@@ -96,21 +96,35 @@ def test_initial_weights_have_the_shape_and_size_that_keep_a_signal(backend):
     assert layer.W.dtype == layer.b.dtype == backend.dtype
 
 
+def gradients_of_two_layers(first_afun, second_afun):
+    nnx.seed(3)
+    first, second = nnx.DenseLayer(3, 3, first_afun), nnx.DenseLayer(3, 3, second_afun)
+    x = first.backend.asarray(np.random.default_rng(0).standard_normal((4, 3)))
+    second.evaluate(first.evaluate(x))
+    first.backprop(second.backprop(first.backend.asarray(np.ones((4, 3)))))
+    return [first.backend.to_numpy(g) for g in (first.dW, first.db, second.dW, second.db)]
+
+
+def largest_difference_of_shared_and_separate(make):
+    shared = make()
+    pairs = zip(gradients_of_two_layers(shared, shared), gradients_of_two_layers(make(), make()))
+    return max(np.abs(ours - apart).max() for ours, apart in pairs)
+
+
 def test_one_activation_object_serves_two_layers(backend):
-    x = backend.asarray(np.random.default_rng(0).standard_normal((4, 3)))
-    delta = backend.asarray(np.ones((4, 3)))
+    assert largest_difference_of_shared_and_separate(nnx.TanH) == 0
 
-    def gradients(first_afun, second_afun):
-        nnx.seed(3)
-        first = nnx.DenseLayer(3, 3, first_afun)
-        second = nnx.DenseLayer(3, 3, second_afun)
-        second.evaluate(first.evaluate(x))
-        first.backprop(second.backprop(delta))
-        return [backend.to_numpy(g) for g in (first.dW, first.db, second.dW, second.db)]
 
-    shared = nnx.TanH()
-    for ours, apart in zip(gradients(shared, shared), gradients(nnx.TanH(), nnx.TanH())):
-        np.testing.assert_array_equal(ours, apart)
+def test_an_activation_that_keeps_its_value_on_the_object_would_not():
+    """The defect that the test above is there for."""
+
+    class Caching(nnx.TanH):
+        def forward(self, x):
+            self.y = np.tanh(x)
+            return self.y, lambda delta: delta * (1 - self.y**2)
+
+    with nnx.use_backend("numpy"):
+        assert largest_difference_of_shared_and_separate(Caching) > 0.01
 
 
 def test_the_classroom_loop_by_hand(backend):
