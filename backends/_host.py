@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
+from pathlib import Path
 
-from nnx.backend import BackendError, Memory
+from nnx.backend import BackendError, Memory, Problem
 
 
 def host_memory() -> Memory | None:
@@ -24,3 +26,24 @@ def missing(library: str, extra: str, error: ImportError) -> BackendError:
         f"{library} is installed but cannot be imported: {error}",
         f"mend or reinstall {library} for this Python",
     )
+
+
+def cores() -> int:
+    """How many cores this process may use: its affinity, and the quota of a container."""
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        allowed = os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(allowed, math.ceil(int(quota) / int(period)))
+    except (OSError, ValueError):  # no cgroup, or "max"
+        return allowed
+
+
+def too_many_threads(owner: str, threads: int, remedy: str) -> list[Problem]:
+    """Threads that wait for each other's core can make a small product 20 times slower."""
+    if threads <= cores():
+        return []
+    reason = f"{owner} uses {threads} threads, and this process may use {cores()} cores"
+    return [Problem(reason, remedy)]

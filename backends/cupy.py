@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, Memory
+from nnx.backend import Array, Backend, BackendError, HostReadError, Memory
 from nnx_backends._host import missing
 
 
@@ -20,6 +25,7 @@ class CuPyBackend(Backend):
 
     name = "cupy"
     library = "cupy"
+    watched = "cupy"
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         try:
@@ -33,7 +39,8 @@ class CuPyBackend(Backend):
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise BackendError(
                 f"CuPy is installed, but no GPU answers: {error}",
-                "check `nvidia-smi`: it needs an NVIDIA GPU, its driver, and the CuPy wheel of "
+                _older_driver(cupy.cuda.runtime)
+                or "check `nvidia-smi`: it needs an NVIDIA GPU, its driver, and the CuPy wheel of "
                 'that CUDA version (pip install "nnx-array[cupy12]" or "nnx-array[cupy13]"); '
                 "without a GPU use the numpy backend",
             ) from error
@@ -55,6 +62,19 @@ class CuPyBackend(Backend):
         properties = cupy.cuda.runtime.getDeviceProperties(self.device.id)
         return f"cuda:{self.device.id} {properties['name'].decode()}"
 
+    def facts(self) -> dict[str, str]:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        tf32 = os.environ.get("CUPY_TF32", "0") not in ("", "0")
+        return {
+            "CUDA of the wheel": _cuda_version(runtime.runtimeGetVersion()),
+            "CUDA of the driver": _cuda_version(runtime.driverGetVersion()),
+            "driver": _driver(),
+            "compute capability": self.device.compute_capability,
+            "TF32": "on: products have 3 digits (CUPY_TF32=1)" if tf32 else "off",
+        }
+
     def memory(self) -> Memory | None:
         return Memory(*self.device.mem_info)
 
@@ -72,8 +92,57 @@ class CuPyBackend(Backend):
 
         return np.asarray(cupy.asnumpy(array))
 
+    def forbid_reads(self) -> AbstractContextManager[None] | None:
+        import cupyx
+
+        return _forbid_reads() if hasattr(cupyx, "allow_synchronize") else None
+
     def synchronize(self) -> None:
         self.device.synchronize()
+
+
+@contextmanager
+def _forbid_reads() -> Iterator[None]:
+    """CuPy's own detector; it announces that a later release will have none."""
+    import cupyx
+
+    try:
+        with ExitStack() as stack:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)
+                stack.enter_context(cupyx.allow_synchronize(False))
+            yield
+    except cupyx.DeviceSynchronized as error:
+        raise HostReadError(str(error)) from error
+
+
+def _older_driver(runtime: Any) -> str:
+    """What to do where the driver is older than the CUDA of the wheel; "" where that is not so."""
+    try:
+        driver, wheel = runtime.driverGetVersion(), runtime.runtimeGetVersion()
+    except runtime.CUDARuntimeError:
+        return ""
+    if not 0 < driver // 1000 < wheel // 1000:
+        return ""
+    return (
+        f"the driver knows CUDA {_cuda_version(driver)} and this CuPy is for CUDA "
+        f"{_cuda_version(wheel)}: update the driver, or replace the wheel: "
+        f"pip uninstall cupy-cuda{wheel // 1000}x, pip install cupy-cuda{driver // 1000}x"
+    )
+
+
+def _cuda_version(number: int) -> str:
+    """13020 -> 13.2."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _driver() -> str:
+    """The version of the driver itself, which CUDA does not tell."""
+    try:
+        line = Path("/proc/driver/nvidia/version").read_text().partition("\n")[0]
+    except OSError:
+        return "not known"
+    return line.removeprefix("NVRM version: ").strip()
 
 
 def _number(device: str | None) -> int:

@@ -46,6 +46,17 @@ class JAXBackend(Backend):
     def device_name(self) -> str:
         return f"{self.device.platform}:{self.device.id} {self.device.device_kind}"
 
+    def facts(self) -> dict[str, str]:
+        import jax
+        import jaxlib
+
+        config: Any = jax.config
+        return {
+            "jaxlib": jaxlib.__version__,
+            "float64": "on" if config.jax_enable_x64 else 'off until dtype="float64" is asked for',
+            "float32 products": config.jax_default_matmul_precision or "default",
+        }
+
     def memory(self) -> Memory | None:
         if self.device.platform == "cpu":
             return host_memory()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from nnx.backend import Backend, BackendError, Memory
-from nnx_backends._host import host_memory
+import numpy as np
+
+from nnx.backend import Backend, BackendError, Memory, Problem
+from nnx_backends._host import cores, host_memory, too_many_threads
 
 
 class NumPyBackend(Backend):
@@ -24,3 +26,26 @@ class NumPyBackend(Backend):
 
     def memory(self) -> Memory | None:
         return host_memory()
+
+    def facts(self) -> dict[str, str]:
+        built: Any = np.show_config(mode="dicts")
+        blas = built["Build Dependencies"]["blas"]
+        threads = _blas_threads() or "an unknown number of"
+        return {
+            "BLAS": f"{blas['name']} {blas['version']}, {threads} threads",
+            "usable cores": str(cores()),
+        }
+
+    def problems(self) -> list[Problem]:
+        remedy = f"OMP_NUM_THREADS={cores()} in the environment"
+        return too_many_threads("NumPy's BLAS", _blas_threads() or 0, remedy)
+
+
+def _blas_threads() -> int | None:
+    """Of the BLAS libraries of this process; None where nobody can tell."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return None
+    pools = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return max(pools, default=None)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from types import FunctionType
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, Memory
+from nnx.backend import Array, Backend, BackendError, HostReadError, Memory
 from nnx_backends._host import host_memory, missing
 
 
@@ -19,6 +23,8 @@ class StrictBackend(Backend):
 
     name = "strict"
     library = "array_api_strict"
+    test_specs = ("strict", "strict:device1")
+    watched = "strict"
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         try:
@@ -38,11 +44,138 @@ class StrictBackend(Backend):
     def device_name(self) -> str:
         return _device_name(self.device)
 
+    def facts(self) -> dict[str, str]:
+        flags = self.xp.get_array_api_strict_flags()
+        return {"standard": str(flags["api_version"])}
+
     def memory(self) -> Memory | None:
         return host_memory()
 
     def to_numpy(self, array: Array) -> np.ndarray:
         return np.asarray(self.xp.asarray(array, device=self.xp.Device("CPU_DEVICE")))
+
+    def for_tests(self) -> AbstractContextManager[None]:
+        """No masks, and no function whose result has a shape that depends on data."""
+        return self.xp.ArrayAPIStrictFlags(**dict.fromkeys(DEPENDENT, False))
+
+    @contextmanager
+    def forbid_reads(self) -> Iterator[None]:
+        """Reads are refused, and what needs one on a GPU: masks, shapes that depend on data."""
+        kind = type(self.xp.ones(1))
+
+        def refuse(self: Array, *arguments: Any, **options: Any) -> Any:
+            raise HostReadError("the host reads a value of the device")
+
+        with ExitStack() as stack:
+            stack.enter_context(self.for_tests())
+            for name in READS & set(vars(kind)):
+                stack.enter_context(mock.patch.object(kind, name, refuse))
+            try:
+                yield
+            except RuntimeError as error:
+                if any(flag in str(error) for flag in DEPENDENT):
+                    raise HostReadError(str(error).strip().partition("\n")[0]) from error
+                raise
+
+    @contextmanager
+    def count_operations(self, count: Callable[[str], None]) -> Iterator[None]:
+        """Functions of the namespace and operators, not those that they use themselves."""
+        inside = False
+
+        def counted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                nonlocal inside
+                if inside:
+                    return function(*arguments, **options)
+                inside = True
+                try:
+                    result = function(*arguments, **options)
+                finally:
+                    inside = False
+                if result is not NotImplemented:
+                    count(name)
+                return result
+
+            return call
+
+        kind = type(self.xp.ones(1))
+        operators = {
+            method: OPERATORS.get(method[3:-2] if method[2] in "ir" else "")
+            or OPERATORS.get(method[2:-2])
+            for method in vars(kind)
+            if method.startswith("__")
+        }
+        places = [(kind, method, name) for method, name in operators.items() if name]
+        for prefix, module in (("", self.xp), ("linalg.", self.xp.linalg), ("fft.", self.xp.fft)):
+            places += [
+                (module, name, prefix + name)
+                for name in set(module.__all__) - ABOUT_TYPES
+                if isinstance(getattr(module, name), FunctionType)
+            ]
+        with ExitStack() as stack:
+            for owner, attribute, name in places:
+                function = counted(getattr(owner, attribute), name)
+                stack.enter_context(mock.patch.object(owner, attribute, function))
+            yield
+
+
+DEPENDENT = ("boolean_indexing", "data_dependent_shapes")
+# What takes the value of an array to the host.
+READS = {
+    "__array__",
+    "__bool__",
+    "__buffer__",
+    "__complex__",
+    "__dlpack__",
+    "__float__",
+    "__format__",
+    "__index__",
+    "__int__",
+    "__repr__",
+    "__str__",
+}
+# Operators go by the names of their functions; in-place and reflected ones too.
+OPERATORS = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "pow",
+    "matmul": "matmul",
+    "neg": "negative",
+    "pos": "positive",
+    "abs": "abs",
+    "invert": "bitwise_invert",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "bitwise_left_shift",
+    "rshift": "bitwise_right_shift",
+    "eq": "equal",
+    "ne": "not_equal",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "getitem": "getitem",
+    "setitem": "setitem",
+}
+# Functions of the namespace that compute no array.
+ABOUT_TYPES = {
+    "__array_namespace_info__",
+    "broadcast_shapes",
+    "can_cast",
+    "finfo",
+    "from_dlpack",
+    "get_array_api_strict_flags",
+    "iinfo",
+    "isdtype",
+    "reset_array_api_strict_flags",
+    "result_type",
+    "set_array_api_strict_flags",
+}
 
 
 def _device_name(device: Any) -> str:

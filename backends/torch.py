@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, HostReadError, Memory
-from nnx_backends._host import host_memory, missing
+from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, Problem
+from nnx_backends._host import cores, host_memory, missing, too_many_threads
 
 
 class TorchBackend(Backend):
@@ -46,6 +46,22 @@ class TorchBackend(Backend):
         if self.device.type == "cuda":
             return f"{self.device} {torch.cuda.get_device_name(self.device)}"
         return str(self.device)
+
+    def facts(self) -> dict[str, str]:
+        import torch
+
+        return {
+            "CUDA of the build": str(torch.version.cuda),
+            "float32 products": torch.get_float32_matmul_precision(),  # TF32 unless "highest"
+            "threads": str(torch.get_num_threads()),
+        }
+
+    def problems(self) -> list[Problem]:
+        import torch
+
+        return too_many_threads(
+            "PyTorch", torch.get_num_threads(), f"OMP_NUM_THREADS={cores()} in the environment"
+        )
 
     def memory(self) -> Memory | None:
         import torch

@@ -12,7 +12,7 @@ import importlib.metadata
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -28,6 +28,7 @@ __all__ = [
     "HostReadError",
     "Memory",
     "OutOfMemoryError",
+    "Problem",
     "array_namespace",
     "available_backends",
     "get_backend",
@@ -62,6 +63,13 @@ class OutOfMemoryError(MemoryError):
 
 class HostReadError(RuntimeError):
     """The host has read a value of the device where that is forbidden."""
+
+
+class Problem(NamedTuple):
+    """Something on this machine that should be mended: what it is, and how."""
+
+    reason: str
+    remedy: str
 
 
 class Memory(NamedTuple):
@@ -136,9 +144,22 @@ class Backend:
         """The version of the array library."""
         return str(importlib.import_module(self.library).__version__)
 
+    @property
+    def spec(self) -> str:
+        """What selects this backend and device: "cupy:1"."""
+        return f"{self.name}:{self.device_spec}" if self.device_spec else self.name
+
     def device_name(self) -> str:
         """What a person calls the device."""
         return str(self.device)
+
+    def facts(self) -> dict[str, str]:
+        """What else a bug report should say: drivers, threads, precision of products."""
+        return {}
+
+    def problems(self) -> list[Problem]:
+        """What is likely to be slow or wrong on this machine though the backend works."""
+        return []
 
     def memory(self) -> Memory | None:
         """Free and total memory of the device in bytes; None where the library cannot tell."""
@@ -216,6 +237,10 @@ class Backend:
         None where a read cannot be noticed on this device; `watched` names one where it can.
         """
         return None
+
+    def for_tests(self) -> AbstractContextManager[None]:
+        """A block in which the library refuses as much as it can, for a test."""
+        return nullcontext()
 
     def count_operations(self, count: Callable[[str], None]) -> AbstractContextManager[None] | None:
         """A block in which count(name) is called for every array operation; None if it cannot."""

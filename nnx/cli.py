@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nnx.backend import Memory, available_backends
+from nnx.backend import BackendError, Memory, available_backends
+
+if TYPE_CHECKING:
+    from nnx.check import CheckRun
+    from nnx.doctor import Environment
 
 __all__ = ["main"]
 
@@ -16,8 +23,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="nnx", description="Neural networks on any array library")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("backends", help="list the backends: which work here, and why not the rest")
-    parser.parse_args(arguments)
-    return show_backends()
+    commands.add_parser(
+        "doctor",
+        help="what this machine has and what to mend; status 1 if nnx, or a backend whose library "
+        "is installed, does not work",
+    )
+    check = commands.add_parser(
+        "check", help="do the backends agree? status 1 if one differs from NumPy or is not usable"
+    )
+    check.add_argument(
+        "--backends",
+        metavar="NAME,NAME",
+        type=lambda text: text.replace(",", " ").split(),
+        help="these, cupy:1 say; all that are usable if not given",
+    )
+    check.add_argument("--json", metavar="FILE", type=Path, help="write everything, for a report")
+    check.add_argument("--quick", action="store_true", help="float32 alone, and a shorter training")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "check":
+        return run_check(chosen.backends, chosen.quick, chosen.json)
+    return run_doctor() if chosen.command == "doctor" else show_backends()
 
 
 def show_backends() -> int:
@@ -38,6 +63,89 @@ def show_backends() -> int:
     if not statuses:
         print("no backends are installed; in nnx's folder: pip install -e .", file=sys.stderr)
     return 0 if any(status.usable for status in statuses) else 1
+
+
+def run_doctor() -> int:
+    """Print what this machine has and what to mend; 1 if something does not work."""
+    from nnx.doctor import environment
+
+    found = environment()
+    show_environment(found)
+    return 1 if found.problems else 0
+
+
+def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
+    """Check the backends, show and write what was found; 0 if all agree."""
+    from rich.progress import Progress
+
+    from nnx.check import check
+
+    try:
+        with Progress(transient=True) as bar:
+            task = bar.add_task("")
+            run = check(
+                backends,
+                quick,
+                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
+            )
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return 1
+    show_check(run)
+    if file is not None:
+        file.write_text(json.dumps(run.to_dict(), indent=1, allow_nan=False) + "\n")
+        print(f"written to {file}")
+    return 0 if run.passed else 1
+
+
+def show_check(run: CheckRun) -> None:
+    """One row for each item, one column for each backend; failures; environment; verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("item", *run.backends, title="largest error, in units of the tolerance")
+    for report in run.reports:
+        failed = {result.backend for result in report.failures}
+        cells = [
+            f"[red]FAIL {report.worst(b):.3g}[/]" if b in failed else f"{report.worst(b):.2f}"
+            for b in run.backends
+        ]
+        table.add_row(report.item, *cells)
+    console = Console()
+    console.print(table)
+    for report in run.reports:
+        for result in report.failures:
+            console.print(str(result), markup=False, highlight=False, soft_wrap=True)
+    for note in dict.fromkeys(note for report in run.reports for note in report.notes):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    show_environment(run.environment)
+    form = "quick check" if run.quick else "check"
+    console.print(
+        f"{form}, {run.seconds:.0f} s: {run.verdict}",
+        style="green" if run.passed else "red",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_environment(found: Environment) -> None:
+    """Facts under their headings, then each problem with its remedy."""
+    from rich.console import Console
+
+    console = Console()
+
+    def line(text: str, style: str = "") -> None:
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    for heading, facts in found.facts.items():
+        line(heading, "bold")
+        for name, value in facts.items():
+            line(f"  {name}: {value}")
+    for problem in found.problems:
+        line(f"problem: {problem.reason}\n  {problem.remedy}", "red")
+    for problem in found.advice:
+        line(f"advice: {problem.reason}\n  {problem.remedy}")
 
 
 def _gibibytes(memory: Memory | None) -> str:

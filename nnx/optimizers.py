@@ -138,8 +138,8 @@ class Optimizer:
 
     @property
     def hyperparameters(self) -> dict[str, Any]:
-        """The constructor's arguments by name."""
-        other = ("t", "state", "shapes")
+        """The constructor's arguments by name; without clip where nothing is clipped."""
+        other = ("t", "state", "shapes") if self.clip else ("t", "state", "shapes", "clip")
         return {k: v for k, v in vars(self).items() if k not in other and k[0] != "_"}
 
     def state_dict(self) -> dict[str, Any]:

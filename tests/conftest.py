@@ -5,7 +5,7 @@ pytest --backend cupy --backend jax   these; one that is missing is one failure
 NNX_TEST_BACKENDS=cupy,jax pytest     the same
 """
 
-import functools
+import contextlib
 import os
 from collections import Counter
 
@@ -15,9 +15,15 @@ import pytest
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import nnx
-from nnx.backend import BackendError, resolve
+from nnx.testing import plugin
+from nnx.testing.plugin import usable, why_unusable
 
-ALL_BACKENDS = ("numpy", "strict", "strict:device1", "torch", "jax", "cupy")
+__all__ = ["usable", "why_unusable"]
+
+with contextlib.suppress(ImportError):
+    import array_api_strict
+
+    array_api_strict.set_array_api_strict_flags(boolean_indexing=False, data_dependent_shapes=False)
 
 
 def pytest_addoption(parser):
@@ -31,13 +37,12 @@ def pytest_addoption(parser):
 
 
 def requested(config):
-    variable = os.environ.get("NNX_TEST_BACKENDS", "")
-    return (*config.getoption("--backend"), *filter(None, variable.replace(",", " ").split()))
+    return (*config.getoption("--backend"), *plugin.requested(config))
 
 
 def pytest_generate_tests(metafunc):
     if "backend_spec" in metafunc.fixturenames:
-        names = requested(metafunc.config) or ALL_BACKENDS
+        names = requested(metafunc.config) or plugin.every_spec()
         metafunc.parametrize("backend_spec", names, scope="session")
     if "requested_spec" in metafunc.fixturenames:
         metafunc.parametrize("requested_spec", requested(metafunc.config))
@@ -48,28 +53,6 @@ def pytest_terminal_summary(terminalreporter):
     reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
     for reason, number in reasons.most_common():
         terminalreporter.write_line(f"{number} skipped: {reason.removeprefix('Skipped: ')}")
-
-
-@functools.cache
-def why_unusable(spec):
-    try:
-        resolve(spec, "float32")
-    except BackendError as error:
-        return str(error)
-    if spec.startswith("strict"):
-        import array_api_strict
-
-        array_api_strict.set_array_api_strict_flags(
-            boolean_indexing=False, data_dependent_shapes=False
-        )
-    return None
-
-
-def usable(spec):
-    """Skips the test where the backend is missing."""
-    if reason := why_unusable(spec):
-        pytest.skip(f"backend {spec}: {reason.splitlines()[0]}")
-    return spec
 
 
 @pytest.fixture

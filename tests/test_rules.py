@@ -12,10 +12,15 @@ import nnx
 SOURCE = Path(nnx.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
 HOST = {
+    "_comparison.py",
+    "_points.py",
+    "_probes.py",
     "backend.py",
+    "check.py",
     "checkpoints.py",
     "data.py",
     "datasets.py",
+    "gradients.py",
     "initializers.py",
     "networks.py",
     "plotting.py",

@@ -1,0 +1,195 @@
+"""`nnx check`: everything nnx exports, on every backend of this machine, against NumPy.
+
+The items are the classes in `nnx.__all__`. What cannot be made without arguments, or should be
+checked with others too, has an entry in `ARGUMENTS`. How the comparison is made and how close it
+must be: `nnx.testing.equivalence`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import nnx
+from nnx.backend import resolve
+from nnx.doctor import Environment, environment
+from nnx.testing._backend_reports import BackendMismatchError, BackendReport, BackendResult
+from nnx.testing._probes import PROBES
+from nnx.testing.equivalence import check_backends, usable_backends
+
+__all__ = ["ARGUMENTS", "BASES", "CheckRun", "Item", "check", "items"]
+
+
+class Item(NamedTuple):
+    """One thing to check: how it is made on the current backend, the shape of its inputs.
+
+    `kind` is the name of its base class, `shape` None where the check has inputs of its own.
+    """
+
+    name: str
+    kind: str
+    make: Callable[[], Any]
+    shape: tuple[int, ...] | None = None
+
+
+# Base classes of others; they compute nothing.
+BASES = {
+    nnx.Activation,
+    nnx.HeavisideLike,
+    nnx.SignLike,
+    nnx.ReLULike,
+    nnx.AbsLike,
+    nnx.Initializer,
+    nnx.Loss,
+    nnx.Regularizer,
+    nnx.Optimizer,
+    nnx.Layer,
+    nnx.AffineLayer,
+}
+
+
+def _network() -> nnx.SequentialNet:
+    """Several activations, optimizers and a penalty, so that training uses all that it can."""
+    layers = [
+        nnx.DenseLayer(20, 30, nnx.ReLU(), nnx.SGD(0.05)),
+        nnx.DenseLayer(30, 20, nnx.TanH(), nnx.Adam(), kernel_regularizer=nnx.L2Regularizer()),
+        nnx.DenseLayer(20, 5, nnx.SoftMax(), nnx.SGD(0.05, momentum=0.5)),
+    ]
+    return nnx.SequentialNet(20, layers, nnx.CrossEntropy())
+
+
+# Class -> what to append to its name -> how it is made, the shape of its inputs.
+ARGUMENTS: dict[type, dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]]] = {
+    nnx.SGD: {
+        "": (nnx.SGD, None),
+        ", momentum": (lambda: nnx.SGD(0.1, 0.9), None),
+        ", Nesterov": (lambda: nnx.SGD(0.1, 0.9, nesterov=True), None),
+        ", clipped": (lambda: nnx.SGD(0.1, clip=nnx.ClipNorm(1.0)), None),
+        ", schedule": (lambda: nnx.SGD(nnx.CosineSchedule(0.1, 20)), None),
+    },
+    nnx.DenseLayer: {
+        "": (lambda: nnx.DenseLayer(6, 4, nnx.TanH(), nnx.SGD(0.1)), (8, 6)),
+        ", penalty": (
+            lambda: nnx.DenseLayer(6, 4, kernel_regularizer=nnx.OrthogonalityRegularizer()),
+            (8, 6),
+        ),
+    },
+    nnx.SequentialNet: {", training": (_network, (200, 20))},
+}
+
+
+def items() -> list[Item]:
+    """Every exported activation, initializer, layer, loss, optimizer, regularizer and network."""
+    return list(_items([getattr(nnx, name) for name in nnx.__all__]))
+
+
+def _items(exported: Sequence[Any]) -> Iterator[Item]:
+    for base in PROBES:
+        for kind in exported:
+            if inspect.isclass(kind) and issubclass(kind, base) and kind not in BASES:
+                made = ARGUMENTS.get(kind, {"": (kind, None)})
+                for suffix, (make, shape) in made.items():
+                    yield Item(kind.__name__ + suffix, base.__name__, make, shape)
+
+
+@dataclass(frozen=True)
+class CheckRun:
+    """What `nnx check` has found.
+
+    Attributes:
+        backends: what was checked.
+        quick: was it the short form?
+        reports: one for each item, in the order of `items()`.
+        environment: of this machine.
+        seconds: how long it took.
+    """
+
+    backends: list[str]
+    quick: bool
+    reports: list[BackendReport]
+    environment: Environment
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Has every item passed on every backend?"""
+        return bool(self.reports) and all(report.passed for report in self.reports)
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        where = f"{len(self.reports)} items on {', '.join(self.backends)}"
+        failed = [report.item for report in self.reports if not report.passed]
+        if failed:
+            return f"THE BACKENDS DISAGREE: {len(failed)} of {where}: {'; '.join(failed)}"
+        results = [result for report in self.reports for result in report.results]
+        worst = max(results, key=lambda result: result.error)
+        return (
+            f"the backends agree: {where}, {len(results)} comparisons within their tolerances; the "
+            f"largest error is {worst.error:.2f} of its tolerance "
+            f"({worst.item} on {worst.backend} in {worst.dtype}: {worst.quantity})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, for JSON."""
+        return {
+            "nnx": nnx.__version__,
+            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "backends": self.backends,
+            "quick": self.quick,
+            "seconds": round(self.seconds, 1),
+            "environment": self.environment.to_dict(),
+            "items": [report.to_dict() for report in self.reports],
+        }
+
+
+def check(
+    backends: Sequence[str] | None = None,
+    quick: bool = False,
+    tell: Callable[[int, int, str], Any] = lambda done, of, name: None,
+) -> CheckRun:
+    """Compare every item on the backends with NumPy in float64.
+
+    Args:
+        backends: their names; all that are usable if not given.
+        quick: float32 alone, and 50 steps of training instead of 200.
+        tell: called before each item with the number that is done, that of all, and its name.
+
+    Raises:
+        BackendError: a requested backend is not usable; it carries the remedy.
+    """
+    start, machine = time.perf_counter(), environment()
+    specs = usable_backends() if backends is None else list(dict.fromkeys(backends))
+    for spec in specs:
+        resolve(spec, "float32")
+    dtypes = ("float32",) if quick else ("float32", "float64")
+    todo, reports = items(), []
+    for done, item in enumerate(todo):
+        tell(done, len(todo), item.name)
+        reports.append(_check(item, specs, dtypes, 50 if quick else 200))
+    return CheckRun(specs, quick, reports, machine, time.perf_counter() - start)
+
+
+def _check(item: Item, specs: list[str], dtypes: tuple[str, ...], steps: int) -> BackendReport:
+    x = None if item.shape is None else np.random.default_rng(0).standard_normal(item.shape)
+    try:
+        return check_backends(
+            item.make, x, backends=specs, dtypes=dtypes, steps=steps, name=item.name
+        )
+    except BackendMismatchError as mismatch:
+        return mismatch.report
+    except Exception as error:  # on NumPy itself: an item that is broken must not hide the others
+        given = f"{type(error).__name__}: {error}"
+        hint = "what the item needs in nnx.check.ARGUMENTS; what its own tests say"
+        where = (item.name, "numpy", dtypes[0], "run")
+        failed = BackendResult(*where, math.inf, 0.0, "no error", given, hint)
+        return BackendReport(item.name, [failed], causes=[error])

@@ -1,0 +1,151 @@
+"""`nnx doctor`: what this machine has, what is wrong with it, and how to mend that."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnx.backend import BackendStatus, Problem, available_backends, installed_backends, resolve
+
+__all__ = ["DISTRIBUTION", "Environment", "environment"]
+
+DISTRIBUTION = "nnx-array"
+
+
+@dataclass
+class Environment:
+    """What a bug report should say about a machine.
+
+    Attributes:
+        facts: heading -> name -> value.
+        problems: what stops nnx, or a backend whose library is installed.
+        advice: what still works, but may be slow or break.
+    """
+
+    facts: dict[str, dict[str, str]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    advice: list[Problem] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "facts": self.facts,
+            "problems": [problem._asdict() for problem in self.problems],
+            "advice": [problem._asdict() for problem in self.advice],
+        }
+
+
+def environment() -> Environment:
+    """Look at this machine; this imports the library of every backend."""
+    found = Environment()
+    found.facts["machine"] = {
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        "OS": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": str(os.cpu_count()),
+    }
+    _installation(found)
+    libraries = {name: kind.library for name, kind in installed_backends().items()}
+    own = "|".join(["NNX", "CUDA", "XLA", *(library.upper() for library in libraries.values())])
+    telling = re.compile(rf"({own})_\w+|\w+_NUM_THREADS")
+    variables = {name: os.environ[name] for name in sorted(os.environ) if telling.fullmatch(name)}
+    if variables:
+        found.facts["variables"] = variables
+    statuses, packages = available_backends(), importlib.metadata.packages_distributions()
+    for name, library in libraries.items():
+        _backend(found, statuses[name], library, sorted(set(packages.get(library, ()))))
+    if not any(status.usable for status in statuses.values()):
+        found.problems.append(
+            Problem("no backend is usable", f"install nnx: pip install {DISTRIBUTION}")
+        )
+    return found
+
+
+def _installation(found: Environment) -> None:
+    """nnx itself and the packages it needs, those of its extras where they are installed."""
+    found.facts["nnx"] = facts = {"folder": str(Path(__file__).parent)}
+    try:
+        facts["installed"] = importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        found.problems.append(
+            Problem(
+                f"nnx runs from the folder {Path(__file__).parents[1]}, which is not installed: "
+                "its backends are not found",
+                "in that folder: pip install -e .",
+            )
+        )
+        return
+    for line in importlib.metadata.requires(DISTRIBUTION) or ():
+        match = re.match(r"([\w.-]+)\s*>=\s*([\d.]+)([^;]*)(;.*)?", line)
+        if match is None:
+            continue
+        package, least, _, marker = match.groups()
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            if not marker:
+                found.problems.append(
+                    Problem(f"{package} is not installed", f'pip install "{package}>={least}"')
+                )
+            continue
+        if not marker:
+            facts[package] = version
+        if _release(version) < _release(least):
+            found.problems.append(
+                Problem(
+                    f"{package} {version} is too old for nnx, which needs {least}",
+                    f'pip install --upgrade "{package}>={least}"',
+                )
+            )
+
+
+def _backend(
+    found: Environment, status: BackendStatus, library: str, distributions: list[str]
+) -> None:
+    """One backend: its facts, or why it does not work; the packages that bring its library."""
+    packages = [f"{name} {importlib.metadata.version(name)}" for name in distributions]
+    facts = {"packages": ", ".join(packages)} if packages else {}
+    found.facts[f"backend {status.name}"] = facts
+    if len(distributions) > 1:
+        found.advice.append(
+            Problem(
+                f"{len(distributions)} packages bring the library {library}: "
+                f"{', '.join(packages)}; which one is imported is chance",
+                f"pip uninstall -y {' '.join(distributions)}, then install the one you need",
+            )
+        )
+    if status.usable:
+        backend = resolve(status.name, "float32")
+        facts |= {"version": status.version, "device": status.device}
+        if status.memory:
+            facts["memory"] = f"{status.memory.total / 2**30:.1f} GiB"
+        try:
+            facts |= backend.facts()
+            found.advice += backend.problems()
+        except Exception as error:  # what helps to report a fault must not die of it
+            facts["more"] = f"not known: {type(error).__name__}: {error}"
+    else:
+        facts["not usable"] = status.reason
+        if _is_installed(library):
+            found.problems.append(Problem(f"backend {status.name}: {status.reason}", status.remedy))
+        else:
+            facts["to have it"] = status.remedy
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """1.12rc2 -> (1, 12, 0, 0)."""
+    numbers = re.findall(r"\d+", re.split(r"[a-z+!-]", version)[0])
+    return tuple(int(number) for number in [*numbers, 0, 0, 0][:4])

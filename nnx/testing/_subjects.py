@@ -1,0 +1,227 @@
+"""What can be checked - activation, loss, layer, regularizer, network - as one kind of function.
+
+A subject is a function of named arrays, the inputs and every parameter, with the backward that
+was written for it. It can be evaluated on any backend, at any values of the arrays, as often as
+one likes: what forward draws and changes (masks, running means) starts afresh each time.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nnx import randomness
+from nnx.backend import Array, Backend, to_numpy
+from nnx.losses import Loss
+
+Arrays = dict[str, Array]
+Backward = Callable[[Array], Arrays]
+Forward = Callable[[Arrays], tuple[Array, Backward]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A function of named arrays: `at(backend)` gives where it starts, and its forward.
+
+    Attributes:
+        name: what messages call the thing.
+        forms: for a backend, the arrays by name and the forward, arrays -> (value, backward).
+        samples: the length of the first axis of the inputs, 0 where there is none.
+        apart: must the values of a sample be the same whatever the other samples are?
+    """
+
+    name: str
+    forms: Callable[[Backend], tuple[Arrays, Forward]]
+    samples: int
+    apart: bool
+
+    def at(self, backend: Backend) -> tuple[Arrays, Forward]:
+        """The arrays on that backend, and a forward that starts afresh at every call."""
+        arrays, forward = self.forms(backend)
+
+        def repeatable(arrays: Arrays) -> tuple[Array, Backward]:
+            with same_draws():
+                return forward(arrays)
+
+        return arrays, repeatable
+
+
+def subject_of(thing: Any, x: Any, y: Any, training: bool) -> Subject:
+    """The subject that an activation, loss, layer, regularizer or network is.
+
+    Raises:
+        TypeError: the thing is none of them, or a loss without targets.
+    """
+    name = getattr(thing, "name", None) or type(thing).__name__
+    if hasattr(thing, "parameters"):
+        form = _layer
+    elif hasattr(thing, "layers"):
+        form = _network if y is None else _training
+    elif hasattr(thing, "forward"):
+        form = _activation
+    elif hasattr(thing, "value") and hasattr(thing, "gradient"):
+        if y is None and isinstance(thing, Loss):
+            raise TypeError(f"check_gradients({name}, a): a loss needs targets; pass y=")
+        form = _regularizer if y is None else _loss
+    else:
+        raise TypeError(
+            f"check_gradients: {thing!r} is no activation, layer or network (they have forward), "
+            "and no loss or regularizer (they have value and gradient)"
+        )
+    shape = getattr(x, "shape", None) or to_numpy(x).shape
+    forms = lambda backend: form(thing, x, y, training, backend)
+    apart = form in (_activation, _layer, _network) and not training and len(shape) > 1
+    return Subject(name, forms, shape[0] if shape else 0, apart)
+
+
+def _activation(
+    thing: Any, x: Any, y: Any, training: bool, backend: Backend
+) -> tuple[Arrays, Forward]:
+    def forward(arrays: Arrays) -> tuple[Array, Backward]:
+        value, backward = thing.forward(arrays["x"])
+        return value, lambda delta: {"x": backward(delta)}
+
+    return {"x": _moved(x, backend)}, forward
+
+
+def _loss(thing: Any, x: Any, y: Any, training: bool, backend: Backend) -> tuple[Arrays, Forward]:
+    y = _moved(y, backend)
+
+    def forward(arrays: Arrays) -> tuple[Array, Backward]:
+        a = arrays["a"]
+        return thing.value(a, y), lambda delta: {"a": thing.gradient(a, y)}
+
+    return {"a": _moved(x, backend)}, forward
+
+
+def _regularizer(
+    thing: Any, x: Any, y: Any, training: bool, backend: Backend
+) -> tuple[Arrays, Forward]:
+    def forward(arrays: Arrays) -> tuple[Array, Backward]:
+        p = arrays["p"]
+        return thing.value(p), lambda delta: {"p": thing.gradient(p)}
+
+    return {"p": _moved(x, backend)}, forward
+
+
+def _layer(thing: Any, x: Any, y: Any, training: bool, backend: Backend) -> tuple[Arrays, Forward]:
+    twin = _moved(thing, backend)
+
+    def forward(arrays: Arrays) -> tuple[Array, Backward]:
+        layer = _fresh(twin, backend)
+        layer.parameters = {name: arrays[name] for name in twin.parameters}
+        value, layer_backward = layer.forward(arrays["x"], training)
+
+        def backward(delta: Array) -> Arrays:
+            dx, gradients = layer_backward(delta)
+            return {"x": dx, **gradients}
+
+        return value, backward
+
+    return {"x": _moved(x, backend), **twin.parameters}, forward
+
+
+def _network(
+    thing: Any, x: Any, y: Any, training: bool, backend: Backend
+) -> tuple[Arrays, Forward]:
+    twin = _moved(thing, backend)
+
+    def forward(arrays: Arrays) -> tuple[Array, Backward]:
+        net = _fresh(twin, backend)
+        _set_parameters(net, arrays)
+        value, net_backward = net.forward(arrays["x"], training)
+
+        def backward(delta: Array) -> Arrays:
+            dx, gradients = net_backward(delta)
+            return {"x": dx, **_by_name(net, gradients)}
+
+        return value, backward
+
+    return {"x": _moved(x, backend), **_parameters(twin)}, forward
+
+
+def _training(
+    thing: Any, x: Any, y: Any, training: bool, backend: Backend
+) -> tuple[Arrays, Forward]:
+    """What training minimises, loss and penalties, with the gradients that the optimizer gets."""
+    twin, y = _moved(thing, backend), _moved(y, backend)
+
+    def forward(arrays: Arrays) -> tuple[Array, Backward]:
+        net = _fresh(twin, backend)
+        _set_parameters(net, arrays)
+        outputs, net_backward = net.forward(arrays["x"], True)
+        value = net.cost.value(outputs, y) + net.penalty()
+
+        def backward(delta: Array) -> Arrays:
+            dx, _ = net_backward(net.cost.gradient(outputs, y))
+            stepped = _fresh(twin, backend)
+            _set_parameters(stepped, arrays)
+            stepped.optim = optim = _Capture()
+            with same_draws():
+                stepped.step(stepped.objective(), arrays["x"], y)
+            names = list(_parameters(twin))
+            return {"x": dx, **dict(zip(names, optim.gradients, strict=True))}
+
+        return value, backward
+
+    return {"x": _moved(x, backend), **_parameters(twin)}, forward
+
+
+class _Capture:
+    """An optimizer that keeps the gradients and changes nothing."""
+
+    def update(self, parameters: list[Array], gradients: list[Array]) -> list[Array]:
+        self.gradients = gradients
+        return parameters
+
+
+def _key(number: int, layer: Any, name: str) -> str:
+    return f"{name} of layer {number} ({layer.name})"
+
+
+def _parameters(net: Any) -> Arrays:
+    return _by_name(net, [layer.parameters for layer in net.layers])
+
+
+def _by_name(net: Any, of_layers: list[Arrays]) -> Arrays:
+    pairs = enumerate(zip(net.layers, of_layers, strict=True), start=1)
+    return {_key(i, layer, n): array for i, (layer, arrays) in pairs for n, array in arrays.items()}
+
+
+def _set_parameters(net: Any, arrays: Arrays) -> None:
+    for number, layer in enumerate(net.layers, start=1):
+        layer.parameters = {n: arrays[_key(number, layer, n)] for n in layer.parameters}
+
+
+def _moved(thing: Any, backend: Backend) -> Any:
+    """A copy on the backend: of an array, or of whatever has parameters."""
+    if hasattr(thing, "parameters") or hasattr(thing, "layers"):
+        if hasattr(thing, "to"):
+            return thing.to(backend)
+        twin = copy.copy(thing)
+        twin.parameters = {n: backend.asarray(to_numpy(p)) for n, p in thing.parameters.items()}
+        return twin
+    return backend.asarray(to_numpy(thing).copy())
+
+
+def _fresh(thing: Any, backend: Backend) -> Any:
+    """A deep copy, so that buffers and generators begin where they stood."""
+    memo: dict[int, Any] = {id(module): module for module in list(sys.modules.values())}
+    return copy.deepcopy(thing, memo | {id(backend): backend})
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Random streams stand afterwards where they stood before."""
+    streams = copy.deepcopy(randomness._streams)
+    numbers = randomness._numbers.copy()
+    try:
+        yield
+    finally:
+        for kept, now in ((streams, randomness._streams), (numbers, randomness._numbers)):
+            now.clear()
+            now.update(kept)  # type: ignore[arg-type]
