@@ -81,6 +81,10 @@ class TorchBackend(Backend):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def asarray(self, data: Any, dtype: Any = None) -> Array:
+        # Else a tensor that requires a gradient would make all that follows remember its past.
+        return super().asarray(data.detach() if self.owns(data) else data, dtype)
+
     def from_numpy(self, host: np.ndarray) -> Array:
         # PyTorch shares memory only with arrays that are contiguous and may be written.
         host = np.require(host, requirements=("C", "W"))

@@ -3,7 +3,8 @@
 import nnx
 
 nnx.set_backend("numpy")  # or "cupy", "torch", "jax", "strict"
-net = nnx.SequentialNet(784, [nnx.DenseLayer(784, 100), nnx.DenseLayer(100, 10)])
+layers = [nnx.DenseLayer(784, 100), nnx.DenseLayer(100, 10, nnx.SoftMax())]
+net = nnx.SequentialNet(784, layers, cost=nnx.CrossEntropy())
 net.train(x_train, y_train, batch_size=10, epochs=5)
 """
 

@@ -149,6 +149,11 @@ class Backend:
         """What selects this backend and device: "cupy:1"."""
         return f"{self.name}:{self.device_spec}" if self.device_spec else self.name
 
+    def same_place(self, other: Backend) -> bool:
+        """Is it the same library, device and dtype, however they were named?"""
+        mine, theirs = ((b.name, b.device, b.dtype_name) for b in (self, other))
+        return mine == theirs
+
     def device_name(self) -> str:
         """What a person calls the device."""
         return str(self.device)
@@ -385,12 +390,15 @@ def installed_backends() -> dict[str, type[Backend]]:
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """A NumPy array of the same values, whichever backend the array belongs to."""
+    """A new NumPy array of the same values, whichever backend the array belongs to."""
     if isinstance(array, np.ndarray | np.generic) or not array_api_compat.is_array_api_obj(array):
-        return np.asarray(array)
+        return np.array(array)
     for backend in [get_backend(), *_made.values()]:
         if backend.owns(array):
-            return backend.to_numpy(array)
+            return np.array(backend.to_numpy(array))
+    for name, kind in installed_backends().items():
+        if type(array).__module__.partition(".")[0] == kind.library:
+            return np.array(resolve(name).to_numpy(array))
     raise BackendError(
         f"no backend in use knows {_describe(array)}",
         "choose its backend first: nnx.set_backend(...)",

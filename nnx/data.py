@@ -82,8 +82,10 @@ def as_targets(backend: Backend, shape: Shape, y: Any) -> Array:
             )
         return backend.asarray(y, dtype=backend.integer_dtype)
     if tuple(y.shape[1:]) != shape:
+        column = tuple(y.shape[1:]) == (1,)
         raise ShapeError(
             f"{expected} or integer class indices (samples,), got shape {tuple(y.shape)}"
+            + ("; for a column of class indices: y.ravel()" if column else "")
         )
     y = backend.asarray(y, dtype=backend.dtype)
     check_finite(y, "y")
@@ -173,8 +175,9 @@ def _array(backend: Backend, data: Any, name: str) -> Any:
         real = dtype.kind in "fiub"
     if not real:
         raise TypeError(
-            f"expected {name} of real numbers, got dtype {dtype}; "
-            "convert it to numbers first: numpy.asarray(..., dtype=float)"
+            f"expected {name} of real numbers, got dtype {dtype}; convert it to numbers first: "
+            "numpy.asarray(..., dtype=float), for names of classes "
+            "numpy.unique(y, return_inverse=True)[1]"
         )
     return data
 

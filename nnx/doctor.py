@@ -97,7 +97,8 @@ def _installation(found: Environment) -> None:
         if not marker:
             facts[package] = version
         if _release(version) < _release(least):
-            found.problems.append(
+            # One that only an extra needs keeps nothing from working.
+            (found.advice if marker else found.problems).append(
                 Problem(
                     f"{package} {version} is too old for nnx, which needs {least}",
                     f'pip install --upgrade "{package}>={least}"',

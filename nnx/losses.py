@@ -78,9 +78,11 @@ class Loss:
 
     Attributes:
         over: the axes of a over which the value is a mean.
+        threshold: of a single output, from where on it stands for the second of two classes.
     """
 
     over: ClassVar[slice] = ROWS
+    threshold: ClassVar[float] = 0.5
 
     def losses(self, a: Array, t: Array) -> Array:
         """The terms of the mean, of the shape a.shape[over]."""
@@ -379,6 +381,8 @@ class LogisticCrossEntropy(_Classification):
         k: steepness of the logistic function, > 0.
     """
 
+    threshold = 0.0
+
     over = ENTRIES
 
     def __init__(
@@ -423,6 +427,8 @@ class Hinge(_Classification):
 
     Source: Weston and Watkins, ESANN 1999.
     """
+
+    threshold = 0.0
 
     def __init__(self, margin: float = 1.0, class_weights: Sequence[float] | None = None) -> None:
         self.margin = _positive("Hinge", "margin", margin)

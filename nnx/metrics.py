@@ -24,15 +24,19 @@ __all__ = [
 ]
 
 
-def accuracy(outputs: Array, targets: Array) -> Array:
+def accuracy(outputs: Array, targets: Array, threshold: float = 0.5) -> Array:
     """The fraction of samples whose largest output is that of their class.
 
     Args:
         outputs: (samples, classes), probabilities or any increasing function of them; or
-            (samples, 1), the probability of the one class of two, which counts from 1/2 on.
+            (samples, 1), which stands for the second of two classes from the threshold on.
         targets: class indices (samples,), or rows (samples, classes).
+        threshold: 1/2 for probabilities, 0 for logits.
+
+    Raises:
+        ValueError: targets of another shape.
     """
-    guess, truth = _guess_and_truth(outputs, targets)
+    guess, truth = _guess_and_truth(outputs, targets, threshold)
     xp = array_namespace(outputs)
     return xp.mean(xp.astype(guess == truth, outputs.dtype))
 
@@ -143,12 +147,18 @@ def r2(outputs: Array, targets: Array) -> Array:
     return xp.mean(xp.where(total > 0, 1.0 - residual / xp.where(total > 0, total, 1.0), constant))
 
 
-def _guess_and_truth(outputs: Array, targets: Array) -> tuple[Array, Array]:
+def _guess_and_truth(outputs: Array, targets: Array, threshold: float = 0.5) -> tuple[Array, Array]:
     """Class indices, for two classes booleans."""
     xp = array_namespace(outputs, targets)
+    if tuple(targets.shape) not in (tuple(outputs.shape), tuple(outputs.shape[:-1])):
+        raise ValueError(
+            f"expected targets as class indices {tuple(outputs.shape[:-1])} or rows "
+            f"{tuple(outputs.shape)}, got shape {tuple(targets.shape)}; a column of indices "
+            "becomes a row of them by reshape(-1)"
+        )
     if outputs.shape[-1] == 1:
         targets = xp.astype(targets, outputs.dtype)
-        return xp.reshape(outputs, (-1,)) >= 0.5, xp.reshape(targets, (-1,)) >= 0.5
+        return xp.reshape(outputs, (-1,)) >= threshold, xp.reshape(targets, (-1,)) >= 0.5
     guess = xp.argmax(outputs, axis=-1)
     return guess, xp.argmax(targets, axis=-1) if targets.ndim == outputs.ndim else targets
 

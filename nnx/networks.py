@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,8 +12,8 @@ import numpy as np
 from nnx import training
 from nnx.activations import Activation, Linear, Logistic, SoftMax
 from nnx.backend import Array, Backend, BackendError, get_backend, resolve, working_on
-from nnx.data import as_inputs, batches, check_batch_size
-from nnx.layers.base import AffineLayer, Gradients, Layer, ShapeError, step
+from nnx.data import as_inputs, batches, check_batch_size, is_classification
+from nnx.layers.base import AffineLayer, Gradients, Layer, ShapeError, gradient_of, step
 from nnx.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -73,9 +74,14 @@ class SequentialNet:
         cost: Loss | None = None,
         optim: Optimizer | None = None,
     ) -> None:
-        self.input_shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+        if isinstance(input_shape, tuple):
+            self.input_shape = input_shape
+        else:
+            self.input_shape = (operator.index(input_shape),)
         self.layers = list(layers)
         self.cost = cost or QuadraticCost()
+        if not isinstance(self.cost, Loss):
+            raise TypeError(f"SequentialNet: expected a loss such as CrossEntropy(), got {cost!r}")
         self.optim = optim and optim.clone()
         self.output_shape = _check_shapes(self.input_shape, self.layers)
         self.backend = _common_backend(self.layers)
@@ -118,14 +124,15 @@ class SequentialNet:
 
     # The classroom interface.
 
-    def evaluate(self, x: Any) -> Array:
+    def evaluate(self, x: Any, training: bool = False) -> Array:
         """The outputs (samples, ...) as an array of the backend; remembers what backprop needs.
 
         Args:
             x: (samples, *input_shape), NumPy data or an array of the backend.
+            training: as in training, for layers to which that matters.
         """
         with working_on(self.backend):
-            y, self._backward = self.forward(as_inputs(self.backend, self.input_shape, x))
+            y, self._backward = self.forward(as_inputs(self.backend, self.input_shape, x), training)
             return y
 
     def backprop(self, delta: Array) -> Array:
@@ -211,10 +218,14 @@ class SequentialNet:
         """The loss, penalties included, and the accuracy on the given data."""
         check_batch_size(batch_size)
         with working_on(self.backend):
-            return training.score(self, *training.checked(self, x, y), batch_size)
+            x, y = training.checked(self, x, y)
+            classes = is_classification(self.backend, self.output_shape, y)
+            return training.score(self, x, y, batch_size, classes)
 
     def to(self, backend: str | Backend, dtype: str | None = None) -> SequentialNet:
         """The same network on another backend, in the middle of its training; this one stays."""
+        if dtype is None and not isinstance(backend, Backend):
+            dtype = self.backend.dtype_name
         target = resolve(backend, dtype)
         twin = copy.copy(self)
         twin.layers = [layer.to(target) for layer in self.layers]
@@ -250,14 +261,14 @@ class SequentialNet:
     def _apply(self, gradients: list[Gradients]) -> None:
         if self.optim is None:
             for layer, of_layer in zip(self.layers, gradients, strict=True):
-                if of_layer:
-                    layer.parameters = step(layer.optim, layer.parameters, of_layer)
+                if layer.parameters:
+                    layer.parameters = step(layer, layer.optim, of_layer)
             return
         pairs = list(zip(self.layers, gradients, strict=True))
         keys = [(layer, of_layer, name) for layer, of_layer in pairs for name in layer.parameters]
         updated = self.optim.update(
             [layer.parameters[name] for layer, _, name in keys],
-            [of_layer[name] for _, of_layer, name in keys],
+            [gradient_of(layer, of_layer, name) for layer, of_layer, name in keys],
         )
         for (layer, _, name), p in zip(keys, updated, strict=True):
             layer.parameters[name] = p
@@ -286,7 +297,7 @@ def _check_shapes(shape: tuple[int, ...], layers: list[Layer]) -> tuple[int, ...
 def _common_backend(layers: list[Layer]) -> Backend:
     backend = layers[0].backend if layers else get_backend()
     for number, layer in enumerate(layers, start=1):
-        if layer.backend is not backend:
+        if not layer.backend.same_place(backend):
             raise BackendError(
                 f"layer 1 ({layers[0].name}) was born on {backend}, "
                 f"layer {number} ({layer.name}) on {layer.backend}",

@@ -187,7 +187,7 @@ class Optimizer:
         twin.t, twin.shapes = int(saved["t"]), shapes
         if saved["state"] is not None:
             backend = backend or get_backend()
-            twin.state = [tuple(backend.asarray(s.copy()) for s in of) for of in arrays]
+            twin.state = [tuple(backend.from_numpy(s.copy()) for s in of) for of in arrays]
         vars(self).update(vars(twin))
 
     def __repr__(self) -> str:

@@ -101,9 +101,13 @@ def train(
         if len(validation) != 2:
             raise ValueError("expected validation=(x, y), got something that is no pair")
         validation = checked(net, *validation, "validation ")
+        validation_classes = is_classification(net.backend, net.output_shape, validation[1])
     classes = is_classification(net.backend, net.output_shape, y)
     if y.ndim < len(net.output_shape) + 1 and math.prod(net.output_shape) <= math.prod(x.shape[1:]):
         y = one_hot(y, net.backend.xp.empty((1, *net.output_shape), dtype=x.dtype, device=x.device))
+
+    for layer in net.layers:
+        layer.gradients = {}  # those of an earlier backprop would be stale
 
     history = History()
     with ProgressBar(x.shape[0], epochs, progress) as bar:
@@ -116,15 +120,16 @@ def train(
                 seconds = time.perf_counter() - start
                 if not math.isfinite(result.loss):
                     raise NonFiniteLossError(epoch, result.loss, history)
+                if validation is not None:
+                    checked_on = score(net, *validation, 1024, validation_classes)
+                    history.validation_loss.append(checked_on.loss)
+                    history.validation_accuracy.append(checked_on.accuracy)
                 history.loss.append(result.loss)
                 history.accuracy.append(result.accuracy)
                 history.seconds.append(seconds)
-                if validation is not None:
-                    result = score(net, *validation, batch_size=1024)
-                    history.validation_loss.append(result.loss)
-                    history.validation_accuracy.append(result.accuracy)
                 bar.finish(_describe(history))
-                if any(answer is True for answer in [call(net, history) for call in callbacks]):
+                answers = [callback(net, history) for callback in callbacks]
+                if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
                     break
         except KeyboardInterrupt:
             history.interrupted = True
@@ -151,10 +156,10 @@ def checked(net: SequentialNet, x: Any, y: Any, which: str = "") -> tuple[Array,
     return x, y
 
 
-def score(net: SequentialNet, x: Array, y: Array, batch_size: int) -> Score:
+def score(net: SequentialNet, x: Array, y: Array, batch_size: int, classes: bool) -> Score:
     """See `SequentialNet.score`; x and y are checked arrays of the backend."""
     objective = net.objective()
-    tally = _Tally(net, objective, is_classification(net.backend, net.output_shape, y))
+    tally = _Tally(net, objective, classes)
     for batch in batches(x.shape[0], batch_size):
         a = x[batch, ...]
         for forward in objective.forwards:
@@ -212,14 +217,16 @@ class _Tally:
         self.samples += samples
         self.loss = self.loss + self.objective.loss.value(a, y, *weights) * samples
         if self.classes:
-            self.hits = self.hits + accuracy(self.objective.afun(a), y) * samples
+            hits = accuracy(self.objective.afun(a), y, self.net.cost.threshold) * samples
+            self.hits = self.hits + hits
 
     def read(self) -> Score:
         def host(value: Array | float) -> float:
             return value if isinstance(value, float) else float(self.net.backend.to_numpy(value))
 
         loss = host(self.loss) / self.samples + host(self.net.penalty())
-        return Score(loss, host(self.hits) / self.samples if self.classes else math.nan)
+        # Hits are whole numbers; their float32 mean is not quite.
+        return Score(loss, round(host(self.hits)) / self.samples if self.classes else math.nan)
 
 
 def _describe(history: History) -> str:

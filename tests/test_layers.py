@@ -223,3 +223,65 @@ def test_neighbours_that_do_not_fit_are_named():
     layers = [nnx.DenseLayer(784, 64), nnx.DenseLayer(100, 10)]
     with pytest.raises(ShapeError, match=r"layer 2 \(DenseLayer\).*\(100,\).*layer 1.*\(64,\)"):
         nnx.SequentialNet(784, layers)
+
+
+def test_what_is_assigned_to_a_parameter_is_copied_in_the_type_of_the_layer(backend):
+    given = np.ones((1, 2), dtype=np.float64 if backend.name != "jax" else np.float32)
+    first, second = nnx.DenseLayer(2, 1, nnx.Linear()), nnx.DenseLayer(2, 1, nnx.Linear())
+    first.W = given
+    second.W = first.W
+    assert first.W.dtype == backend.dtype
+    nnx.SequentialNet(2, [first]).train([[1.0, 2.0]], [[9.0]], 1, 3, progress=False)
+    np.testing.assert_array_equal(given, [[1.0, 1.0]])
+    np.testing.assert_array_equal(backend.to_numpy(second.W), given)
+    assert backend.to_numpy(first.W)[0, 0] > 1
+    with pytest.raises(ShapeError, match=r"DenseLayer\.W: expected shape \(1, 2\), got \(2, 1\)"):
+        first.W = given.T
+
+
+def test_a_penalty_may_be_given_later_and_belongs_to_one_layer_alone(backend):
+    layer = nnx.DenseLayer(2, 1)
+    layer.kernel_regularizer = nnx.L2Regularizer(2.0)
+    moved = layer.to(backend)
+    moved.kernel_regularizer = None
+    W = backend.to_numpy(layer.W)
+    assert float(backend.to_numpy(layer.penalty())) == pytest.approx(float((W**2).sum()))
+    assert moved.penalty() == 0.0
+
+
+@pytest.mark.parametrize("whole", [None, nnx.SGD()])
+def test_a_layer_that_forgets_a_gradient_is_named(whole):
+    class Forgetful(nnx.DenseLayer):
+        def preactivation(self, x, training=False):
+            z, backward = super().preactivation(x, training)
+
+            def without_b(dz, need_dx=True):
+                dx, gradients = backward(dz, need_dx)
+                return dx, {"W": gradients["W"]}
+
+            return z, without_b
+
+    net = nnx.SequentialNet(2, [Forgetful(2, 1, name="mine")], optim=whole)
+    with pytest.raises(
+        ValueError, match=r"mine: backward returned gradients of \['W'\].*b has none"
+    ):
+        net.train([[1.0, 2.0]], [[1.0]], 1, 1, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"afun": nnx.ReLU}, "expected an object such as ReLU"),
+        ({"afun": "relu"}, "expected an object such as ReLU"),
+        ({"optim": 0.1}, "expected an optimizer such as SGD"),
+        ({"kernel_regularizer": 0.01}, "expected an object such as L2Regularizer"),
+    ],
+)
+def test_a_class_or_a_name_in_place_of_an_object_is_refused(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        nnx.DenseLayer(2, 1, **arguments)
+
+
+def test_sizes_may_be_numpy_integers():
+    layer = nnx.DenseLayer(np.int64(3), np.arange(2).max() + 1)
+    assert nnx.SequentialNet(np.int64(3), [layer]).output_shape == (2,)

@@ -184,3 +184,9 @@ def test_nothing_is_read_where_there_is_no_data():
             assert tuple(metric(outputs, targets).shape) == shape
         for metric in OF_NUMBERS.values():
             assert metric(outputs, outputs).shape == ()
+
+
+def test_a_column_of_class_indices_is_refused():
+    outputs = np.eye(3, dtype=np.float32)
+    with pytest.raises(ValueError, match=r"indices \(3,\) or rows \(3, 3\), got shape \(3, 1\)"):
+        nnx.metrics.accuracy(outputs, np.array([[0], [1], [2]]))

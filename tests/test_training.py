@@ -281,6 +281,78 @@ def test_targets_that_are_no_classes_have_no_accuracy(backend):
     assert history.loss[-1] < history.loss[0]
 
 
+@pytest.mark.parametrize(
+    ("cost", "afun"),
+    [
+        (nnx.Hinge(), nnx.Linear()),
+        (nnx.LogisticCrossEntropy(), nnx.Linear()),
+        (nnx.BinaryCrossEntropy(), nnx.Logistic()),
+    ],
+)
+def test_the_accuracy_of_a_single_output_knows_where_the_loss_decides(cost, afun, backend):
+    layer = nnx.DenseLayer(1, 1, afun)
+    layer.W = backend.asarray([[1.0]])
+    net = nnx.SequentialNet(1, [layer], cost)
+    # all three decide at z = 0; at z = 1/2 two of these four would be taken for the wrong class
+    score = net.score([[-2.0], [0.1], [0.4], [2.0]], [0, 1, 1, 1])
+    assert score.accuracy == 1.0
+
+
+def test_accuracy_is_a_fraction_of_whole_numbers(backend):
+    net = classifier()
+    hits = (backend.to_numpy(net.predict(X)).argmax(axis=1) == Y).sum()
+    assert net.score(X, Y).accuracy == hits / 120
+
+
+def test_a_moved_network_keeps_its_dtype():
+    with nnx.use_backend("numpy", dtype="float64"):
+        net = classifier()
+    assert net.to("numpy").layers[0].W.dtype == np.float64
+    assert net.to("numpy", dtype="float32").layers[0].W.dtype == np.float32
+
+
+def test_a_callback_may_answer_with_a_numpy_boolean():
+    history = classifier().train(
+        X, Y, 10, 5, callbacks=[lambda net, history: np.bool_(True)], progress=False
+    )
+    assert len(history.loss) == 1
+
+
+def test_an_optimizer_goes_on_in_the_dtype_it_was_saved_in():
+    optim = nnx.Adam()
+    optim.update([np.ones(3)], [np.full(3, 1 / 3)])
+    again = nnx.Adam()
+    with nnx.use_backend("numpy", dtype="float32"):
+        again.load_state_dict(optim.state_dict())
+    np.testing.assert_array_equal(again.state[0][0], optim.state[0][0])
+    assert again.state[0][0].dtype == np.float64
+
+
+def test_the_past_of_a_tensor_is_left_at_the_door():
+    torch = pytest.importorskip("torch")
+    with nnx.use_backend("torch", dtype="float32"):
+        net = classifier()
+        x = torch.tensor(X, dtype=torch.float32, requires_grad=True)
+        net.train(x, Y, 10, 1, progress=False)
+        assert not net.layers[0].W.requires_grad
+
+
+def test_to_numpy_gives_an_array_of_ones_own(backend):
+    net = classifier()
+    before = nnx.to_numpy(net.layers[0].W)
+    kept = before.copy()
+    net.train(X, Y, 10, 1, progress=False)
+    np.testing.assert_array_equal(before, kept)
+
+
+def test_two_names_of_one_device_are_one_backend():
+    with nnx.use_backend("numpy"):
+        first = nnx.DenseLayer(2, 2)
+    with nnx.use_backend("numpy:cpu"):
+        second = nnx.DenseLayer(2, 2)
+    nnx.SequentialNet(2, [first, second])
+
+
 def test_the_progress_bar_prints_one_line_per_epoch(capsys):
     classifier().train(X, Y, 10, 3, validation=(X, Y))
     printed = capsys.readouterr().out

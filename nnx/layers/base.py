@@ -22,7 +22,11 @@ class ShapeError(ValueError):
 
 
 class Parameter:
-    """Declares a parameter of a layer: `layer.W` reads and writes `layer.parameters["W"]`."""
+    """Declares a parameter of a layer: `layer.W` reads and writes `layer.parameters["W"]`.
+
+    What is assigned is copied to the layer's backend and dtype: training changes parameters in
+    place, and must not reach the array of somebody else.
+    """
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -31,7 +35,15 @@ class Parameter:
         return self if layer is None else layer.parameters[self.name]
 
     def __set__(self, layer: Layer, array: Array) -> None:
-        layer.parameters[self.name] = array
+        known = layer.parameters.get(self.name)
+        if known is not None and tuple(known.shape) != tuple(array.shape):
+            raise ShapeError(
+                f"{layer.name}.{self.name}: expected shape {tuple(known.shape)}, got "
+                f"{tuple(array.shape)}"
+            )
+        backend = layer.backend
+        own = backend.asarray(array, dtype=backend.dtype)
+        layer.parameters[self.name] = backend.xp.asarray(own, copy=True)
 
 
 class Layer:
@@ -61,6 +73,8 @@ class Layer:
         self.buffers: dict[str, Array] = {}
         self.regularizers: dict[str, Regularizer] = {}
         self.gradients: Gradients = {}
+        if not isinstance(optim, Optimizer | None):
+            raise TypeError(f"{self.name}: expected an optimizer such as SGD(0.1), got {optim!r}")
         self.optim = (optim or SGD()).clone()
         self.backend: Backend = get_backend()
         self._backward: Backward | None = None
@@ -98,7 +112,7 @@ class Layer:
         """Let the optimizer act with the gradients of the last `backprop`."""
         if self.parameters and not self.gradients:
             raise RuntimeError(f"{self.name}.update: call evaluate(x) and backprop(delta) first")
-        self.parameters = step(self.optim, self.parameters, self.gradients)
+        self.parameters = step(self, self.optim, self.gradients)
 
     def regularize(self, gradients: Gradients) -> Gradients:
         """The gradients plus those of the penalties."""
@@ -118,6 +132,7 @@ class Layer:
         twin.parameters = {n: backend.copy_of(p, self.backend) for n, p in self.parameters.items()}
         twin.buffers = {n: backend.copy_of(p, self.backend) for n, p in self.buffers.items()}
         twin.optim = self.optim.move(lambda array: backend.copy_of(array, self.backend))
+        twin.regularizers = dict(self.regularizers)
         twin.gradients, twin._backward = {}, None
         twin.backend = backend
         return twin
@@ -152,10 +167,26 @@ class AffineLayer(Layer):
         name: str | None,
     ) -> None:
         super().__init__(optim, name)
+        for given, kind, example in (
+            (afun, Activation, "ReLU()"),
+            (kernel_regularizer, Regularizer | None, "L2Regularizer(0.01)"),
+        ):
+            if not isinstance(given, kind):
+                raise TypeError(f"{self.name}: expected an object such as {example}, got {given!r}")
         self.afun = afun
         self.kernel_regularizer = kernel_regularizer
-        if kernel_regularizer is not None:
-            self.regularizers["W"] = kernel_regularizer
+
+    @property
+    def kernel_regularizer(self) -> Regularizer | None:
+        """The penalty on W: `regularizers["W"]`."""
+        return self.regularizers.get("W")
+
+    @kernel_regularizer.setter
+    def kernel_regularizer(self, regularizer: Regularizer | None) -> None:
+        if regularizer is None:
+            self.regularizers.pop("W", None)
+        else:
+            self.regularizers["W"] = regularizer
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """The affine part z and its backward."""
@@ -168,7 +199,25 @@ class AffineLayer(Layer):
         return a, lambda delta, need_dx=True: affine(activation(delta), need_dx)
 
 
-def step(optim: Optimizer, parameters: dict[str, Array], gradients: Gradients) -> dict[str, Array]:
-    """The parameters after one step of the optimizer."""
-    updated = optim.update(list(parameters.values()), [gradients[name] for name in parameters])
+def step(layer: Layer, optim: Optimizer, gradients: Gradients) -> dict[str, Array]:
+    """The parameters of a layer after one step of the optimizer."""
+    parameters = layer.parameters
+    updated = optim.update(
+        list(parameters.values()), [gradient_of(layer, gradients, name) for name in parameters]
+    )
     return dict(zip(parameters, updated, strict=True))
+
+
+def gradient_of(layer: Layer, gradients: Gradients, name: str) -> Array:
+    """The gradient of one parameter.
+
+    Raises:
+        ValueError: the layer's backward has not returned it.
+    """
+    try:
+        return gradients[name]
+    except KeyError:
+        raise ValueError(
+            f"{layer.name}: backward returned gradients of {sorted(gradients)}, expected one for "
+            f"each of the parameters {sorted(layer.parameters)}; {name} has none"
+        ) from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from nnx.activations import Activation, ReLU
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
@@ -45,9 +47,9 @@ class DenseLayer(AffineLayer):
     ) -> None:
         super().__init__(afun or ReLU(), optim, kernel_regularizer, name)
         for size in (ni, no):
-            if not isinstance(size, int) or size < 1:
+            if not isinstance(size, Integral) or size < 1:
                 raise ValueError(f"DenseLayer(ni={ni!r}, no={no!r}): expected positive integers")
-        self.ni, self.no = ni, no
+        self.ni, self.no = ni, no = int(ni), int(no)
         self.W = self.afun.factor * (initializer or RandnAverage()).wfun(no, ni)
         self.b = self.backend.xp.zeros((no,), dtype=self.backend.dtype, device=self.backend.device)
 
