@@ -71,8 +71,10 @@ class NonFiniteLossError(ArithmeticError):
             "rate that is too large (try a tenth), an activation that grows without bound (Exp), "
             "inputs that are not scaled to about [-1, 1]. The epochs before it are in .history"
         )
-        self.epoch = epoch
-        self.history = history
+        self.epoch, self.loss, self.history = epoch, loss, history
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.epoch, self.loss, self.history)
 
 
 def train(

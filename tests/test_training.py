@@ -1,5 +1,6 @@
 import _thread
 import math
+import pickle
 import threading
 
 import numpy as np
@@ -244,6 +245,8 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_history(back
     assert 1 <= error.epoch <= 50
     assert len(error.history.loss) == error.epoch - 1
     assert all(math.isfinite(loss) for loss in error.history.loss)
+    again = pickle.loads(pickle.dumps(error))  # as when it comes from another process
+    assert (str(again), again.epoch, again.history) == (str(error), error.epoch, error.history)
 
 
 def test_ctrl_c_ends_training_with_the_history_so_far():
