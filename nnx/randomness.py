@@ -12,10 +12,17 @@ keeps from version to version; a test holds their hashes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
-__all__ = ["fresh_generator", "generator", "seed"]
+from nnx.backend import Array, array_namespace
+
+__all__ = ["Draw", "fresh_generator", "generator", "noise", "noise_from", "seed"]
+
+Draw = Callable[[np.random.Generator], np.ndarray]
 
 PURPOSES = ("weights", "batches", "dropout", "augmentation")
 
@@ -60,6 +67,41 @@ def fresh_generator(purpose: str, *key: int) -> np.random.Generator:
     number = _numbers[purpose, key]
     _numbers[purpose, key] += 1
     return _generator(purpose, len(key), *key, number)
+
+
+_source: ContextVar[Callable[[Draw, Array], Array] | None] = ContextVar("noise", default=None)
+
+
+def noise(draw: Draw, like: Array) -> Array:
+    """Random numbers for one step of training: drawn on the host, moved to where `like` is.
+
+    Args:
+        draw: makes the NumPy array from the stream "dropout". It must depend on shapes and
+            hyper-parameters alone: a compiled step asks it again for every batch.
+        like: gives library, device and dtype; booleans stay booleans.
+    """
+    source = _source.get()
+    return source(draw, like) if source else _moved(draw(generator("dropout")), like)
+
+
+@contextmanager
+def noise_from(source: Callable[[Draw, Array], Array]) -> Iterator[None]:
+    """A block in which `noise(draw, like)` is source(draw, like): inputs of a compiled step, say."""
+    token = _source.set(source)
+    try:
+        yield
+    finally:
+        _source.reset(token)
+
+
+def _moved(host: np.ndarray, like: Array) -> Array:
+    """The host array with library, device and dtype of another; booleans stay booleans."""
+    xp = array_namespace(like)
+    if host.dtype == bool:
+        return xp.asarray(host, device=like.device)
+    # The type is changed on the host, so that the bits do not depend on the library.
+    float32 = like.dtype == xp.float32
+    return xp.asarray(host.astype("float32" if float32 else "float64"), device=like.device)
 
 
 def _generator(purpose: str, *key: int) -> np.random.Generator:
