@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nnx.backend import Array, Backend, array_namespace, get_backend, to_numpy
 from nnx.clipping import Clip
@@ -56,7 +56,11 @@ class Optimizer:
         t: the number of steps made.
         state: one tuple of arrays per parameter, None before the first step.
         shapes: of the parameters, None before the first step.
+        fusible: may a backend make one kernel of the rule? It then traces it, with what it finds
+            among the hyper-parameters as constants.
     """
+
+    fusible: ClassVar[bool] = False
 
     def __init__(self, eta: float | Schedule, clip: Clip | None = None) -> None:
         self.eta = eta if isinstance(eta, Schedule) else number(self, "eta", eta, ">= 0")
@@ -149,6 +153,18 @@ class Optimizer:
                 )
             array_namespace(p, g)
 
+    def alike(self, other: Optimizer) -> bool:
+        """May the parameters of both go through one rule together?
+
+        Not where gradients are clipped: a norm is that of one optimizer's gradients.
+        """
+        return (
+            type(self) is type(other)
+            and self.t == other.t
+            and self.clip is None
+            and self.hyperparameters == other.hyperparameters
+        )
+
     def clone(self) -> Optimizer:
         """The same algorithm and hyper-parameters, without any state."""
         twin = copy.copy(self)
@@ -236,6 +252,8 @@ class SGD(Optimizer):
     Source: Polyak, USSR Comput. Math. 4 (1964); Sutskever et al., ICML 2013.
     """
 
+    fusible = True
+
     def __init__(
         self,
         eta: float | Schedule = 0.01,
@@ -269,6 +287,8 @@ class SGD(Optimizer):
 
 class _AdamLike(Optimizer):
     """What the relatives of Adam share: beta1 and beta2 in [0, 1), eps > 0."""
+
+    fusible = True
 
     def __init__(
         self, eta: float | Schedule, beta1: float, beta2: float, eps: float, clip: Clip | None
@@ -550,6 +570,8 @@ class AdaGrad(Optimizer):
     Source: Duchi, Hazan, Singer, JMLR 12 (2011), the diagonal form.
     """
 
+    fusible = True
+
     def __init__(
         self, eta: float | Schedule = 0.01, eps: float = 1e-10, *, clip: Clip | None = None
     ) -> None:
@@ -586,6 +608,8 @@ class AdaDelta(Optimizer):
 
     Source: Zeiler, "ADADELTA", 2012, arXiv 1212.5701, Algorithm 1.
     """
+
+    fusible = True
 
     def __init__(
         self,
@@ -634,6 +658,8 @@ class RMSProp(Optimizer):
 
     Source: Tieleman and Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
     """
+
+    fusible = True
 
     def __init__(
         self,
@@ -684,6 +710,8 @@ class Lion(Optimizer):
 
     Source: Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
     """
+
+    fusible = True
 
     def __init__(
         self,

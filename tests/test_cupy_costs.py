@@ -38,7 +38,7 @@ def test_a_step_stays_within_its_launches_and_neither_copies_nor_waits(kind, cup
 
     def step(i):
         index = order[i * batch : (i + 1) * batch]
-        net.step(objective, cupy.xp.take(x, index, axis=0), cupy.xp.take(y, index, axis=0))
+        net.step(cupy.xp.take(x, index, axis=0), cupy.xp.take(y, index, axis=0))
 
     step(0)
     counters.reset()
