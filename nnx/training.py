@@ -40,7 +40,7 @@ OUTPUTS_KEPT = 1 << 17
 
 # Batches are gathered from the data until there are this many numbers of input: for small ones
 # that is many batches at a time, and so many operations less.
-GATHERED = 1 << 17
+GATHERED = 1 << 18
 
 
 class Score(NamedTuple):
@@ -186,13 +186,13 @@ def _epoch(
     """One pass over the data; the host reads the device once, at its end."""
     samples, step = data[0].shape[0], Step(net)
     tally = _Tally(net, net.objective(), classes)
+    take = _taker(net, order)
     compiled = CompiledSteps.of(net, step)
     if compiled is not None:
         taken = compiled.epoch(data, np.arange(samples) if order is None else order, batch_size)
     else:
-        taken = _steps(step, data, order, batch_size)
+        taken = _steps(step, data, take, batch_size)
 
-    take = _taker(net, order)
     per_sample = math.prod(net.output_shape)
     outputs: list[Array] = []
     first = 0
@@ -207,14 +207,13 @@ def _epoch(
 
 
 def _steps(
-    step: Step, data: tuple[Array, ...], order: np.ndarray | None, batch_size: int
+    step: Step, data: tuple[Array, ...], take: Callable[..., list[Array]], batch_size: int
 ) -> Iterator[tuple[Array, int]]:
     """Step after step: the outputs of each, and the number of samples so far.
 
     Several small batches are gathered at a time.
     """
-    samples, take = data[0].shape[0], _taker(step, order)
-    per_sample = math.prod(data[0].shape[1:])
+    samples, per_sample = data[0].shape[0], math.prod(data[0].shape[1:])
     several = batch_size * max(1, GATHERED // (batch_size * per_sample))
     for part in batches(samples, several):
         x, y, *weights = take(part, *data)
@@ -223,11 +222,11 @@ def _steps(
             yield step(x[batch, ...], y[batch, ...], *few), part.start + batch.stop
 
 
-def _taker(owner: Any, order: np.ndarray | None) -> Callable[..., list[Array]]:
-    """What takes samples from arrays of the owner's backend, in that order."""
+def _taker(net: SequentialNet, order: np.ndarray | None) -> Callable[..., list[Array]]:
+    """What takes samples from arrays of the backend, in that order."""
     if order is None:
         return lambda part, *arrays: [array[part, ...] for array in arrays]
-    xp, index = owner.backend.xp, owner.backend.asarray(order)
+    xp, index = net.backend.xp, net.backend.asarray(order)
 
     def take(part: slice, *arrays: Array) -> list[Array]:
         return [xp.take(array, index[part], axis=0) for array in arrays]
