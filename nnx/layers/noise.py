@@ -50,8 +50,13 @@ class DropoutLayer(Layer):
         xp, shape, rate = array_namespace(x), tuple(x.shape), self.rate
         kept = noise(lambda rng: rng.random(shape, dtype="float32") >= rate, x)
         scale = 1.0 / (1.0 - rate)
-        dropped = lambda array: xp.where(kept, scale * array, 0.0)
-        return dropped(x), lambda delta: (dropped(delta), {})
+
+        def masked(array: Array) -> Array:
+            array = xp.where(kept, array, 0.0)
+            array *= scale
+            return array
+
+        return masked(x), lambda delta: (masked(delta), {})
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Unchanged."""
