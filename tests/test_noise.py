@@ -210,11 +210,11 @@ def test_a_network_with_both_trains_and_is_still_in_evaluation(backend):
 
 
 def test_backends_train_the_same_network():
-    check_backends(network, steps=50)
+    check_backends(network, dtypes=("float32",), steps=30)
 
 
 def test_the_gradients_of_a_whole_network_in_training():
-    check_gradients(network(), X[:7], y=Y[:7])
+    check_gradients(network(), X[:7], y=Y[:7], autodiff=())
 
 
 def test_a_dropout_layer_leaves_weights_and_batches_of_the_others_as_they_were(backend):
