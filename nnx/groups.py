@@ -98,7 +98,11 @@ class Group:
                 slot.leaf.parameters[slot.name] = next(left)
 
     def new(
-        self, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[State], factors: Factors
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        states: Sequence[State],
+        factors: Factors,
     ) -> tuple[list[Array], list[State]]:
         """The new parameters and states as a function of the old ones; nothing is kept."""
         if self.lead.clip is not None:

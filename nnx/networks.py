@@ -12,7 +12,7 @@ import numpy as np
 
 from nnx import training
 from nnx.activations import Activation, Linear, Logistic, SoftMax
-from nnx.backend import Array, Backend, BackendError, get_backend, resolve, working_on
+from nnx.backend import Array, Backend, resolve, working_on
 from nnx.data import as_inputs, batches, check_batch_size, is_classification
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.base import AffineLayer, Backward, Layer, gradient_of

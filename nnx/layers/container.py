@@ -333,8 +333,7 @@ class ParallelLayer(Container):
             raise ShapeError(f"joins axis {self.axis}: its branches give {_list(shapes)}")
         axis = self.axis % len(first)
         if any(
-            len(s) != len(first)
-            or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
+            len(s) != len(first) or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
             for s in shapes
         ):
             raise ShapeError(
@@ -374,9 +373,7 @@ def run_back(
     return delta, gradients
 
 
-def call(
-    layer: Layer, backward: Backward, delta: Array, need_dx: bool
-) -> tuple[Array, Gradients]:
+def call(layer: Layer, backward: Backward, delta: Array, need_dx: bool) -> tuple[Array, Gradients]:
     """The backward of a layer, without dx where nobody needs it and the layer can leave it out."""
     if need_dx or not layer.can_skip_dx:
         return backward(delta)
