@@ -1,6 +1,7 @@
 """What a training takes beside the data, and that it takes no more after a hundred epochs."""
 
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ FLOAT = 4
 def network(optim):
     nnx.seed(0)
     sizes = (784, 512, 512)
-    layers = [nnx.DenseLayer(m, n, nnx.ReLU(), optim) for m, n in zip(sizes, sizes[1:])]
+    layers = [nnx.DenseLayer(m, n, nnx.ReLU(), optim) for m, n in pairwise(sizes)]
     layers.append(nnx.DenseLayer(512, 10, nnx.SoftMax(), optim))
     return nnx.SequentialNet(784, layers, nnx.CrossEntropy())
 

@@ -221,6 +221,8 @@ def test_a_dropout_layer_leaves_weights_and_batches_of_the_others_as_they_were(b
     seen = []
 
     class Watch(nnx.Layer):
+        traceable = False
+
         def forward(self, x, training=False):
             seen.append(backend.to_numpy(x))
             return x, lambda delta: (delta, {})

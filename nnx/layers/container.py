@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from nnx.backend import Array, Backend, BackendError, array_namespace, get_backend
 from nnx.layers.base import Backward, Gradients, Layer, ShapeError, gradient_of
@@ -144,15 +144,18 @@ class Container(Layer):
         for _, leaf in self.leaves():
             leaf.update()
 
-    def to(self, backend: Backend, moved: dict[int, Layer] | None = None) -> Layer:
+    def to(self, backend: Backend, moved: dict[int, Layer] | None = None) -> Self:
         """The same layer on another backend; what is shared stays shared."""
         moved = {} if moved is None else moved
         twin = copy.copy(self)
         twin.children = []
         for child in self.children:
-            if id(child) not in moved:
-                container = isinstance(child, Container)
-                moved[id(child)] = child.to(backend, moved) if container else child.to(backend)
+            if id(child) in moved:
+                pass
+            elif isinstance(child, Container):
+                moved[id(child)] = child.to(backend, moved)
+            else:
+                moved[id(child)] = child.to(backend)
             twin.children.append(moved[id(child)])
         twin.backend, twin._backward = backend, None
         return twin
