@@ -293,7 +293,10 @@ def pad(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Arr
         if number <= 0:
             return []
         shape = (*x.shape[:axis], number, *x.shape[axis + 1 :])
-        return [xp.full(shape, value, dtype=x.dtype, device=getattr(x, "device", None))]
+        device = getattr(x, "device", None)
+        if value == 0:  # which is no kernel on a GPU
+            return [xp.zeros(shape, dtype=x.dtype, device=device)]
+        return [xp.full(shape, value, dtype=x.dtype, device=device)]
 
     return xp.concat([*cells(before), x, *cells(after)], axis=axis)
 

@@ -1,9 +1,11 @@
 """Convolutions: z is a sum of products of weights with windows of x, written once for all spaces.
 
 Two functions are adjoint to each other, and everything here is made of them: `_correlate` takes x
-to z, `_distribute` takes dz to dx. A transposed convolution is the second going forward. Each is
-one matrix product: the first of all windows, gathered; the second of windows that are gathered
-along all axes of space but the first, and added up along the first.
+to z, `_distribute` takes dz to dx. A transposed convolution is the second going forward. Both
+gather along all axes of space but the first: slices with a step, stacked, are the columns of a
+matrix product. What the taps of the first axis give is added up. To gather along no axis needs
+more and smaller products, to gather along all holds more memory and takes longer, unless there
+are few channels.
 """
 
 from __future__ import annotations
@@ -90,14 +92,13 @@ class ConvolutionLayer(AffineLayer):
         W = self.parameters["W"]
         xp = array_namespace(x, W)
         windows = self.geometry.over(x.shape[2:])
-        columns = _gather(samples_last(x), windows)
-        z = _correlate(W, columns, windows, self.groups)
-        z, bias = self._biased(z)
+        columns = _gather(samples_last(x), windows, W.shape)
+        z, bias = self._biased(_correlate(W, columns, windows, self.groups))
 
         def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
             dz = samples_last(dz)
-            rows = xp.reshape(dz, (self.no, columns.shape[1]))
-            dW = xp.reshape(_outer(rows, columns, self.groups), W.shape)
+            rows = xp.reshape(dz, (self.no, columns[0].shape[1]))
+            dW = _products(rows, columns, W.shape, self.groups)
             dx = samples_first(_distribute(W, dz, windows, self.groups)) if need_dx else None
             return dx, {"W": dW, **bias(rows)}
 
@@ -288,10 +289,11 @@ class ConvTranspose2DLayer(ConvolutionLayer):
 
         def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
             dz = samples_last(dz)
-            columns = _gather(dz, windows)
-            dW = _outer(xp.reshape(x, (self.ni, -1)), columns, self.groups)
+            columns = _gather(dz, windows, W.shape)
+            rows = xp.reshape(x, (self.ni, columns[0].shape[1]))
+            dW = _products(rows, columns, W.shape, self.groups)
             dx = samples_first(_correlate(W, columns, windows, self.groups)) if need_dx else None
-            return dx, {"W": xp.reshape(dW, W.shape), **bias(xp.reshape(dz, (self.no, -1)))}
+            return dx, {"W": dW, **bias(xp.reshape(dz, (self.no, -1)))}
 
         return z, backward
 
@@ -312,24 +314,48 @@ class ConvTranspose2DLayer(ConvolutionLayer):
         return f"{text[:-1]}, output_padding={more!r})" if more else text
 
 
-def _gather(x: Array, windows: list[Windows]) -> Array:
-    """All windows as columns: (channels, *space, samples) -> (channels taps, positions samples)."""
+def _gather(x: Array, windows: list[Windows], kernel: tuple[int, ...]) -> list[Array]:
+    """x (ni, *space, samples) as blocks of columns (ni taps, positions samples), for `_correlate`.
+
+    Either all taps make one block, gathered, or each tap of the first axis of space makes one,
+    and these overlap: views of what is gathered along the other axes. One block is one product,
+    several are several, whose results must be added, but are smaller together by the taps of that
+    axis. So it depends on what is larger, the columns of one tap or z.
+    """
     xp, n = array_namespace(x), len(windows)
     for axis, w in enumerate(windows, start=1):
         x = pad(x, axis, w.before, w.after)
-    samples, channels = x.shape[-1], x.shape[0]
-    for w in reversed(windows):  # each finds its axis at n: the taps of the later ones stand before
+    first, *others = windows
+    for w in reversed(others):  # the axis of each is n by then, as taps were put before it
         x = w.gather(x, n)
-    taps = math.prod(w.kernel for w in windows)
-    return xp.reshape(x, (channels * taps, _places(windows) * samples))
+    ni, samples = x.shape[0], x.shape[-1]
+    taps, places = math.prod(w.kernel for w in others), math.prod(w.positions for w in windows)
+    if kernel[1] * taps >= kernel[0]:
+        return [xp.reshape(tap, (ni * taps, places * samples)) for tap in first.slices(x, n)]
+    return [xp.reshape(first.gather(x, n), (ni * taps * first.kernel, places * samples))]
 
 
-def _correlate(W: Array, columns: Array, windows: list[Windows], groups: int) -> Array:
+def _correlate(W: Array, columns: list[Array], windows: list[Windows], groups: int) -> Array:
     """W (no, ni / groups, *kernel) by the columns -> z (no, *positions, samples)."""
-    xp = array_namespace(W, columns)
-    z = _product(xp.reshape(W, (W.shape[0], -1)), columns, groups)
-    samples = columns.shape[1] // _places(windows)
-    return xp.reshape(z, (W.shape[0], *(w.positions for w in windows), samples))
+    xp, no = array_namespace(W, *columns), W.shape[0]
+    if len(columns) > 1:
+        W = xp.permute_dims(W, (2, 0, 1, *range(3, W.ndim)))
+    W = xp.reshape(W, (len(columns), no, math.prod(W.shape) // (len(columns) * no)))
+    z = _product(W[0, ...], columns[0], groups)
+    for tap, block in enumerate(columns[1:], start=1):
+        z += _product(W[tap, ...], block, groups)
+    space = [w.positions for w in windows]
+    return xp.reshape(z, (no, *space, columns[0].shape[1] // math.prod(space)))
+
+
+def _products(rows: Array, columns: list[Array], kernel: tuple[int, ...], groups: int) -> Array:
+    """rows (no, positions samples) by the transposed columns -> (no, ni / groups, *kernel)."""
+    xp = array_namespace(rows, *columns)
+    parts = [_outer(rows, block, groups) for block in columns]
+    if len(parts) == 1:
+        return xp.reshape(parts[0], kernel)
+    shape = (*kernel[:2], *kernel[3:])
+    return xp.stack([xp.reshape(part, shape) for part in parts], axis=2)
 
 
 def _distribute(W: Array, z: Array, windows: list[Windows], groups: int) -> Array:
@@ -374,7 +400,3 @@ def _outer(A: Array, B: Array, groups: int) -> Array:
         xp.reshape(B, (groups, -1, B.shape[1]))
     )
     return xp.reshape(C, (A.shape[0], -1))
-
-
-def _places(windows: list[Windows]) -> int:
-    return math.prod(w.positions for w in windows)

@@ -141,11 +141,13 @@ class MaxPool2DLayer(PoolingLayer):
             y = xp.maximum(y, tap)
 
         def backward(delta: Array) -> Array:
+            # A product with the mask, as `where` is slow on a CPU, whose guesses a mask defeats.
             pieces = []
             for tap in taps[:-1]:
-                first = tap == y
-                pieces.append(xp.where(first, delta, 0.0))
-                delta = xp.where(first, 0.0, delta)
+                piece = xp.astype(tap == y, delta.dtype)
+                piece *= delta
+                delta = delta - piece
+                pieces.append(piece)
             return windows.join([*pieces, delta], axis)
 
         return y, backward
