@@ -67,6 +67,22 @@ def test_no_value_is_read_on_the_host(kind):
         assert_no_host_sync(step, make(), np.float32(normal(*shape)))
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_compiled_step_gives_the_same(kind, backend):
+    make, shape = LAYERS[kind]
+    layer, x = make(), backend.asarray(normal(*shape))
+
+    def step(x):
+        y, backward = layer.forward(x, training=True)
+        return y, backward(y)[0]
+
+    for compiled, plain in zip(backend.compile(step)(x), step(x)):
+        assert compiled.dtype == backend.dtype
+        np.testing.assert_allclose(
+            backend.to_numpy(compiled), backend.to_numpy(plain), rtol=1e-5, atol=1e-5
+        )
+
+
 def test_a_convolution_by_hand(backend):
     layer = nnx.Conv2DLayer(1, 1, 2, nnx.Linear())
     layer.W = backend.asarray([[[[1.0, 2.0], [3.0, 4.0]]]])
@@ -247,6 +263,17 @@ def test_the_identity_passes_every_channel_of_every_group_on():
             np.testing.assert_array_equal(layer.forward(x)[0], x)
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_no_samples_are_no_trouble(kind):
+    make, shape = LAYERS[kind]
+    with nnx.use_backend("numpy"):
+        layer = make()
+    x = np.zeros((0, *shape[1:]), dtype=np.float32)
+    y, backward = layer.forward(x)
+    assert y.shape == (0, *layer.output_shape(shape[1:]))
+    assert backward(y)[0].shape == x.shape
+
+
 def test_no_bias_is_no_parameter():
     assert list(nnx.Conv2DLayer(1, 2, 3).parameters) == ["W", "b"]
     assert list(nnx.Conv2DLayer(1, 2, 3, bias=False).parameters) == ["W"]
@@ -273,7 +300,11 @@ def test_arguments_are_left_alone_whatever_their_layout(backend):
         ((3, 4, 3), (2, 8, 8), r"shape \(3, height, width\), got \(2, 8, 8\): Conv2DLayer\(2, "),
         ((3, 4, 3), (8, 8, 3), r"got \(8, 8, 3\): channels come first"),
         ((3, 4, 3), (192,), r"got \(192,\): put ReshapeLayer\(\(3, height, width\)\) before it"),
-        ((3, 4, 3), (3, 8, 2), r"windows of 3 cells, .*\(3, 8, 2\), whose axis 3 has 2 and 0 of"),
+        (
+            (3, 4, 3),
+            (3, 8, 2),
+            r"windows of width 3, .*\(3, 8, 2\), whose width is 2, with padding 2",
+        ),
     ],
 )
 def test_wrong_shapes_are_refused(layer, shape, message):
@@ -395,3 +426,21 @@ def test_launches_on_cupy(kind, record_property):
         assert stats["gemm"] == products
         forbidden = ("h2d", "d2h", "stream_sync", "dev_sync", "event_sync")
         assert not any(stats.get(name, 0) for name in forbidden)
+
+
+def test_a_step_of_a_small_lenet_on_cupy(record_property):
+    counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")
+    with nnx.use_backend("cupy") as backend:
+        net = lenet(nnx.SGD(0.1))
+        x, y = backend.asarray(normal(4, 1, 12, 12)), backend.asarray(np.asarray([0, 1, 2, 0]))
+        objective = net.objective()
+        net.step(objective, x, y)
+        counters.reset()
+        net.step(objective, x, y)
+        counted = counters.stats()
+    record_property("counted", counted)
+    print("LeNet", counted)
+    assert counted["launches"] <= 83
+    assert counted["gemm"] == 12
+    forbidden = ("h2d", "d2h", "stream_sync", "dev_sync", "event_sync")
+    assert not any(counted.get(name, 0) for name in forbidden)

@@ -50,6 +50,22 @@ def test_no_value_is_read_on_the_host(kind):
         assert_no_host_sync(step, make(), np.float32(normal(*shape)))
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_compiled_step_gives_the_same(kind, backend):
+    make, shape = LAYERS[kind]
+    layer, x = make(), backend.asarray(normal(*shape))
+
+    def step(x):
+        y, backward = layer.forward(x, training=True)
+        return y, backward(y)[0]
+
+    for compiled, plain in zip(backend.compile(step)(x), step(x)):
+        assert compiled.dtype == backend.dtype
+        np.testing.assert_allclose(
+            backend.to_numpy(compiled), backend.to_numpy(plain), rtol=1e-5, atol=1e-5
+        )
+
+
 IMAGE = [[[[1.0, 5.0, 2.0, 2.0], [5.0, 0.0, 2.0, 1.0], [-4.0, -3.0, 7.0, 9.0]]]]
 
 
@@ -159,7 +175,7 @@ def test_same_padding_is_the_size_over_the_stride():
     ("layer", "shape", "message"),
     [
         (nnx.MaxPool2DLayer(), (12,), r"shape \(channels, height, width\), got \(12,\): put Resh"),
-        (nnx.AvgPool2DLayer(3), (4, 2, 8), r"windows of 3 cells, got input of shape \(4, 2, 8\)"),
+        (nnx.AvgPool2DLayer(3), (4, 2, 8), r"windows of height 3, got input of shape \(4, 2, 8\)"),
         (nnx.MaxPool2DLayer(2, 1, 1, 2), (1, 1, 1), "nothing but padding .* less padding"),
         (nnx.GlobalAvgPoolLayer(), (12,), r"got \(12,\): it stands before any FlattenLayer"),
     ],

@@ -44,6 +44,22 @@ def test_no_value_is_read_on_the_host(kind):
         assert_no_host_sync(step, make(), np.float32(normal(*shape)))
 
 
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_compiled_step_gives_the_same(kind, backend):
+    make, shape = LAYERS[kind]
+    layer, x = make(), backend.asarray(normal(*shape))
+
+    def step(x):
+        y, backward = layer.forward(x, training=True)
+        return y, backward(y)[0]
+
+    for compiled, plain in zip(backend.compile(step)(x), step(x)):
+        assert compiled.dtype == backend.dtype
+        np.testing.assert_allclose(
+            backend.to_numpy(compiled), backend.to_numpy(plain), rtol=1e-5, atol=1e-5
+        )
+
+
 def test_a_sample_in_another_shape_by_hand(backend):
     x = backend.asarray([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]])
     for layer, expected in (

@@ -35,6 +35,8 @@ __all__ = [
 
 Padding = str | int | Sequence[int]
 
+AXES = {1: ("length",), 2: ("height", "width")}
+
 
 class Windows(NamedTuple):
     """Windows along one axis of `size` cells with `before` and `after` cells of padding.
@@ -200,12 +202,12 @@ class Geometry:
             ShapeError: the space is too small for one.
         """
         windows = self.over(space)
-        for axis, w in enumerate(windows):
+        for w, span, name in zip(windows, self.span, AXES[len(space)], strict=True):
             if w.positions < 1 or w.size < 1:
                 raise ShapeError(
-                    f"has windows of {self.span[axis]} cells, got input of shape {given}, whose "
-                    f"axis {axis + 2} has {w.size} and {w.before + w.after} of padding: take a "
-                    'smaller kernel or dilation, or padding="same"'
+                    f"has windows of {name} {span}, got input of shape {given}, whose {name} is "
+                    f"{w.size}, with padding {w.size + w.before + w.after}: take a smaller kernel "
+                    'or dilation, or padding="same"'
                 )
         return tuple(w.positions for w in windows)
 
@@ -253,7 +255,7 @@ def images(
         ShapeError: it has another number of axes or of channels.
     """
     if len(input_shape) != dimensions + 1 or channels not in (None, input_shape[0]):
-        axes = {1: "length", 2: "height, width"}.get(dimensions, "...")
+        axes = ", ".join(AXES[dimensions])
         first = "channels" if channels is None else channels
         hint = ""
         if len(input_shape) != dimensions + 1:

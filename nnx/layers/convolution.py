@@ -386,9 +386,8 @@ def _product(A: Array, B: Array, groups: int) -> Array:
     """A (groups m, k) by B (groups k, n), group by group -> (groups m, n)."""
     if groups == 1:
         return A @ B
-    xp = array_namespace(A, B)
-    C = xp.reshape(A, (groups, -1, A.shape[1])) @ xp.reshape(B, (groups, -1, B.shape[1]))
-    return xp.reshape(C, (A.shape[0], B.shape[1]))
+    C = _grouped(A, groups) @ _grouped(B, groups)
+    return array_namespace(C).reshape(C, (A.shape[0], B.shape[1]))
 
 
 def _outer(A: Array, B: Array, groups: int) -> Array:
@@ -396,7 +395,10 @@ def _outer(A: Array, B: Array, groups: int) -> Array:
     if groups == 1:
         return A @ B.T
     xp = array_namespace(A, B)
-    C = xp.reshape(A, (groups, -1, A.shape[1])) @ xp.matrix_transpose(
-        xp.reshape(B, (groups, -1, B.shape[1]))
-    )
-    return xp.reshape(C, (A.shape[0], -1))
+    C = _grouped(A, groups) @ xp.matrix_transpose(_grouped(B, groups))
+    return xp.reshape(C, (A.shape[0], B.shape[0] // groups))
+
+
+def _grouped(A: Array, groups: int) -> Array:
+    """(groups m, n) -> (groups, m, n)."""
+    return array_namespace(A).reshape(A, (groups, A.shape[0] // groups, A.shape[1]))
