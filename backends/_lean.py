@@ -17,12 +17,14 @@ def lean_namespace() -> ModuleType:
     """
     lean = ModuleType(compat.__name__, compat.__doc__)
     vars(lean).update(vars(compat))
+    add: Any = np.add.reduce
+    maximum: Any = np.maximum.reduce
 
     def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
-        return np.add.reduce(x, axis=axis, dtype=dtype, keepdims=keepdims)
+        return add(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
-        return np.maximum.reduce(x, axis=axis, keepdims=keepdims)
+        return maximum(x, axis=axis, keepdims=keepdims)
 
     vars(lean).update(sum=sum, max=max)
     return lean

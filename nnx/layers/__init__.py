@@ -3,24 +3,44 @@
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.base import AffineLayer, Layer, Parameter, ShapeError
 from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
+from nnx.layers.convolution import (
+    Conv1DLayer,
+    Conv2DLayer,
+    ConvolutionLayer,
+    ConvTranspose2DLayer,
+)
 from nnx.layers.dense import DenseLayer
 from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
+from nnx.layers.pooling import AvgPool2DLayer, GlobalAvgPoolLayer, MaxPool2DLayer, PoolingLayer
+from nnx.layers.shape import FlattenLayer, ReshapeLayer, UpSampling2DLayer, ZeroPadding2DLayer
 
 __all__ = [
     "ActivationLayer",
     "AffineLayer",
+    "AvgPool2DLayer",
     "BatchNormLayer",
     "Container",
+    "Conv1DLayer",
+    "Conv2DLayer",
+    "ConvTranspose2DLayer",
+    "ConvolutionLayer",
     "DenseLayer",
     "DropoutLayer",
+    "FlattenLayer",
     "GaussianNoiseLayer",
+    "GlobalAvgPoolLayer",
     "GroupNormLayer",
     "Layer",
     "LayerNormLayer",
+    "MaxPool2DLayer",
     "ParallelLayer",
     "Parameter",
+    "PoolingLayer",
+    "ReshapeLayer",
     "ResidualLayer",
     "SequentialLayer",
     "ShapeError",
+    "UpSampling2DLayer",
+    "ZeroPadding2DLayer",
 ]
