@@ -186,7 +186,9 @@ class Backend:
 
     def owns(self, array: Any) -> bool:
         """Is this an array of this backend's library?"""
-        return array_api_compat.is_array_api_obj(array) and array_namespace(array) is self.xp
+        return array_api_compat.is_array_api_obj(array) and array_namespace(array) is _replaced.get(
+            self.xp, self.xp
+        )
 
     def asarray(self, data: Any, dtype: Any = None) -> Array:
         """An array of this backend, on its device, from host data or from an array of its own.
