@@ -87,15 +87,17 @@ def workloads(quick, steps):
     batches = [10, 100, 1000] if quick else [10, 32, 100, 320, 1024]
     widths = [32, 128, 512] if quick else [32, 64, 128, 256, 512, 1024, 2048]
     depths = [1, 4] if quick else [1, 2, 4, 8, 16]
-    e = {"unit": "10,000 samples", "task": "predict"}
+    e = {"unit": "pass", "task": "predict"}
     return {
         "A": [problem("784-100-10, batch 10, SGD", small, 10, "SGD", 2000)],
         "B": [problem("784-100-10, batch 10, Adam", small, 10, "Adam", 2000)],
         "C": [problem("784-512-512-10, batch 128, SGD", large, 128, "SGD", 150)],
         "D": [problem("784-512-512-10, batch 128, Adam", large, 128, "Adam", 150)],
         "E": [
-            problem("784-100-10 predicts in batches of 1024", small, 1024, "SGD", 1, **e),
-            problem("784-100-10 predicts all at once", small, 10_000, "SGD", 1, **e),
+            problem(
+                "784-100-10 predicts 10,000 samples in batches of 1024", small, 1024, "SGD", 1, **e
+            ),
+            problem("784-100-10 predicts 10,000 samples at once", small, 10_000, "SGD", 1, **e),
         ],
         "F": [problem("import to first step of 784-100-10", small, 10, "SGD", 1, unit="start")],
         "G": [
@@ -247,15 +249,16 @@ def show(result, console):
     done = sorted((name for name in rows if rows[name]["times"]), key=lambda n: middle(rows[n]))
     ours = [name for name in done if name.startswith("nnx:")]
     title = f"{result['title']}: {unit} for one {result['unit']}"
-    if ours:
-        title += "; under nnx:..., its time by that of the row"
     table = Table(box=box.SIMPLE_HEAD, title=title, **STYLE)
     for column in ["contender", "median", "min", "max", *ours, *["loss"] * trains]:
         justify = "left" if column == "contender" else "right"
         table.add_column(column, justify=justify, no_wrap=True)
     for name in done:
         times = [scale * t for t in rows[name]["times"]]
-        cells = [f"{t:.5g}" for t in (statistics.median(times), min(times), max(times))]
+        cells = [
+            f"{t:.1f}" if t < 1e4 else f"{t:.0f}"
+            for t in (statistics.median(times), min(times), max(times))
+        ]
         cells += ["" if name == own else f"{ratio(rows, own, name):.2f}" for own in ours]
         mark = "!" if name in result["disagree"] else "*" if name in NOT_COMPARED else " "
         cells += [f"{rows[name]['loss']:.5f}{mark}"] * trains
@@ -410,6 +413,7 @@ def run(args, problems, threads):
     report = {**facts, "rounds": rounds, "missing": missing, "results": {}}
     for name, why in missing.items():
         line(f"{name}: {why}")
+    line("In the tables, under nnx:..., is its time divided by that of the row.")
     with Console(stderr=True).status("") as status:
         for letter, items in problems.items():
             results = report["results"][letter] = []
