@@ -16,7 +16,8 @@ ratios of the rounds. nnx is timed as a person calls it, `net.train` for one epo
 the data and computes loss and accuracy; the others run the bare training loop. After the first
 epoch all networks that had the same first weights and batches must have the same loss, to LOSS of
 its value; Keras and scikit-learn draw their own order of the batches, scikit-learn also its own
-weights, so that their loss is shown and not compared.
+weights, so that their loss is shown and not compared. Memory is the most that a process has had
+resident in a round, less what it had before it built the network.
 
 A contender may name a device: nnx:cupy, nnx:torch:cuda:0, torch:cuda, jax:gpu.
 """
@@ -58,7 +59,7 @@ NOT_COMPARED = {
 }
 SAME_PREDICTION = {"torch-fused", "jax-scan"}  # as torch and jax
 LOSS = {"SGD": 1e-4, "Adam": 1e-2}  # relative; Adam divides by small gradients
-STYLE = {"title_justify": "left", "show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
+STYLE = {"show_edge": False, "pad_edge": False, "padding": (0, 1, 0, 0)}
 GROWTH = {
     "batch": "784-100-10, SGD",
     "width": "784-width-width-10, batches of 128, SGD",
@@ -118,7 +119,7 @@ class Worker:
         if threads == 1:
             flags += " --xla_cpu_multi_thread_eigen=false"
         env = os.environ | dict.fromkeys(counts, str(threads))
-        env |= {"XLA_FLAGS": flags.strip(), "KERAS_BACKEND": "jax"}
+        env |= {"XLA_FLAGS": flags.strip(), "JAX_ENABLE_X64": "0", "KERAS_BACKEND": "jax"}
         command = [sys.executable, __file__, "--worker", name, json.dumps(problem), str(threads)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(command, text=True, env=env, **pipes)
@@ -249,7 +250,7 @@ def show(result, console):
     done = sorted((name for name in rows if rows[name]["times"]), key=lambda n: middle(rows[n]))
     ours = [name for name in done if name.startswith("nnx:")]
     title = f"{result['title']}: {unit} for one {result['unit']}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, **STYLE)
+    table = Table(box=box.SIMPLE_HEAD, **STYLE)
     for column in ["contender", "median", "min", "max", *ours, *["loss"] * trains]:
         justify = "left" if column == "contender" else "right"
         table.add_column(column, justify=justify, no_wrap=True)
@@ -263,6 +264,7 @@ def show(result, console):
         mark = "!" if name in result["disagree"] else "*" if name in NOT_COMPARED else " "
         cells += [f"{rows[name]['loss']:.5f}{mark}"] * trains
         table.add_row(name, *cells)
+    console.print(f"\n{title}", style="bold", highlight=False)
     console.print(table)
     notes(result, console)
 
@@ -297,14 +299,15 @@ def show_growth(results, console):
     for varied in dict.fromkeys(result["varied"] for result in results):
         points = [result for result in results if result["varied"] == varied]
         for quantity, unit, scale in (("times", "us", 1e6), ("memory", "MiB", 2**-20)):
-            title = f"{unit} of a step by {varied}: {GROWTH[varied]}"
-            table = Table(box=box.SIMPLE_HEAD, title=title, **STYLE)
+            title = f"{GROWTH[varied]}: {unit} of a step by {varied}"
+            table = Table(box=box.SIMPLE_HEAD, **STYLE)
             table.add_column(varied)
             for point in points:
                 table.add_column(str(point["value"]), justify="right", no_wrap=True)
             for name in points[0]["contenders"]:
                 values = [scale * middle(point["contenders"][name], quantity) for point in points]
                 table.add_row(name, *("" if math.isnan(v) else f"{v:.0f}" for v in values))
+            console.print(f"\n{title}", style="bold", highlight=False)
             console.print(table)
     for result in results:
         notes(result, console)

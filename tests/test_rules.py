@@ -145,7 +145,16 @@ def test_every_public_name_is_in_all_and_documented():
 # What modules of nnx share with each other, or must be called so, and users are not offered.
 SHARED = {
     "base": {"gradient_of", "step"},
-    "cli": {"run_check", "run_doctor", "show_backends", "show_check", "show_environment"},
+    "bench": {"operations"},
+    "cli": {
+        "run_bench",
+        "run_check",
+        "run_doctor",
+        "show_backends",
+        "show_bench",
+        "show_check",
+        "show_environment",
+    },
     "datasets": {"Mirror"},
     "networks": {"Objective"},
     "plugin": {"pytest_addoption", "pytest_generate_tests"},
