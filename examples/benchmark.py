@@ -438,7 +438,7 @@ def run(args, problems, threads):
     for name in NOT_COMPARED.keys() & set(usable):
         line(f"* {name} {NOT_COMPARED[name]}: its loss is shown, not compared")
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
         line(f"written {args.json}")
     if args.picture:
         draw(report["results"]["G"], args.picture)
