@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import array_api_compat.numpy as compat
 import numpy as np
 
 from nnx.backend import Backend, BackendError, Memory, Problem, replace_namespace
-from nnx_backends._host import cores, host_memory, too_many_threads
+from nnx_backends._host import cores, host_memory, subnormals_flushed, too_many_threads
 from nnx_backends._lean import lean_namespace
 
 XP = lean_namespace()
@@ -27,6 +28,9 @@ class NumPyBackend(Backend):
         if device not in (None, "cpu"):
             raise BackendError(f"backend 'numpy' has no device {device!r}", 'say "numpy"')
         return XP, "cpu"
+
+    def fast_arithmetic(self) -> AbstractContextManager[None]:
+        return subnormals_flushed()
 
     def memory(self) -> Memory | None:
         return host_memory()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, Problem
-from nnx_backends._host import cores, host_memory, missing, too_many_threads
+from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
 
 
 class TorchBackend(Backend):
@@ -62,6 +62,9 @@ class TorchBackend(Backend):
         return too_many_threads(
             "PyTorch", torch.get_num_threads(), f"OMP_NUM_THREADS={cores()} in the environment"
         )
+
+    def fast_arithmetic(self) -> AbstractContextManager[None]:
+        return subnormals_flushed()
 
     def memory(self) -> Memory | None:
         import torch

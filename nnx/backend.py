@@ -270,6 +270,13 @@ class Backend:
         """
         return None
 
+    def fast_arithmetic(self) -> AbstractContextManager[None]:
+        """A block in which numbers too small for the full precision of the dtype may count as 0.
+
+        On a GPU they always do, and the processor of a host is slow with them.
+        """
+        return nullcontext()
+
     def for_tests(self) -> AbstractContextManager[None]:
         """A block in which the library refuses as much as it can, for a test."""
         return nullcontext()

@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnx.backend import BackendError, Memory, available_backends
 
 if TYPE_CHECKING:
+    from nnx.bench import BenchRun
     from nnx.check import CheckRun
     from nnx.doctor import Environment
 
@@ -31,15 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check = commands.add_parser(
         "check", help="do the backends agree? status 1 if one differs from NumPy or is not usable"
     )
-    check.add_argument(
-        "--backends",
-        metavar="NAME,NAME",
-        type=lambda text: text.replace(",", " ").split(),
-        help="these, cupy:1 say; all that are usable if not given",
+    bench = commands.add_parser(
+        "bench", help="what does a training step cost, and from which size on does a device pay?"
     )
-    check.add_argument("--json", metavar="FILE", type=Path, help="write everything, for a report")
-    check.add_argument("--quick", action="store_true", help="float32 alone, and a shorter training")
+    for command, quick in (
+        (check, "float32 alone, and a shorter training"),
+        (bench, "fewer rounds and steps, and no very wide layer"),
+    ):
+        command.add_argument(
+            "--backends",
+            metavar="NAME,NAME",
+            type=lambda text: text.replace(",", " ").split(),
+            help="these, cupy:1 say; all that are usable if not given",
+        )
+        command.add_argument("--json", metavar="FILE", type=Path, help="write everything there")
+        command.add_argument("--quick", action="store_true", help=quick)
     chosen = parser.parse_args(arguments)
+    if chosen.command == "bench":
+        return run_bench(chosen.backends, chosen.quick, chosen.json)
     if chosen.command == "check":
         return run_check(chosen.backends, chosen.quick, chosen.json)
     return run_doctor() if chosen.command == "doctor" else show_backends()
@@ -74,6 +84,52 @@ def run_doctor() -> int:
     return 1 if found.problems else 0
 
 
+def run_bench(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
+    """Time the backends, show and write it; 0 if all of them could be timed."""
+    from rich.progress import Progress
+
+    from nnx.bench import bench
+
+    try:
+        with Progress(transient=True) as bar:
+            task = bar.add_task("")
+            run = bench(
+                backends,
+                quick,
+                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
+            )
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return 1
+    show_bench(run)
+    _write(file, run.to_dict())
+    return 0
+
+
+def show_bench(run: BenchRun) -> None:
+    """One row for each workload, one column for each backend; where each pays; threads."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("network", title="microseconds of a step (of a prediction), median")
+    for backend in run.backends:
+        table.add_column(backend, justify="right")
+    table.add_column("operations", justify="right")
+    for timing in run.timings:
+        cells = [f"{1e6 * timing.median(backend):.0f}" for backend in run.backends]
+        counted = "" if timing.operations is None else str(timing.operations)
+        table.add_row(str(timing.workload), *cells, counted)
+    console = Console()
+    console.print(table)
+    lines = run.crossings()
+    for backend in run.backends:
+        facts = run.environment.facts[f"backend {backend.partition(':')[0]}"]
+        lines.append(f"{backend}: {', '.join(f'{name} {fact}' for name, fact in facts.items())}")
+    lines += [f"advice: {advice.reason}: {advice.remedy}" for advice in run.environment.advice]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
     """Check the backends, show and write what was found; 0 if all agree."""
     from rich.progress import Progress
@@ -92,9 +148,7 @@ def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
         print(error, file=sys.stderr)
         return 1
     show_check(run)
-    if file is not None:
-        file.write_text(json.dumps(run.to_dict(), indent=1, allow_nan=False) + "\n")
-        print(f"written to {file}")
+    _write(file, run.to_dict())
     return 0 if run.passed else 1
 
 
@@ -146,6 +200,12 @@ def show_environment(found: Environment) -> None:
         line(f"problem: {problem.reason}\n  {problem.remedy}", "red")
     for problem in found.advice:
         line(f"advice: {problem.reason}\n  {problem.remedy}")
+
+
+def _write(file: Path | None, report: dict[str, Any]) -> None:
+    if file is not None:
+        file.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        print(f"written to {file}")
 
 
 def _gibibytes(memory: Memory | None) -> str:

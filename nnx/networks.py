@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import training
-from nnx.activations import Activation, Linear, Logistic, SoftMax
+from nnx.activations import Activation, Logistic, SoftMax
 from nnx.backend import Array, Backend, resolve, working_on
 from nnx.data import as_inputs, batches, check_batch_size, is_classification
 from nnx.layers.activation import ActivationLayer
@@ -43,14 +43,13 @@ FUSED: dict[tuple[type[Loss], type[Activation]], Callable[[Any, Any], Loss]] = {
 
 
 class Objective(NamedTuple):
-    """What training minimises: the layers' forwards, a loss, and what is left to do for outputs.
+    """What training minimises: the layers' forwards, and a loss of what comes out of them.
 
     Where the loss is fused with the last activation, the last forward stops before it.
     """
 
     forwards: list[Callable[..., Any]]
     loss: Loss
-    afun: Activation
 
 
 class SequentialNet:
@@ -116,8 +115,8 @@ class SequentialNet:
             fuse = FUSED.get((type(self.cost), type(last.afun)))
             if fuse is not None:
                 forwards[-1] = last.preactivation
-                return Objective(forwards, fuse(self.cost, last.afun), last.afun)
-        return Objective(forwards, self.cost, Linear())
+                return Objective(forwards, fuse(self.cost, last.afun))
+        return Objective(forwards, self.cost)
 
     def step(self, x: Array, y: Array, *weights: Array) -> Array:
         """One training step on a batch of the backend's arrays; nothing is read back.

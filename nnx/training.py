@@ -123,7 +123,8 @@ def train(
                 start = time.perf_counter()
                 order = (rng or generator("batches")).permutation(x.shape[0]) if shuffle else None
                 bar.start(epoch)
-                result = _epoch(net, (x, y, *weights), batch_size, order, classes, bar)
+                with net.backend.fast_arithmetic():
+                    result = _epoch(net, (x, y, *weights), batch_size, order, classes, bar)
                 seconds = time.perf_counter() - start
                 if not math.isfinite(result.loss):
                     raise NonFiniteLossError(epoch, result.loss, history)
@@ -248,8 +249,9 @@ class _Tally:
         self.samples += samples
         self.loss = self.loss + self.objective.loss.value(a, y, *weights) * samples
         if self.classes:
-            hits = accuracy(self.objective.afun(a), y, self.net.cost.threshold) * samples
-            self.hits = self.hits + hits
+            # Where the loss stands for the last activation too, that activation increases, and
+            # the loss knows what its threshold is before it.
+            self.hits = self.hits + accuracy(a, y, self.objective.loss.threshold) * samples
 
     def read(self) -> Score:
         def host(value: Array | float) -> float:

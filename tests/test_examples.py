@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -112,3 +113,66 @@ def test_without_data_the_digits_of_scikit_learn_are_taken(monkeypatch, capsys):
     assert "8x8" in capsys.readouterr().out
     with pytest.raises(common.nnx.datasets.DatasetNotFoundError):
         common.load("mnist", None)
+
+
+def benchmark(*options, status=0):
+    command = [sys.executable, EXAMPLES / "benchmark.py", "--steps", "8", "--rounds", "2"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=600)
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def test_benchmark(tmp_path):
+    pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
+    names = ["nnx:numpy", "numpy"]
+    file, picture = tmp_path / "times.json", tmp_path / "times.png"
+    options = ["--quick", "--workloads", "A,B,E,F", "--contenders", ",".join(names)]
+    printed = benchmark(*options, "--threads", "1", "--json", file, "--picture", picture)
+    report = json.loads(file.read_text())
+    assert picture.read_bytes().startswith(PNG)
+    assert report["threads"] == 1
+    assert report["versions"]["numpy"]
+    assert list(report["results"]) == list("ABEFG")
+    for result in [result for results in report["results"].values() for result in results]:
+        assert result["disagree"] == {}
+        assert list(result["contenders"]) == names
+        for row in result["contenders"].values():
+            assert [t > 0 for t in row["times"]] == [True, True]
+            assert set(row["threads"].values()) <= {1, None}
+    assert all(name in printed for name in names)
+
+
+def test_benchmark_says_who_is_missing_and_who_does_not_solve_the_problem(tmp_path):
+    file = tmp_path / "times.json"
+    options = ["--workloads", "A", "--json", file, "--contenders"]
+    report = [*options, "nnx:numpy,numpy,fortran,nnx:fortran"]
+    printed = benchmark(*report)
+    missing = json.loads(file.read_text())["missing"]
+    assert "unknown" in missing["fortran"]
+    assert "unknown backend" in missing["nnx:fortran"]
+    assert all(f"{name}: " in printed for name in missing)
+
+    located = importlib.util.spec_from_file_location("benchmark", EXAMPLES / "benchmark.py")
+    script = importlib.util.module_from_spec(located)
+    located.loader.exec_module(script)
+    (item,) = script.workloads(quick=True, steps=None)["A"]
+    losses = {"nnx:numpy": 2.3, "numpy": 2.30001, "torch": 2.302, "keras": 2.4, "jax": float("nan")}
+    rows = {name: {"loss": loss} for name, loss in losses.items()}
+    assert script.disagreement(item, rows).keys() == {"torch", "jax"}
+
+
+@pytest.mark.parametrize("name", ["torch", "torch-fused", "jax", "jax-scan", "keras", "sklearn"])
+def test_the_other_contenders_solve_the_same_problem(name, tmp_path):
+    libraries = {name.partition("-")[0], *(["jax"] if name == "keras" else [])}
+    if not all(map(importlib.util.find_spec, libraries)):  # Keras imports with its backend alone
+        pytest.skip('pip install "nnx-array[bench]"')
+    file = tmp_path / "times.json"
+    benchmark("--workloads", "A,B,E", "--contenders", f"numpy,{name}", "--json", file)
+    report = json.loads(file.read_text())
+    assert report["missing"] == {}
+    for letter, results in report["results"].items():
+        for result in results:
+            alone = letter == "E" and name in ("torch-fused", "jax-scan")  # as torch, as jax
+            assert list(result["contenders"]) == ["numpy"] + [name] * (not alone)
+            assert result["disagree"] == {}
+            assert all("error" not in row for row in result["contenders"].values())

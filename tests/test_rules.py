@@ -147,7 +147,16 @@ def test_every_public_name_is_in_all_and_documented():
 SHARED = {
     "base": {"gradient_of", "step"},
     "container": {"Slot", "call", "first_to_train", "gather", "run", "run_back"},
-    "cli": {"run_check", "run_doctor", "show_backends", "show_check", "show_environment"},
+    "bench": {"operations"},
+    "cli": {
+        "run_bench",
+        "run_check",
+        "run_doctor",
+        "show_backends",
+        "show_bench",
+        "show_check",
+        "show_environment",
+    },
     "datasets": {"Mirror"},
     "networks": {"Objective"},
     "plugin": {"pytest_addoption", "pytest_generate_tests"},
