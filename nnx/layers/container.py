@@ -399,6 +399,11 @@ def gather(
     Raises:
         ValueError: a layer's backward has not returned one of them.
     """
+    try:
+        # One place each, and nothing missing: the usual case, in a third of the time.
+        return [gradients[i][name] for ((i, name),) in [slot.places for slot in slots]]
+    except (KeyError, ValueError):
+        pass
     found = []
     for slot in slots:
         (i, name), *others = slot.places
