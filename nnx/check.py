@@ -31,12 +31,14 @@ class Item(NamedTuple):
     """One thing to check: how it is made on the current backend, the shape of its inputs.
 
     `kind` is the name of its base class, `shape` None where the check has inputs of its own.
+    `below` is the number of tokens where the inputs are tokens, whole numbers from 0 on.
     """
 
     name: str
     kind: str
     make: Callable[[], Any]
     shape: tuple[int, ...] | None = None
+    below: int | None = None
 
 
 # Base classes of others; they compute nothing.
@@ -52,6 +54,7 @@ BASES = {
     nnx.Optimizer,
     nnx.Layer,
     nnx.AffineLayer,
+    nnx.RecurrentLayer,
 }
 
 
@@ -65,8 +68,9 @@ def _network() -> nnx.SequentialNet:
     return nnx.SequentialNet(20, layers, nnx.CrossEntropy())
 
 
-# Class -> what to append to its name -> how it is made, the shape of its inputs.
-ARGUMENTS: dict[type, dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]]] = {
+# Class -> what to append to its name -> how it is made, the shape of its inputs; where these are
+# tokens, how many there are.
+ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
     nnx.SGD: {
         "": (nnx.SGD, None),
         ", momentum": (lambda: nnx.SGD(0.1, 0.9), None),
@@ -80,6 +84,25 @@ ARGUMENTS: dict[type, dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]
             lambda: nnx.DenseLayer(6, 4, kernel_regularizer=nnx.OrthogonalityRegularizer()),
             (8, 6),
         ),
+    },
+    nnx.EmbeddingLayer: {
+        "": (lambda: nnx.EmbeddingLayer(7, 3), (4, 5), 7),
+        ", padding": (lambda: nnx.EmbeddingLayer(7, 3, padding_index=0), (4, 5), 7),
+    },
+    nnx.RNNLayer: {
+        "": (lambda: nnx.RNNLayer(3, 4), (4, 5, 3)),
+        ", sequences": (lambda: nnx.RNNLayer(3, 4, nnx.ReLU(), return_sequences=True), (4, 5, 3)),
+    },
+    nnx.LSTMLayer: {
+        "": (lambda: nnx.LSTMLayer(3, 4), (4, 5, 3)),
+        ", sequences in reverse": (
+            lambda: nnx.LSTMLayer(3, 4, return_sequences=True, reverse=True, truncate=2),
+            (4, 5, 3),
+        ),
+    },
+    nnx.GRULayer: {
+        "": (lambda: nnx.GRULayer(3, 4), (4, 5, 3)),
+        ", mask": (lambda: nnx.GRULayer(3, 4, return_sequences=True, mask_value=0.0), (4, 5, 3)),
     },
     nnx.SequentialNet: {", training": (_network, (200, 20))},
 }
@@ -95,8 +118,8 @@ def _items(exported: Sequence[Any]) -> Iterator[Item]:
         for kind in exported:
             if inspect.isclass(kind) and issubclass(kind, base) and kind not in BASES:
                 made = ARGUMENTS.get(kind, {"": (kind, None)})
-                for suffix, (make, shape) in made.items():
-                    yield Item(kind.__name__ + suffix, base.__name__, make, shape)
+                for suffix, entry in made.items():
+                    yield Item(kind.__name__ + suffix, base.__name__, *entry)
 
 
 @dataclass(frozen=True)
@@ -180,7 +203,12 @@ def check(
 
 
 def _check(item: Item, specs: list[str], dtypes: tuple[str, ...], steps: int) -> BackendReport:
-    x = None if item.shape is None else np.random.default_rng(0).standard_normal(item.shape)
+    rng = np.random.default_rng(0)
+    x: np.ndarray | None = None
+    if item.below is not None:
+        x = rng.integers(0, item.below, item.shape)
+    elif item.shape is not None:
+        x = rng.standard_normal(item.shape)
     try:
         return check_backends(
             item.make, x, backends=specs, dtypes=dtypes, steps=steps, name=item.name

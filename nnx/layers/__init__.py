@@ -2,5 +2,18 @@
 
 from nnx.layers.base import AffineLayer, Layer, Parameter, ShapeError
 from nnx.layers.dense import DenseLayer
+from nnx.layers.embedding import EmbeddingLayer
+from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
 
-__all__ = ["AffineLayer", "DenseLayer", "Layer", "Parameter", "ShapeError"]
+__all__ = [
+    "AffineLayer",
+    "DenseLayer",
+    "EmbeddingLayer",
+    "GRULayer",
+    "LSTMLayer",
+    "Layer",
+    "Parameter",
+    "RNNLayer",
+    "RecurrentLayer",
+    "ShapeError",
+]
