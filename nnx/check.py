@@ -104,6 +104,11 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
         "": (lambda: nnx.GRULayer(3, 4), (4, 5, 3)),
         ", mask": (lambda: nnx.GRULayer(3, 4, return_sequences=True, mask_value=0.0), (4, 5, 3)),
     },
+    nnx.MultiHeadAttentionLayer: {
+        "": (lambda: nnx.MultiHeadAttentionLayer(4, 2), (3, 5, 4)),
+        ", causal": (lambda: nnx.MultiHeadAttentionLayer(4, 2, causal=True), (3, 5, 4)),
+    },
+    nnx.PositionalEncodingLayer: {"": (lambda: nnx.PositionalEncodingLayer(4, 10), (3, 5, 4))},
     nnx.SequentialNet: {", training": (_network, (200, 20))},
 }
 

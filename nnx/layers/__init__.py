@@ -1,5 +1,6 @@
 """Layers, by concept: one module each."""
 
+from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
 from nnx.layers.base import AffineLayer, Layer, Parameter, ShapeError
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer
@@ -12,7 +13,9 @@ __all__ = [
     "GRULayer",
     "LSTMLayer",
     "Layer",
+    "MultiHeadAttentionLayer",
     "Parameter",
+    "PositionalEncodingLayer",
     "RNNLayer",
     "RecurrentLayer",
     "ShapeError",

@@ -93,6 +93,6 @@ def is_data(x: Array, mask_value: float | None) -> Array | None:
     return array_namespace(x).any(x != mask_value, axis=-1, keepdims=True)
 
 
-def device(x: Array) -> Any:
+def place(x: Array) -> Any:
     """Where x is; None, the default, in a trace of JAX, whose arrays are nowhere yet."""
     return getattr(x, "device", None)

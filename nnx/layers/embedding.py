@@ -6,7 +6,7 @@ from numbers import Integral
 
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, LeCunNormal
-from nnx.layers._sequences import device, initializer_of, penalties, size
+from nnx.layers._sequences import initializer_of, penalties, place, size
 from nnx.layers.base import Backward, Layer, Parameter, ShapeError
 from nnx.optimizers import Optimizer
 from nnx.regularizers import Regularizer
@@ -94,7 +94,7 @@ class EmbeddingLayer(Layer):
             rows = xp.reshape(delta, (-1, self.no))
             if padding is not None:
                 rows = xp.where(padding, 0.0, rows)
-            numbers = xp.arange(self.ni, dtype=tokens.dtype, device=device(tokens))
+            numbers = xp.arange(self.ni, dtype=tokens.dtype, device=place(tokens))
             total, step = tokens.shape[0], max(1, BLOCK // self.ni)
             dE = None
             for start in range(0, max(total, 1), step):
@@ -104,7 +104,7 @@ class EmbeddingLayer(Layer):
                 dE = part if dE is None else dE + part
             if not need_dx:
                 return None, {"E": dE}
-            return xp.zeros(x.shape, dtype=E.dtype, device=device(x)), {"E": dE}
+            return xp.zeros(x.shape, dtype=E.dtype, device=place(x)), {"E": dE}
 
         return xp.reshape(y, (*x.shape, self.no)), backward
 

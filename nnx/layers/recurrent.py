@@ -23,13 +23,13 @@ from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._sequences import (
     check_input,
     check_sequence,
-    device,
     expect,
     flag,
     initializer_of,
     is_data,
     padding_value,
     penalties,
+    place,
     size,
 )
 from nnx.layers.base import Backward, Layer, Parameter
@@ -140,7 +140,7 @@ class RecurrentLayer(Layer):
         u += bias
         u = xp.reshape(u, (samples, time, -1))
         data = is_data(x, self.mask_value)
-        zeros = xp.zeros((samples, self.no), dtype=x.dtype, device=device(x))
+        zeros = xp.zeros((samples, self.no), dtype=x.dtype, device=place(x))
         steps = range(time)[::-1] if self.reverse else range(time)
 
         cell = self.cell(u)
@@ -376,7 +376,7 @@ class LSTMLayer(RecurrentLayer):
         """One number for each gate, as a row (gates * no,)."""
         xp = array_namespace(like)
         rows = [
-            xp.full((self.no,), number, dtype=like.dtype, device=device(like)) for number in numbers
+            xp.full((self.no,), number, dtype=like.dtype, device=place(like)) for number in numbers
         ]
         return xp.concat(rows)
 
