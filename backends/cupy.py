@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, HostReadError, Memory
+from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, add_array_type
 from nnx_backends._host import missing
 
 
@@ -91,6 +91,19 @@ class CuPyBackend(Backend):
         import cupy
 
         return np.asarray(cupy.asnumpy(array))
+
+    def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None]:
+        import cupy
+
+        def kernel(p: Any, g: Any, *rest: Any) -> None:
+            add_array_type(type(p), self.xp)
+            new, new_state = rule(p, g, rest[:states], rest[states:])
+            for array, value in zip((p, *rest[:states]), (new, *new_state), strict=True):
+                if value is not array:
+                    array[...] = value
+
+        fused = cupy.fuse(kernel)
+        return lambda p, g, state, factors: fused(p, g, *state, *factors)
 
     def forbid_reads(self) -> AbstractContextManager[None] | None:
         import cupyx

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, Memory
+from nnx.backend import Array, Backend, BackendError, HostReadError, Memory
 from nnx_backends._host import host_memory, missing
 
 
@@ -82,6 +82,31 @@ class JAXBackend(Backend):
         import jax
 
         return jax.jit(step)
+
+    def compile_loop(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        import jax
+
+        def scan(carry: Any, rows: Any, data: Any) -> Any:
+            return jax.lax.scan(lambda carry, row: step(carry, row, data), carry, rows)
+
+        compiled = jax.jit(scan, donate_argnums=0)
+
+        def loop(carry: Any, rows: Any, data: Any) -> Any:
+            # The loop may write to what it is given: somebody may still hold the parameters.
+            return compiled(jax.tree.map(self.xp.copy, carry), rows, data)
+
+        return loop
+
+    def rehearse(self, function: Callable[..., Any], *arguments: Any) -> None:
+        import jax
+
+        try:
+            jax.eval_shape(function, *arguments)
+        except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+            raise HostReadError(
+                "a step of training reads values where JAX compiles it; a layer that must, to print "
+                f"or to record them, says `traceable = False`: {error}"
+            ) from error
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:
         import jax

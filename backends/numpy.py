@@ -16,6 +16,7 @@ class NumPyBackend(Backend):
     name = "numpy"
     library = "numpy"
     block = 65536
+    slow_where = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         import array_api_compat.numpy as xp

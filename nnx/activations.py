@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, masked
 
 __all__ = [
     "CELU",
@@ -224,7 +224,7 @@ class HardSigmoid(HeavisideLike):
         """alpha x + beta within [0, 1], and delta -> alpha delta inside, else 0."""
         xp = array_namespace(x)
         y = xp.minimum(xp.maximum(self.alpha * x + self.beta, 0.0), 1.0)
-        return y, lambda delta: xp.where(xp.logical_and(y > 0, y < 1), self.alpha * delta, 0.0)
+        return y, lambda delta: masked(xp.logical_and(y > 0, y < 1), self.alpha * delta)
 
 
 # ---------------------------------------------------------------- the step from -1 to 1
@@ -291,7 +291,7 @@ class HardTanh(SignLike):
         """x within [-1, 1] and delta -> delta inside, else 0."""
         xp = array_namespace(x)
         y = xp.minimum(xp.maximum(x, -1.0), 1.0)
-        return y, lambda delta: xp.where(xp.abs(y) < 1, delta, 0.0)
+        return y, lambda delta: masked(xp.abs(y) < 1, delta)
 
 
 class ArcTan(SignLike):
@@ -342,9 +342,8 @@ class ReLU(ReLULike):
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """max(x, 0) and delta -> delta where x > 0, else 0."""
-        xp = array_namespace(x)
-        y = xp.maximum(x, 0.0)
-        return y, lambda delta: xp.where(y > 0, delta, 0.0)
+        y = array_namespace(x).maximum(x, 0.0)
+        return y, lambda delta: masked(y > 0, delta)
 
 
 class LeakyReLU(ReLULike):
@@ -561,7 +560,7 @@ class ReLU6(ReLULike):
         """x within [0, 6] and delta -> delta inside, else 0."""
         xp = array_namespace(x)
         y = xp.minimum(xp.maximum(x, 0.0), 6.0)
-        return y, lambda delta: xp.where(xp.logical_and(y > 0, y < 6), delta, 0.0)
+        return y, lambda delta: masked(xp.logical_and(y > 0, y < 6), delta)
 
 
 class ThresholdedReLU(ReLULike):
@@ -580,7 +579,7 @@ class ThresholdedReLU(ReLULike):
         """0 up to alpha, then x, and delta -> 0, then delta."""
         xp = array_namespace(x)
         below = x <= self.alpha
-        return xp.where(below, 0.0, x), lambda delta: xp.where(below, 0.0, delta)
+        return xp.where(below, 0.0, x), lambda delta: masked(x > self.alpha, delta)
 
 
 class Squareplus(ReLULike):

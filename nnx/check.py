@@ -55,6 +55,7 @@ BASES = {
     nnx.Layer,
     nnx.AffineLayer,
     nnx.RecurrentLayer,
+    nnx.Container,
 }
 
 
@@ -66,6 +67,10 @@ def _network() -> nnx.SequentialNet:
         nnx.DenseLayer(20, 5, nnx.SoftMax(), nnx.SGD(0.05, momentum=0.5)),
     ]
     return nnx.SequentialNet(20, layers, nnx.CrossEntropy())
+
+
+def _two_layers() -> list[nnx.Layer]:
+    return [nnx.DenseLayer(6, 6, nnx.TanH()), nnx.DenseLayer(6, 6, nnx.Logistic(), nnx.Adam())]
 
 
 # Class -> what to append to its name -> how it is made, the shape of its inputs; where these are
@@ -109,6 +114,14 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
         ", causal": (lambda: nnx.MultiHeadAttentionLayer(4, 2, causal=True), (3, 5, 4)),
     },
     nnx.PositionalEncodingLayer: {"": (lambda: nnx.PositionalEncodingLayer(4, 10), (3, 5, 4))},
+    nnx.ActivationLayer: {"": (lambda: nnx.ActivationLayer(nnx.TanH()), (8, 6))},
+    nnx.SequentialLayer: {"": (lambda: nnx.SequentialLayer(_two_layers()), (8, 6))},
+    nnx.ResidualLayer: {"": (lambda: nnx.ResidualLayer(_two_layers()), (8, 6))},
+    nnx.ParallelLayer: {
+        "": (lambda: nnx.ParallelLayer([nnx.DenseLayer(6, 3), nnx.DenseLayer(6, 2)]), (8, 6)),
+        ", sum": (lambda: nnx.ParallelLayer(_two_layers(), "sum"), (8, 6)),
+        ", one shared layer": (lambda: nnx.ParallelLayer([nnx.DenseLayer(6, 3)] * 2), (8, 6)),
+    },
     nnx.SequentialNet: {", training": (_network, (200, 20))},
 }
 

@@ -13,7 +13,9 @@ from nnx import training
 from nnx.activations import Activation, Linear, Logistic, SoftMax
 from nnx.backend import Array, Backend, BackendError, get_backend, resolve, working_on
 from nnx.data import as_inputs, batches, check_batch_size, is_classification
-from nnx.layers.base import AffineLayer, Gradients, Layer, ShapeError, gradient_of, step
+from nnx.layers.activation import ActivationLayer
+from nnx.layers.base import AffineLayer, Backward, Layer, gradient_of
+from nnx.layers.container import SequentialLayer
 from nnx.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
@@ -23,10 +25,9 @@ from nnx.losses import (
     SoftMaxCrossEntropy,
 )
 from nnx.optimizers import Optimizer
+from nnx.steps import Step
 
 __all__ = ["SequentialNet"]
-
-Backward = Callable[..., tuple[Array, list[Gradients]]]
 
 # Where a loss cancels with the output activation, the loss of the preactivation that stands in
 # for the two. Each of them alone remains its own exact derivative.
@@ -56,7 +57,8 @@ class SequentialNet:
 
     Args:
         input_shape: number of input features, or the shape of one sample.
-        layers: the layers, in order.
+        layers: the layers, in order. A layer that stands in several places is one set of
+            parameters; a network stands for its layers.
         cost: the loss; QuadraticCost() if not given.
         optim: one optimizer for all parameters, instead of the layers' own; the network takes a
             clone of it.
@@ -64,7 +66,7 @@ class SequentialNet:
     Raises:
         ShapeError: a layer does not take what the one before it gives.
         BackendError: the layers were not all born on one backend.
-        ValueError: there is no layer, or one stands in the list twice.
+        ValueError: there is no layer.
     """
 
     def __init__(
@@ -83,44 +85,56 @@ class SequentialNet:
         if not isinstance(self.cost, Loss):
             raise TypeError(f"SequentialNet: expected a loss such as CrossEntropy(), got {cost!r}")
         self.optim = optim and optim.clone()
-        self.output_shape = _check_shapes(self.input_shape, self.layers)
-        self.backend = _common_backend(self.layers)
         self._backward: Backward | None = None
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in order; those that are assigned are checked as at the beginning."""
+        return self.chain.children
+
+    @layers.setter
+    def layers(self, layers: list[Layer]) -> None:
+        chain = SequentialLayer(layers, name="SequentialNet")
+        self.output_shape = chain.shapes(self.input_shape, "the network's input is")[-1]
+        self.chain, self.backend = chain, chain.backend
 
     # The mathematics.
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The outputs and their backward, delta -> (dx, the layers' gradients in order)."""
-        return self._chain([layer.forward for layer in self.layers], x, training)
+        """The outputs and their backward, delta -> (dx, gradients).
+
+        Parameters go by dotted names, "0.W" is W of the first layer.
+        """
+        return self.chain.forward(x, training)
 
     def objective(self) -> Objective:
         """What training minimises, the loss fused with the last activation where they cancel."""
         forwards: list[Callable[..., Any]] = [layer.forward for layer in self.layers]
         last = self.layers[-1]
-        if isinstance(last, AffineLayer):
+        if isinstance(last, AffineLayer | ActivationLayer):
             fuse = FUSED.get((type(self.cost), type(last.afun)))
             if fuse is not None:
                 forwards[-1] = last.preactivation
                 return Objective(forwards, fuse(self.cost, last.afun), last.afun)
         return Objective(forwards, self.cost, Linear())
 
-    def step(self, objective: Objective, x: Array, y: Array, *weights: Array) -> Array:
+    def step(self, x: Array, y: Array, *weights: Array) -> Array:
         """One training step on a batch of the backend's arrays; nothing is read back.
 
-        The batch is inputs, targets and, where the samples have them, their weights.
+        Args:
+            x: inputs (samples, *input_shape).
+            y: targets, class indices or rows.
+            weights: of the samples, where they have some.
 
-        Returns the outputs of the last forward of the objective, before the step.
+        Returns:
+            The outputs before the step; where the loss is fused with the last activation, those
+            of the layer before it: see `objective`.
         """
-        a, backward = self._chain(objective.forwards, x, training=True)
-        _, gradients = backward(objective.loss.gradient(a, y, *weights), need_dx=False)
-        for layer, of_layer in zip(self.layers, gradients, strict=True):
-            layer.regularize(of_layer)
-        self._apply(gradients)
-        return a
+        return Step(self)(x, y, *weights)
 
     def penalty(self) -> Array | float:
         """The sum of the layers' penalties."""
-        return sum((layer.penalty() for layer in self.layers), start=0.0)
+        return self.chain.penalty()
 
     # The classroom interface.
 
@@ -140,15 +154,23 @@ class SequentialNet:
         if self._backward is None:
             raise RuntimeError("SequentialNet.backprop: call evaluate(x) first")
         dx, gradients = self._backward(delta)
-        for layer, of_layer in zip(self.layers, gradients, strict=True):
-            layer.gradients = layer.regularize(of_layer)
+        self.chain.gradients = self.chain.regularize(gradients)
         return dx
 
     def update(self) -> None:
         """Let the optimizers act with the gradients of the last `backprop`."""
-        if not any(layer.gradients for layer in self.layers):
+        slots = self.chain.slots(frozen=False)
+        if slots and not self.chain.gradients:
             raise RuntimeError("SequentialNet.update: call evaluate(x) and backprop(delta) first")
-        self._apply([layer.gradients for layer in self.layers])
+        if self.optim is None:
+            self.chain.update()
+            return
+        updated = self.optim.update(
+            [slot.leaf.parameters[slot.name] for slot in slots],
+            [gradient_of(slot.leaf, slot.leaf.gradients, slot.name) for slot in slots],
+        )
+        for slot, p in zip(slots, updated, strict=True):
+            slot.leaf.parameters[slot.name] = p
 
     # The everyday interface.
 
@@ -228,7 +250,7 @@ class SequentialNet:
             dtype = self.backend.dtype_name
         target = resolve(backend, dtype)
         twin = copy.copy(self)
-        twin.layers = [layer.to(target) for layer in self.layers]
+        twin.chain = self.chain.to(target)
         twin.optim = self.optim and self.optim.move(lambda a: target.copy_of(a, self.backend))
         twin.backend = target
         twin._backward = None
@@ -237,70 +259,3 @@ class SequentialNet:
     def __repr__(self) -> str:
         lines = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"SequentialNet({self.input_shape}, [{lines}\n], cost={self.cost!r})"
-
-    def _chain(
-        self, forwards: list[Callable[..., Any]], x: Array, training: bool
-    ) -> tuple[Array, Backward]:
-        backwards = []
-        for forward in forwards:
-            x, backward = forward(x, training)
-            backwards.append(backward)
-
-        def chain_backward(delta: Array, need_dx: bool = True) -> tuple[Array, list[Gradients]]:
-            gradients = []
-            for backward in backwards[:0:-1]:
-                delta, of_layer = backward(delta)
-                gradients.append(of_layer)
-            skip = {"need_dx": False} if not need_dx and self.layers[0].can_skip_dx else {}
-            delta, of_layer = backwards[0](delta, **skip)
-            gradients.append(of_layer)
-            return delta, gradients[::-1]
-
-        return x, chain_backward
-
-    def _apply(self, gradients: list[Gradients]) -> None:
-        if self.optim is None:
-            for layer, of_layer in zip(self.layers, gradients, strict=True):
-                if layer.parameters:
-                    layer.parameters = step(layer, layer.optim, of_layer)
-            return
-        pairs = list(zip(self.layers, gradients, strict=True))
-        keys = [(layer, of_layer, name) for layer, of_layer in pairs for name in layer.parameters]
-        updated = self.optim.update(
-            [layer.parameters[name] for layer, _, name in keys],
-            [gradient_of(layer, of_layer, name) for layer, of_layer, name in keys],
-        )
-        for (layer, _, name), p in zip(keys, updated, strict=True):
-            layer.parameters[name] = p
-
-
-def _check_shapes(shape: tuple[int, ...], layers: list[Layer]) -> tuple[int, ...]:
-    if not layers:
-        raise ValueError("SequentialNet: expected at least one layer, got none")
-    source = "the network's input is"
-    for number, layer in enumerate(layers, start=1):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"SequentialNet: layer {number} is no Layer but {layer!r}")
-        if any(layer is other for other in layers[: number - 1]):
-            raise ValueError(
-                f"SequentialNet: layer {number} ({layer.name}) stands in the list twice; "
-                "make a second one"
-            )
-        try:
-            shape = layer.output_shape(shape)
-        except ShapeError as error:
-            raise ShapeError(f"layer {number} ({layer.name}) {error}; {source} {shape}") from None
-        source = f"layer {number} ({layer.name}) gives"
-    return shape
-
-
-def _common_backend(layers: list[Layer]) -> Backend:
-    backend = layers[0].backend if layers else get_backend()
-    for number, layer in enumerate(layers, start=1):
-        if not layer.backend.same_place(backend):
-            raise BackendError(
-                f"layer 1 ({layers[0].name}) was born on {backend}, "
-                f"layer {number} ({layer.name}) on {layer.backend}",
-                "make all layers of a network under one nnx.set_backend(...)",
-            )
-    return backend

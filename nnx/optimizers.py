@@ -1,14 +1,15 @@
 """Optimizers: `update(parameters, gradients)` returns the new parameters.
 
 An algorithm is a rule for one array: `init(p)` makes the state that belongs to it, `rule(p, g,
-state, eta, t)` returns the new parameter and the new state. The base class does the rest: it
+state, factors)` returns the new parameter and the new state. The base class does the rest: it
 counts the steps, asks the schedule, clips, and goes through the arrays. Parameters change in
 place where the library can write, and are new arrays where it cannot (JAX); use what `update`
 returns. Gradients are only read.
 
 A rule works elementwise, so that it may be given any part of an array, or several arrays packed
-into one. What does not depend on the array is Python arithmetic: a factor that is folded into
-another one here is one pass over the array less. For that reason the running averages
+into one. What does not depend on the array is in `factors(eta, t)`, plain numbers that are worked
+out on the host: a compiled rule takes them as arguments, and a factor that is folded into another
+one is one pass over the array less. For that reason the running averages
 m <- beta m + (1 - beta) g are kept without the factor 1 - beta, as sums m <- beta m + g.
 """
 
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from nnx.backend import Array, Backend, array_namespace, get_backend, to_numpy
 from nnx.clipping import Clip
@@ -37,13 +38,15 @@ __all__ = [
 ]
 
 State = tuple[Array, ...]
+Factors = tuple[float, ...]
 
 
 class Optimizer:
     """Base class: the state of one set of parameters and the count t of its steps.
 
-    Subclasses define `init(p)`, a tuple of arrays of the shape of p, and `rule(p, g, state, eta,
-    t)`, and keep their constructor's arguments under their own names.
+    Subclasses define `init(p)`, a tuple of arrays of the shape of p, `rule(p, g, state, factors)`
+    and, where it needs more than the learning rate, `factors(eta, t)`. They keep their
+    constructor's arguments under their own names.
 
     Args:
         eta: the learning rate, a number >= 0 or a Schedule.
@@ -53,7 +56,11 @@ class Optimizer:
         t: the number of steps made.
         state: one tuple of arrays per parameter, None before the first step.
         shapes: of the parameters, None before the first step.
+        fusible: may a backend make one kernel of the rule? It then traces it, with what it finds
+            among the hyper-parameters as constants.
     """
+
+    fusible: ClassVar[bool] = False
 
     def __init__(self, eta: float | Schedule, clip: Clip | None = None) -> None:
         self.eta = eta if isinstance(eta, Schedule) else number(self, "eta", eta, ">= 0")
@@ -71,9 +78,18 @@ class Optimizer:
         """The state of one parameter before the first step."""
         return ()
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
-        """Step t = 1, 2, ... for one parameter with gradient g: the new parameter and state."""
-        raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state, eta, t)")
+    def factors(self, eta: float, t: int) -> Factors:
+        """What the rule must know of step t = 1, 2, ...: plain numbers, always as many."""
+        return (eta,)
+
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
+        """A step for one parameter with gradient g: the new parameter and the new state."""
+        raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state, factors)")
+
+    def advance(self) -> Factors:
+        """Count one step; what the rule must know of it."""
+        self.t = t = self.t + 1
+        return self.factors(self.eta(t) if isinstance(self.eta, Schedule) else self.eta, t)
 
     def update(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
         """One step for all parameters; two equally long lists, the same ones at every call.
@@ -82,24 +98,47 @@ class Optimizer:
             ValueError: the lists differ in length or shapes, or are not those of the last call.
             BackendError: a parameter and its gradient belong to different libraries.
         """
-        shapes = [p.shape for p in parameters]
-        if shapes != self.shapes or shapes != [g.shape for g in gradients]:
-            self._begin(parameters, gradients, shapes)
+        if not self.fits(parameters) or self.shapes != [g.shape for g in gradients]:
+            self.check(parameters, gradients)
+            self.begin(parameters)
         if self.clip is not None:
             gradients = self.clip(gradients)
-        self.t = t = self.t + 1
-        eta = self.eta(t) if isinstance(self.eta, Schedule) else self.eta
+        factors = self.advance()
         states: list[State] = self.state  # type: ignore[assignment]
         updated = []
         for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
-            p, states[i] = self.rule(p, g, states[i], eta, t)
+            p, states[i] = self.rule(p, g, states[i], factors)
             updated.append(p)
         return updated
 
-    def _begin(
-        self, parameters: Sequence[Array], gradients: Sequence[Array], shapes: list[Any]
-    ) -> None:
-        """Checks the two lists and makes the first state."""
+    def fits(self, parameters: Sequence[Array]) -> bool:
+        """Is the state that of parameters of these shapes?"""
+        return self.shapes == [p.shape for p in parameters]
+
+    def begin(self, parameters: Sequence[Array]) -> None:
+        """Make the first state, if there is none.
+
+        Raises:
+            ValueError: there is one, of parameters of other shapes.
+        """
+        if self.shapes is None:
+            self.state = [self.init(p) for p in parameters]
+            self.shapes = [p.shape for p in parameters]
+        elif not self.fits(parameters):
+            raise ValueError(
+                f"{type(self).__name__}.update: got parameters of shapes "
+                f"{_list([p.shape for p in parameters])}, and has the state of "
+                f"{_list(self.shapes)}; give each set of parameters an optimizer of its own: "
+                "optimizer.clone()"
+            )
+
+    def check(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
+        """Refuse gradients that are not those of the parameters.
+
+        Raises:
+            ValueError: their number or shapes differ.
+            BackendError: a parameter and its gradient belong to different libraries.
+        """
         owner = type(self).__name__
         if len(parameters) != len(gradients):
             raise ValueError(
@@ -113,15 +152,18 @@ class Optimizer:
                     f"{tuple(g.shape)}"
                 )
             array_namespace(p, g)
-        if self.shapes is None:
-            self.state = [self.init(p) for p in parameters]
-            self.shapes = shapes
-        elif shapes != self.shapes:
-            raise ValueError(
-                f"{owner}.update: got parameters of shapes {_list(shapes)}, and has the state of "
-                f"{_list(self.shapes)}; give each set of parameters an optimizer of its own: "
-                "optimizer.clone()"
-            )
+
+    def alike(self, other: Optimizer) -> bool:
+        """May the parameters of both go through one rule together?
+
+        Not where gradients are clipped: a norm is that of one optimizer's gradients.
+        """
+        return (
+            type(self) is type(other)
+            and self.t == other.t
+            and self.clip is None
+            and self.hyperparameters == other.hyperparameters
+        )
 
     def clone(self) -> Optimizer:
         """The same algorithm and hyper-parameters, without any state."""
@@ -210,6 +252,8 @@ class SGD(Optimizer):
     Source: Polyak, USSR Comput. Math. 4 (1964); Sutskever et al., ICML 2013.
     """
 
+    fusible = True
+
     def __init__(
         self,
         eta: float | Schedule = 0.01,
@@ -228,8 +272,9 @@ class SGD(Optimizer):
         """v = 0, and nothing at all without momentum."""
         return _zeros(p, 1) if self.momentum else ()
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """v <- gamma v + g, p <- p - eta v."""
+        (eta,) = factors
         if not self.momentum:
             p -= eta * g
             return p, state
@@ -242,6 +287,8 @@ class SGD(Optimizer):
 
 class _AdamLike(Optimizer):
     """What the relatives of Adam share: beta1 and beta2 in [0, 1), eps > 0."""
+
+    fusible = True
 
     def __init__(
         self, eta: float | Schedule, beta1: float, beta2: float, eps: float, clip: Clip | None
@@ -267,18 +314,21 @@ class _AdamLike(Optimizer):
         """What makes a sum m the bias-corrected average: (1 - beta1) / (1 - beta1^t)."""
         return (1.0 - self.beta1) / (1.0 - self.beta1**t)
 
-    def _denominator(self, v: Array, t: int) -> tuple[Array, float]:
-        """sqrt(v^) + eps as d r: an array d = sqrt(v) + eps / r for a sum v, and a number r."""
-        r = ((1.0 - self.beta2) / (1.0 - self.beta2**t)) ** 0.5
-        d = array_namespace(v).sqrt(v)
-        d += self.eps / r
-        return d, r
+    def _correction2(self, t: int) -> float:
+        """r with sqrt(v^) = r sqrt(v) for a sum v: the root of (1 - beta2) / (1 - beta2^t)."""
+        return ((1.0 - self.beta2) / (1.0 - self.beta2**t)) ** 0.5
 
-    def _step(self, p: Array, m: Array, v: Array, eta: float, t: int) -> Array:
-        """p - eta m^ / (sqrt(v^) + eps), from the sums m and v."""
-        d, r = self._denominator(v, t)
+    def factors(self, eta: float, t: int) -> Factors:
+        """The step is p - size m / (sqrt(v) + least), from the sums m and v: size and least."""
+        r = self._correction2(t)
+        return eta * self._correction1(t) / r, self.eps / r
+
+    def _step(self, p: Array, m: Array, v: Array, size: float, least: float) -> Array:
+        """p - size m / (sqrt(v) + least), which is p - eta m^ / (sqrt(v^) + eps)."""
+        d = array_namespace(v).sqrt(v)
+        d += least
         q = m / d
-        q *= eta * self._correction1(t) / r
+        q *= size
         p -= q
         return p
 
@@ -310,10 +360,10 @@ class Adam(_AdamLike):
     ) -> None:
         super().__init__(eta, beta1, beta2, eps, clip)
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """p <- p - eta m^ / (sqrt(v^) + eps)."""
         m, v = self._moments(g, *state)
-        return self._step(p, m, v, eta, t), (m, v)
+        return self._step(p, m, v, *factors), (m, v)
 
 
 class AdamW(_AdamLike):
@@ -348,11 +398,16 @@ class AdamW(_AdamLike):
         super().__init__(eta, beta1, beta2, eps, clip)
         self.weight_decay = number(self, "weight_decay", weight_decay, ">= 0")
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def factors(self, eta: float, t: int) -> Factors:
+        """Those of Adam, and 1 - eta lambda."""
+        return (*super().factors(eta, t), 1.0 - eta * self.weight_decay)
+
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """p <- p - eta (m^ / (sqrt(v^) + eps) + lambda p)."""
+        *of_adam, decay = factors
         m, v = self._moments(g, *state)
-        p *= 1.0 - eta * self.weight_decay
-        return self._step(p, m, v, eta, t), (m, v)
+        p *= decay
+        return self._step(p, m, v, *of_adam), (m, v)
 
 
 class NAdam(_AdamLike):
@@ -387,13 +442,21 @@ class NAdam(_AdamLike):
         self.momentum_decay = number(self, "momentum_decay", momentum_decay, ">= 0")
         self._product = (0, 1.0)  # a step t, and mu_1 ... mu_t
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
-        """p <- p - eta h / (sqrt(v^) + eps)."""
-        m, v = self._moments(g, *state)
-        d, r = self._denominator(v, t)
+    def factors(self, eta: float, t: int) -> Factors:
+        """What stands before the sum m and before g in eta h / r, and eps / r."""
+        r = self._correction2(t)
         mu, mu_next, product = self._mu(t), self._mu(t + 1), self._mu_product(t)
-        h = m * (eta * (1.0 - self.beta1) * mu_next / (1.0 - product * mu_next) / r)
-        h += g * (eta * (1.0 - mu) / (1.0 - product) / r)
+        before_m = eta * (1.0 - self.beta1) * mu_next / (1.0 - product * mu_next) / r
+        return before_m, eta * (1.0 - mu) / (1.0 - product) / r, self.eps / r
+
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
+        """p <- p - eta h / (sqrt(v^) + eps)."""
+        before_m, before_g, least = factors
+        m, v = self._moments(g, *state)
+        d = array_namespace(v).sqrt(v)
+        d += least
+        h = m * before_m
+        h += g * before_g
         h /= d
         p -= h
         return p, (m, v)
@@ -441,12 +504,12 @@ class AMSGrad(_AdamLike):
         """m = 0, v = 0, u = 0."""
         return _zeros(p, 3)
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """p <- p - eta m^ / (sqrt(u^) + eps)."""
         m, v, u = state
         m, v = self._moments(g, m, v)
         u = array_namespace(u).maximum(u, v)
-        return self._step(p, m, u, eta, t), (m, v, u)
+        return self._step(p, m, u, *factors), (m, v, u)
 
 
 class AdaMax(_AdamLike):
@@ -475,18 +538,23 @@ class AdaMax(_AdamLike):
     ) -> None:
         super().__init__(eta, beta1, beta2, eps, clip)
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def factors(self, eta: float, t: int) -> Factors:
+        """What makes a sum m the step eta m^."""
+        return (eta * self._correction1(t),)
+
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """p <- p - eta m^ / u."""
+        (size,) = factors
         m, u = state
         xp = array_namespace(g)
         m *= self.beta1
         m += g
-        size = xp.abs(g)
-        size += self.eps
+        height = xp.abs(g)
+        height += self.eps
         u *= self.beta2
-        u = xp.maximum(u, size)
+        u = xp.maximum(u, height)
         q = m / u
-        q *= eta * self._correction1(t)
+        q *= size
         p -= q
         return p, (m, u)
 
@@ -502,6 +570,8 @@ class AdaGrad(Optimizer):
     Source: Duchi, Hazan, Singer, JMLR 12 (2011), the diagonal form.
     """
 
+    fusible = True
+
     def __init__(
         self, eta: float | Schedule = 0.01, eps: float = 1e-10, *, clip: Clip | None = None
     ) -> None:
@@ -512,8 +582,9 @@ class AdaGrad(Optimizer):
         """s = 0."""
         return _zeros(p, 1)
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """s <- s + g^2, p <- p - eta g / (sqrt(s) + eps)."""
+        (eta,) = factors
         (s,) = state
         s += g * g
         d = array_namespace(s).sqrt(s)
@@ -538,6 +609,8 @@ class AdaDelta(Optimizer):
     Source: Zeiler, "ADADELTA", 2012, arXiv 1212.5701, Algorithm 1.
     """
 
+    fusible = True
+
     def __init__(
         self,
         eta: float | Schedule = 1.0,
@@ -554,8 +627,9 @@ class AdaDelta(Optimizer):
         """s = 0, u = 0."""
         return _zeros(p, 2)
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """d = g sqrt(u + eps) / sqrt(s + eps), p <- p - eta d."""
+        (eta,) = factors
         s, u = state
         eps = self.eps / (1.0 - self.rho)
         s *= self.rho
@@ -585,6 +659,8 @@ class RMSProp(Optimizer):
     Source: Tieleman and Hinton, Neural Networks for Machine Learning, lecture 6e, 2012.
     """
 
+    fusible = True
+
     def __init__(
         self,
         eta: float | Schedule = 0.001,
@@ -601,16 +677,21 @@ class RMSProp(Optimizer):
         """v = 0."""
         return _zeros(p, 1)
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
-        """p <- p - eta g / (sqrt(v) + eps)."""
-        (v,) = state
+    def factors(self, eta: float, t: int) -> Factors:
+        """eta / r and eps / r, with r sqrt(v) the root of the average for a sum v."""
         r = (1.0 - self.rho) ** 0.5
+        return eta / r, self.eps / r
+
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
+        """p <- p - eta g / (sqrt(v) + eps)."""
+        size, least = factors
+        (v,) = state
         v *= self.rho
         v += g * g
         d = array_namespace(v).sqrt(v)
-        d += self.eps / r
+        d += least
         q = g / d
-        q *= eta / r
+        q *= size
         p -= q
         return p, (v,)
 
@@ -630,6 +711,8 @@ class Lion(Optimizer):
     Source: Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023.
     """
 
+    fusible = True
+
     def __init__(
         self,
         eta: float | Schedule = 0.0001,
@@ -648,8 +731,13 @@ class Lion(Optimizer):
         """m = 0."""
         return _zeros(p, 1)
 
-    def rule(self, p: Array, g: Array, state: State, eta: float, t: int) -> tuple[Array, State]:
+    def factors(self, eta: float, t: int) -> Factors:
+        """eta, and 1 - eta lambda."""
+        return eta, 1.0 - eta * self.weight_decay
+
+    def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
         """p <- p - eta (sign(c) + lambda p)."""
+        eta, decay = factors
         (m,) = state
         xp = array_namespace(g)
         # c > 0 where g is greater than this
@@ -658,7 +746,7 @@ class Lion(Optimizer):
         q -= xp.astype(g < zero, p.dtype)
         q *= eta
         if self.weight_decay:
-            p *= 1.0 - eta * self.weight_decay
+            p *= decay
         p -= q
         m *= self.beta2
         m += g

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,7 @@ from nnx.losses import one_hot
 from nnx.metrics import accuracy
 from nnx.progress import ProgressBar
 from nnx.randomness import generator
+from nnx.steps import CompiledSteps, Step
 
 if TYPE_CHECKING:
     from nnx.networks import SequentialNet
@@ -36,6 +37,10 @@ Callback = Callable[["SequentialNet", "History"], Any]
 # Outputs of the steps are kept until there are this many numbers, and then go through loss and
 # metrics at once: a small step would cost half as much again if each of them did.
 OUTPUTS_KEPT = 1 << 17
+
+# Batches are gathered from the data until there are this many numbers of input: for small ones
+# that is many batches at a time, and so many operations less.
+GATHERED = 1 << 18
 
 
 class Score(NamedTuple):
@@ -179,30 +184,54 @@ def _epoch(
     bar: ProgressBar,
 ) -> Score:
     """One pass over the data; the host reads the device once, at its end."""
-    xp, samples = net.backend.xp, data[0].shape[0]
-    objective = net.objective()
-    tally = _Tally(net, objective, classes)
-    if order is None:
-
-        def pick(batch: slice, *arrays: Array) -> list[Array]:
-            return [array[batch, ...] for array in arrays]
+    samples, step = data[0].shape[0], Step(net)
+    tally = _Tally(net, net.objective(), classes)
+    take = _taker(net, order)
+    compiled = CompiledSteps.of(net, step)
+    if compiled is not None:
+        taken = compiled.epoch(data, np.arange(samples) if order is None else order, batch_size)
     else:
-        index = net.backend.asarray(order)
-
-        def pick(batch: slice, *arrays: Array) -> list[Array]:
-            chosen = index[batch]
-            return [xp.take(array, chosen, axis=0) for array in arrays]
+        taken = _steps(step, data, take, batch_size)
 
     per_sample = math.prod(net.output_shape)
     outputs: list[Array] = []
     first = 0
-    for batch in batches(samples, batch_size):
-        outputs.append(net.step(objective, *pick(batch, *data)))
-        if (batch.stop - first) * per_sample >= OUTPUTS_KEPT or batch.stop == samples:
-            tally.add(xp.concat(outputs, axis=0), *pick(slice(first, batch.stop), *data[1:]))
-            outputs, first = [], batch.stop
-        bar.advance(batch.stop)
+    for a, stop in taken:
+        outputs.append(a)
+        if (stop - first) * per_sample >= OUTPUTS_KEPT or stop == samples:
+            a = a if len(outputs) == 1 else net.backend.xp.concat(outputs, axis=0)
+            tally.add(a, *take(slice(first, stop), *data[1:]))
+            outputs, first = [], stop
+        bar.advance(stop)
     return tally.read()
+
+
+def _steps(
+    step: Step, data: tuple[Array, ...], take: Callable[..., list[Array]], batch_size: int
+) -> Iterator[tuple[Array, int]]:
+    """Step after step: the outputs of each, and the number of samples so far.
+
+    Several small batches are gathered at a time.
+    """
+    samples, per_sample = data[0].shape[0], math.prod(data[0].shape[1:])
+    several = batch_size * max(1, GATHERED // (batch_size * per_sample))
+    for part in batches(samples, several):
+        x, y, *weights = take(part, *data)
+        for batch in batches(part.stop - part.start, batch_size):
+            few = [array[batch, ...] for array in weights]
+            yield step(x[batch, ...], y[batch, ...], *few), part.start + batch.stop
+
+
+def _taker(net: SequentialNet, order: np.ndarray | None) -> Callable[..., list[Array]]:
+    """What takes samples from arrays of the backend, in that order."""
+    if order is None:
+        return lambda part, *arrays: [array[part, ...] for array in arrays]
+    xp, index = net.backend.xp, net.backend.asarray(order)
+
+    def take(part: slice, *arrays: Array) -> list[Array]:
+        return [xp.take(array, index[part], axis=0) for array in arrays]
+
+    return take
 
 
 class _Tally:

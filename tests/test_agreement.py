@@ -15,6 +15,8 @@ STEPS = 200
 class Recorder(nnx.Layer):
     """Passes its input through and keeps a copy of what training shows it."""
 
+    traceable = False
+
     def __init__(self):
         super().__init__()
         self.seen = []

@@ -165,10 +165,29 @@ CASES = {
         TypeError,
         ["layer 2", "ReLU"],
     ),
-    "one layer twice": (
-        lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 4, name="square")] * 2),
+    "a network with an optimizer as a layer": (
+        lambda: nnx.SequentialNet(
+            4, [nnx.SequentialNet(4, [nnx.DenseLayer(4, 4)], optim=nnx.SGD())]
+        ),
         ValueError,
-        [r"layer 2 \(square\)", "twice", "second one"],
+        ["layer 1", "optimizer of its own", "outermost network"],
+    ),
+    "a block that changes the shape": (
+        lambda: nnx.SequentialNet(4, [nnx.ResidualLayer([nnx.DenseLayer(4, 3)])]),
+        nnx.ShapeError,
+        ["layer 1", "adds its input", r"expected \(4,\), got \(3,\)", "as many outputs"],
+    ),
+    "branches that do not add up": (
+        lambda: nnx.SequentialNet(
+            4, [nnx.ParallelLayer([nnx.DenseLayer(4, 3), nnx.DenseLayer(4, 2)], "sum")]
+        ),
+        nnx.ShapeError,
+        ["layer 1", "one shape", r"\(3,\), \(2,\)"],
+    ),
+    "an unknown merge": (
+        lambda: nnx.ParallelLayer([nnx.DenseLayer(4, 3)], "product"),
+        ValueError,
+        ['"sum" or "concat"', "product"],
     ),
     "negative learning rate": (lambda: nnx.SGD(-0.1), ValueError, ["SGD: eta", ">= 0", "-0.1"]),
     "learning rate NaN": (lambda: nnx.SGD(float("nan")), ValueError, ["eta", ">= 0", "nan"]),

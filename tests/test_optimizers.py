@@ -102,8 +102,11 @@ class Defective(nnx.Optimizer):
     def init(self, p):
         return tuple(0.0 * p for _ in range(self.arrays))
 
-    def rule(self, p, g, state, eta, t):
-        return self.wrong(p, g, state, eta, t)
+    def factors(self, eta, t):
+        return eta, t
+
+    def rule(self, p, g, state, factors):
+        return self.wrong(p, g, state, *factors)
 
 
 def check_momentum(backend, optimizer):
@@ -192,7 +195,7 @@ def test_a_late_step_of_adam_without_memory_is_3_16_eta(backend):
     """What the lost moments do: sign(g) eta sqrt(1 / .1)."""
     lost = wrong_adam(lambda xp, v: xp.sqrt(v) + 1e-8, keep=False)
     zero, one = backend.asarray([0.0]), backend.asarray([1.0])
-    p, _ = lost.rule(zero, one, (zero, zero), 0.001, 10**5)
+    p, _ = lost.rule(zero, one, (zero, zero), (0.001, 10**5))
     np.testing.assert_allclose(backend.to_numpy(p), -0.001 * math.sqrt(10.0), rtol=1e-6)
 
 
@@ -266,7 +269,7 @@ def test_the_closed_forms_hold_for_symbols():
         optimizer.momentum, penalty.l2 = momentum, l2
         w, state = w0, (0,)
         for t, gradient in enumerate(g, start=1):
-            w, state = optimizer.rule(w, penalty.update(w, gradient), state, e, t)
+            w, state = optimizer.rule(w, penalty.update(w, gradient), state, optimizer.factors(e, t))
         return sympy.expand(w)
 
     left = 1 - lam * e

@@ -170,7 +170,8 @@ class Momentum(nnx.Optimizer):
 
 
 class RightMomentum(Momentum):
-    def rule(self, p, g, state, eta, t):
+    def rule(self, p, g, state, factors):
+        (eta,) = factors
         v = 0.9 * state[0] + g
         return p - eta * v, (v,)
 
@@ -178,7 +179,8 @@ class RightMomentum(Momentum):
 class StateRebound(Momentum):
     """The new v is in nobody's hands: on every backend momentum stays 0."""
 
-    def rule(self, p, g, state, eta, t):
+    def rule(self, p, g, state, factors):
+        (eta,) = factors
         (v,) = state
         v = 0.9 * v + g
         return p - eta * v, state
@@ -187,7 +189,8 @@ class StateRebound(Momentum):
 class StateInPlace(Momentum):
     """The same where arrays cannot be written; right where they can."""
 
-    def rule(self, p, g, state, eta, t):
+    def rule(self, p, g, state, factors):
+        (eta,) = factors
         (v,) = state
         v *= 0.9
         v += g
@@ -197,7 +200,8 @@ class StateInPlace(Momentum):
 class StateOnTheObject(Momentum):
     """It is not in the state, so it is not saved."""
 
-    def rule(self, p, g, state, eta, t):
+    def rule(self, p, g, state, factors):
+        (eta,) = factors
         self._count = getattr(self, "_count", 0) + 1
         return p - eta / self._count * g, (g,)
 

@@ -24,6 +24,7 @@ HOST = {
     "networks.py",
     "plotting.py",
     "randomness.py",
+    "steps.py",
     "training.py",
 }
 MATHEMATICS = [
@@ -145,6 +146,7 @@ def test_every_public_name_is_in_all_and_documented():
 # What modules of nnx share with each other, or must be called so, and users are not offered.
 SHARED = {
     "base": {"gradient_of", "step"},
+    "container": {"Slot", "call", "first_to_train", "gather", "run", "run_back"},
     "cli": {"run_check", "run_doctor", "show_backends", "show_check", "show_environment"},
     "datasets": {"Mirror"},
     "networks": {"Objective"},

@@ -20,7 +20,17 @@ AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
 
 # class -> how to make one, and its inputs
 LAYERS = {
+    "ActivationLayer": (lambda: nnx.ActivationLayer(nnx.TanH()), X),
     "DenseLayer": (lambda: nnx.DenseLayer(4, 3, nnx.TanH()), X),
+    "ParallelLayer": (
+        lambda: nnx.ParallelLayer([nnx.DenseLayer(4, 3, nnx.TanH()), nnx.DenseLayer(4, 2)]),
+        X,
+    ),
+    "ResidualLayer": (
+        lambda: nnx.ResidualLayer([nnx.DenseLayer(4, 3, nnx.TanH()), nnx.DenseLayer(3, 4)]),
+        X,
+    ),
+    "SequentialLayer": (lambda: nnx.SequentialLayer([nnx.DenseLayer(4, 4, nnx.TanH())] * 2), X),
 }
 REGULARIZERS = {
     "L1Regularizer": nnx.L1Regularizer(0.3),
@@ -113,7 +123,7 @@ def test_the_tables_have_every_exported_class():
         kinds = [getattr(nnx, name) for name in nnx.__all__]
         return {k.__name__ for k in kinds if isinstance(k, type) and issubclass(k, base)}
 
-    assert exported(nnx.Layer) - {"Layer", "AffineLayer"} == set(LAYERS)
+    assert exported(nnx.Layer) - {"Layer", "AffineLayer", "Container"} == set(LAYERS)
     assert exported(nnx.Regularizer) - {"Regularizer"} == set(REGULARIZERS)
     assert exported(nnx.losses.Loss) - {"Loss"} == set(losses_table.LOSSES)
 

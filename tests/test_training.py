@@ -152,6 +152,8 @@ def test_without_shuffle_the_samples_come_in_their_order(backend):
     seen = []
 
     class Watch(nnx.Layer):
+        traceable = False
+
         def forward(self, x, training=False):
             if training:
                 seen.append(self.backend.to_numpy(x))

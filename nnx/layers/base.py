@@ -59,13 +59,20 @@ class Layer:
         regularizers: parameter name -> its penalty.
         optim: the optimizer of this layer.
         gradients: name -> gradient, after `backprop`; `layer.dW` reads `gradients["W"]`.
+        frozen: True keeps the layer as it is: training neither changes nor randomises it.
         backend: where the parameters were born.
         name: what messages call the layer.
     """
 
+    frozen: bool = False
+
     # May its backward be called as backward(delta, need_dx=False), to save the work for a dx that
     # nobody needs? The first layer of a network is.
     can_skip_dx: ClassVar[bool] = False
+
+    # Does forward nothing but compute? One that also records or prints what passes says False, and
+    # where the library would compile the steps of a training they are made one by one.
+    traceable: ClassVar[bool] = True
 
     def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
         self.name = name or type(self).__name__
@@ -91,6 +98,19 @@ class Layer:
         """
         raise NotImplementedError(f"{type(self).__name__} must define output_shape(input_shape)")
 
+    def places(self) -> list[tuple[str, Layer]]:
+        """Where layers that are not made of others stand in this one, with the prefix of their
+        names: this layer alone, with none.
+        """
+        return [("", self)]
+
+    def leaves(self) -> list[tuple[str, Layer]]:
+        """The layers of `places`, each of them once."""
+        found: dict[int, tuple[str, Layer]] = {}
+        for prefix, leaf in self.places():
+            found.setdefault(id(leaf), (prefix, leaf))
+        return list(found.values())
+
     def evaluate(self, x: Array, training: bool = False) -> Array:
         """The value; remembers what `backprop` needs."""
         y, self._backward = self.forward(x, training)
@@ -109,7 +129,9 @@ class Layer:
         return dx
 
     def update(self) -> None:
-        """Let the optimizer act with the gradients of the last `backprop`."""
+        """Let the optimizer act with the gradients of the last `backprop`, unless frozen."""
+        if self.frozen:
+            return
         if self.parameters and not self.gradients:
             raise RuntimeError(f"{self.name}.update: call evaluate(x) and backprop(delta) first")
         self.parameters = step(self, self.optim, self.gradients)

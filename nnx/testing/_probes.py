@@ -257,7 +257,7 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
     objective, losses = net.objective(), []
     for batch in itertools.islice(_batches(inputs.backend, x.shape[0]), inputs.steps):
         xb, yb = xp.take(x, batch, axis=0), xp.take(y, batch, axis=0)
-        losses.append(objective.loss.value(net.step(objective, xb, yb), yb))
+        losses.append(objective.loss.value(net.step(xb, yb), yb))
     yield Quantity(f"losses of the first {inputs.steps} steps", xp.stack(losses), how=TRAINING)
 
     recorder, twin = _Recorder(), copy.copy(net)
@@ -278,6 +278,8 @@ def _batches(backend: Backend, samples: int) -> Iterator[Array]:
 class _Recorder(Layer):
     """Passes its input on, and keeps what training shows it."""
 
+    traceable = False
+
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[Array] = []
@@ -286,6 +288,9 @@ class _Recorder(Layer):
         if training:
             self.seen.append(x)
         return x, lambda delta: (delta, {})
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return input_shape
 
 
 PROBES: dict[type, Probe] = {

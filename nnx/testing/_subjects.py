@@ -57,10 +57,10 @@ def subject_of(thing: Any, x: Any, y: Any, training: bool) -> Subject:
         TypeError: the thing is none of them, or a loss without targets.
     """
     name = getattr(thing, "name", None) or type(thing).__name__
-    if hasattr(thing, "parameters"):
-        form = _layer
-    elif hasattr(thing, "layers"):
+    if hasattr(thing, "layers"):
         form = _network if y is None else _training
+    elif hasattr(thing, "parameters"):
+        form = _layer
     elif hasattr(thing, "forward"):
         form = _activation
     elif hasattr(thing, "value") and hasattr(thing, "gradient"):
@@ -162,7 +162,7 @@ def _training(
             _set_parameters(stepped, arrays)
             stepped.optim = optim = _Capture()
             with same_draws():
-                stepped.step(stepped.objective(), arrays["x"], y)
+                stepped.step(arrays["x"], y)
             names = list(_parameters(twin))
             return {"x": dx, **dict(zip(names, optim.gradients, strict=True))}
 
@@ -179,22 +179,26 @@ class _Capture:
         return parameters
 
 
-def _key(number: int, layer: Any, name: str) -> str:
-    return f"{name} of layer {number} ({layer.name})"
+def _names(net: Any) -> dict[str, str]:
+    """What messages call the parameters, by their dotted names in the network."""
+    names = {}
+    for slot in net.chain.slots():
+        number, _, inside = slot.key.partition(".")
+        where = f"{int(number) + 1}.{inside}".rpartition(".")[0]
+        names[slot.key] = f"{slot.name} of layer {where} ({slot.leaf.name})"
+    return names
 
 
 def _parameters(net: Any) -> Arrays:
-    return _by_name(net, [layer.parameters for layer in net.layers])
+    return _by_name(net, net.chain.parameters)
 
 
-def _by_name(net: Any, of_layers: list[Arrays]) -> Arrays:
-    pairs = enumerate(zip(net.layers, of_layers, strict=True), start=1)
-    return {_key(i, layer, n): array for i, (layer, arrays) in pairs for n, array in arrays.items()}
+def _by_name(net: Any, arrays: Arrays) -> Arrays:
+    return {name: arrays[key] for key, name in _names(net).items()}
 
 
 def _set_parameters(net: Any, arrays: Arrays) -> None:
-    for number, layer in enumerate(net.layers, start=1):
-        layer.parameters = {n: arrays[_key(number, layer, n)] for n in layer.parameters}
+    net.chain.parameters = {key: arrays[name] for key, name in _names(net).items()}
 
 
 def _moved(thing: Any, backend: Backend) -> Any:

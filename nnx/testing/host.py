@@ -69,7 +69,7 @@ class HostReport:
 def assert_no_host_sync(step: Callable[..., Any], *arguments: Any) -> HostReport:
     """Run a step where it is noticed when the host reads a value of the device.
 
-        assert_no_host_sync(lambda net, x, y: net.step(net.objective(), x, y), net, x, y)
+        assert_no_host_sync(lambda net, x, y: net.step(x, y), net, x, y)
 
     It is noticed where installed backends say so: on the strict array library, where reading is
     made to raise; on a device without any data; on a GPU whose library tells. The step runs twice
@@ -170,7 +170,7 @@ class Recorder:
     """Counts what a block asks an array library to do, so that a test can state a budget.
 
         with nnx.use_backend("strict"), Recorder() as recorder:
-            net.step(objective, x, y)
+            net.step(x, y)
         assert recorder.counts["matmul"] == 5
         assert recorder.total <= 30
 
