@@ -109,6 +109,12 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
         "": (lambda: nnx.GRULayer(3, 4), (4, 5, 3)),
         ", mask": (lambda: nnx.GRULayer(3, 4, return_sequences=True, mask_value=0.0), (4, 5, 3)),
     },
+    nnx.BidirectionalLayer: {
+        "": (
+            lambda: nnx.BidirectionalLayer(nnx.GRULayer(3, 4), nnx.GRULayer(3, 2, reverse=True)),
+            (4, 5, 3),
+        ),
+    },
     nnx.MultiHeadAttentionLayer: {
         "": (lambda: nnx.MultiHeadAttentionLayer(4, 2), (3, 5, 4)),
         ", causal": (lambda: nnx.MultiHeadAttentionLayer(4, 2, causal=True), (3, 5, 4)),
