@@ -445,6 +445,124 @@ def test_repr():
     assert repr(nnx.LSTMLayer(3, 4)) == "LSTMLayer(3, 4)"
 
 
+# ---------------------------------------------------------------- both directions
+
+
+def both(kind, merge="concat", no=4, **options):
+    make = LAYERS[kind]
+    return nnx.BidirectionalLayer(
+        make(3, 4, **options), make(3, no, reverse=True, **options), merge
+    )
+
+
+def test_both_directions_by_hand(backend):
+    layers = [nnx.RNNLayer(1, 1, nnx.Linear(), reverse=reverse) for reverse in (False, True)]
+    for layer, weight in zip(layers, (2.0, 3.0)):
+        layer.W_ih, layer.W_hh = backend.asarray([[1.0]]), backend.asarray([[weight]])
+    x, delta = backend.asarray([[[1.0], [10.0]]]), [[100.0, 1.0]]
+    y, backward = nnx.BidirectionalLayer(*layers).forward(x)
+    # forward 1 * 2 + 10, backward 10 * 3 + 1
+    np.testing.assert_array_equal(backend.to_numpy(y), [[12.0, 31.0]])
+    dx, gradients = backward(backend.asarray(delta))
+    np.testing.assert_array_equal(backend.to_numpy(dx), [[[201.0], [103.0]]])
+    assert backend.to_numpy(gradients["0.W_hh"]) == 100 * 1
+    assert backend.to_numpy(gradients["1.W_hh"]) == 10
+    y, _ = nnx.BidirectionalLayer(*layers, "sum").forward(x)
+    np.testing.assert_array_equal(backend.to_numpy(y), [[43.0]])
+
+
+@pytest.mark.parametrize("merge", ["concat", "sum"])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_both_directions_are_checked(kind, merge, sequences):
+    assert check_gradients(both(kind, merge, return_sequences=sequences), X).autodiff
+    check_backends(lambda: both(kind, merge, return_sequences=sequences), X, dtypes=["float32"])
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_both_directions_are_those_of_pytorch(kind, sequences):
+    torch = pytest.importorskip("torch")
+    theirs = getattr(torch.nn, kind)(
+        3, 4, batch_first=True, bidirectional=True, dtype=torch.float64
+    )
+    with nnx.use_backend("numpy", dtype="float64"):
+        layer = both(kind, return_sequences=sequences, mask_value=0.0)
+    for child, suffix in zip(layer.children, ("", "_reverse")):
+        carry(theirs, child, suffix)
+    x = torch.tensor(RAGGED, requires_grad=True)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(x, LENGTHS, True, enforce_sorted=False)
+    y, h = theirs(packed)
+    if sequences:
+        expected = torch.nn.utils.rnn.pad_packed_sequence(y, batch_first=True)[0]
+    else:
+        expected = torch.concat(tuple(h[0] if kind == "LSTM" else h), dim=-1)
+    delta = rng.standard_normal(expected.shape)
+    expected.backward(torch.asarray(delta))
+    y, backward = layer.forward(RAGGED)
+    dx, gradients = backward(delta)
+    np.testing.assert_allclose(y, expected.detach().numpy(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(dx, x.grad.numpy(), rtol=0, atol=1e-10)
+    for number, suffix in enumerate(("", "_reverse")):
+        own = {n[2:]: g for n, g in gradients.items() if n[0] == str(number)}
+        assert own.keys() == layer.children[number].parameters.keys()
+        compare(layer, own, theirs, suffix)
+
+
+@pytest.mark.parametrize("whole", [None, nnx.Adam(0.02)])
+def test_both_directions_learn_which_number_was_the_largest(whole, backend):
+    x = np.random.default_rng(0).uniform(-1, 1, (64, 4, 1))
+    optim = nnx.Adam(0.02)
+    layers = [
+        nnx.BidirectionalLayer(
+            nnx.GRULayer(1, 6, optim, return_sequences=True),
+            nnx.GRULayer(1, 6, optim, return_sequences=True, reverse=True),
+        ),
+        nnx.GRULayer(12, 6, optim),
+        nnx.DenseLayer(6, 4, nnx.SoftMax(), optim),
+    ]
+    net = nnx.SequentialNet((4, 1), layers, nnx.CrossEntropy(), whole)
+    history = net.train(x, x[..., 0].argmax(axis=1), 16, 30, progress=False)
+    assert history.loss[-1] < 0.6 * history.loss[0]
+
+
+@pytest.mark.parametrize(
+    ("layers", "merge", "message"),
+    [
+        ((nnx.RNNLayer(3, 4), nnx.RNNLayer(3, 4)), "concat", "made with reverse=True"),
+        ((nnx.RNNLayer(3, 4, reverse=True),) * 2, "concat", "made with reverse=True"),
+        ((nnx.RNNLayer(3, 4), nnx.RNNLayer(2, 4, reverse=True)), "concat", "same ni, got 3 and 2"),
+        ((nnx.RNNLayer(3, 4), nnx.RNNLayer(3, 2, reverse=True)), "sum", "same no, got 4 and 2"),
+        (
+            (nnx.RNNLayer(3, 4, mask_value=0), nnx.RNNLayer(3, 4, reverse=True)),
+            "sum",
+            "same mask_value, got 0.0 and None",
+        ),
+        ((nnx.RNNLayer(3, 4), nnx.RNNLayer(3, 4, reverse=True)), "mean", "merge must be"),
+    ],
+)
+def test_layers_that_do_not_go_together_are_refused(layers, merge, message):
+    with pytest.raises(ValueError, match=f"BidirectionalLayer: .*{message}"):
+        nnx.BidirectionalLayer(*layers, merge)
+
+
+def test_only_recurrent_layers_have_directions():
+    with pytest.raises(TypeError, match="expected a layer such as LSTMLayer, got DenseLayer"):
+        nnx.BidirectionalLayer(nnx.DenseLayer(3, 4), nnx.DenseLayer(3, 4))
+
+
+def test_shapes_of_both_directions():
+    layer = both("GRU", no=2, return_sequences=True)
+    assert layer.output_shape((None, 3)) == (None, 6)
+    assert both("GRU").output_shape((5, 3)) == (8,)
+    assert both("GRU", "sum").output_shape((5, 3)) == (4,)
+    with pytest.raises(ShapeError, match=r"takes input of shape \(time, 3\), got \(5, 4\)"):
+        layer.output_shape((5, 4))
+    assert repr(both("GRU", "sum")) == (
+        "BidirectionalLayer(GRULayer(3, 4), GRULayer(3, 4, reverse=True), 'sum')"
+    )
+
+
 # ---------------------------------------------------------------- in a network, on a device
 
 

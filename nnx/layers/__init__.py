@@ -3,6 +3,7 @@
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
 from nnx.layers.base import AffineLayer, Layer, Parameter, ShapeError
+from nnx.layers.bidirectional import BidirectionalLayer
 from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer
@@ -11,6 +12,7 @@ from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
 __all__ = [
     "ActivationLayer",
     "AffineLayer",
+    "BidirectionalLayer",
     "Container",
     "DenseLayer",
     "EmbeddingLayer",
