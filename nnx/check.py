@@ -89,6 +89,7 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
             lambda: nnx.DenseLayer(6, 4, kernel_regularizer=nnx.OrthogonalityRegularizer()),
             (8, 6),
         ),
+        ", sequence": (lambda: nnx.DenseLayer(6, 4), (3, 5, 6)),
     },
     nnx.EmbeddingLayer: {
         "": (lambda: nnx.EmbeddingLayer(7, 3), (4, 5), 7),
