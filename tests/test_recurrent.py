@@ -20,10 +20,6 @@ WAYS = [
 ]
 
 
-def numbers(backend, **values):
-    return {name: backend.asarray(value) for name, value in values.items()}
-
-
 # ---------------------------------------------------------------- worked by hand
 
 
