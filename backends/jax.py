@@ -104,8 +104,8 @@ class JAXBackend(Backend):
             jax.eval_shape(function, *arguments)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             raise HostReadError(
-                "a step of training reads values where JAX compiles it; a layer that must, to print "
-                f"or to record them, says `traceable = False`: {error}"
+                "a step of training reads values where JAX compiles it; a layer that must, to "
+                f"print or to record them, says `traceable = False`: {error}"
             ) from error
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:

@@ -129,6 +129,21 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
         ", sum": (lambda: nnx.ParallelLayer(_two_layers(), "sum"), (8, 6)),
         ", one shared layer": (lambda: nnx.ParallelLayer([nnx.DenseLayer(6, 3)] * 2), (8, 6)),
     },
+    nnx.BatchNormLayer: {
+        "": (lambda: nnx.BatchNormLayer(3), (8, 3)),
+        ", images": (lambda: nnx.BatchNormLayer(3, optim=nnx.Adam()), (4, 3, 2, 5)),
+        ", not affine": (lambda: nnx.BatchNormLayer(3, affine=False), (8, 3)),
+    },
+    nnx.LayerNormLayer: {
+        "": (lambda: nnx.LayerNormLayer(6), (8, 6)),
+        ", two axes": (lambda: nnx.LayerNormLayer((2, 5)), (4, 3, 2, 5)),
+    },
+    nnx.GroupNormLayer: {
+        "": (lambda: nnx.GroupNormLayer(2, 6), (8, 6)),
+        ", images": (lambda: nnx.GroupNormLayer(3, 6), (4, 6, 2, 5)),
+    },
+    nnx.DropoutLayer: {"": (lambda: nnx.DropoutLayer(0.3), (8, 6))},
+    nnx.GaussianNoiseLayer: {"": (lambda: nnx.GaussianNoiseLayer(0.5), (8, 6))},
     nnx.SequentialNet: {", training": (_network, (200, 20))},
 }
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from nnx.backend import Array, Backend, array_namespace
@@ -73,7 +74,8 @@ class Group:
 
     def advance(self) -> Factors:
         """Count one step, for every optimizer; what the rule must know of it."""
-        return [optimizer.advance() for optimizer in self.optimizers][0]
+        factors = [optimizer.advance() for optimizer in self.optimizers]
+        return factors[0]
 
     def parameters(self) -> list[Array]:
         """The parameters, in order."""
@@ -98,7 +100,11 @@ class Group:
                 slot.leaf.parameters[slot.name] = next(left)
 
     def new(
-        self, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[State], factors: Factors
+        self,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        states: Sequence[State],
+        factors: Factors,
     ) -> tuple[list[Array], list[State]]:
         """The new parameters and states as a function of the old ones; nothing is kept."""
         if self.lead.clip is not None:
@@ -195,7 +201,7 @@ class _Rows(_Segment):
             self.rows: list[Any] = [...]
         else:
             edges = [p.shape[0] * i // count for i in range(count + 1)]
-            self.rows = [(slice(a, b), ...) for a, b in zip(edges, edges[1:], strict=False)]
+            self.rows = [(slice(a, b), ...) for a, b in pairwise(edges)]
         self.blocks = [(p[rows], tuple(s[rows] for s in state)) for rows in self.rows]
 
     def gradients(self, gradients: list[Array]) -> list[Array]:

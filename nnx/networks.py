@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 
 from nnx import training
 from nnx.activations import Activation, Linear, Logistic, SoftMax
-from nnx.backend import Array, Backend, BackendError, get_backend, resolve, working_on
+from nnx.backend import Array, Backend, resolve, working_on
 from nnx.data import as_inputs, batches, check_batch_size, is_classification
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.base import AffineLayer, Backward, Layer, gradient_of
@@ -256,6 +257,34 @@ class SequentialNet:
         twin._backward = None
         return twin
 
+    def summary(self) -> None:
+        """Print the layers, the shapes that they give for one sample, how many parameters."""
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table("", "layer", "output shape")
+        table.add_column("parameters", justify="right")
+        shapes = self.chain.shapes(self.input_shape, "")
+        table.add_row("", "input", str(self.input_shape), "")
+        for number, (layer, shape) in enumerate(zip(self.layers, shapes, strict=True), start=1):
+            name = "" if layer.name == type(layer).__name__ else f"{layer.name} "
+            text = f"{name}{layer!r}{', frozen' if layer.frozen else ''}"
+            table.add_row(str(number), Text(text), str(shape), f"{_count(layer.parameters):,}")
+        console = Console()
+        console.print(table)
+        trained = [s.leaf.parameters[s.name] for s in self.chain.slots(frozen=False)]
+        console.print(
+            f"{_count(self.chain.parameters):,} parameters, {_count(trained):,} of them trained",
+            highlight=False,
+        )
+
     def __repr__(self) -> str:
         lines = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"SequentialNet({self.input_shape}, [{lines}\n], cost={self.cost!r})"
+
+
+def _count(arrays: Any) -> int:
+    """How many numbers there are in arrays."""
+    arrays = arrays.values() if isinstance(arrays, dict) else arrays
+    return sum(math.prod(array.shape) for array in arrays)

@@ -86,7 +86,7 @@ def noise(draw: Draw, like: Array) -> Array:
 
 @contextmanager
 def noise_from(source: Callable[[Draw, Array], Array]) -> Iterator[None]:
-    """A block in which `noise(draw, like)` is source(draw, like): inputs of a compiled step, say."""
+    """A block in which `noise(draw, like)` is source(draw, like): an input of a compiled step."""
     token = _source.set(source)
     try:
         yield
@@ -96,12 +96,12 @@ def noise_from(source: Callable[[Draw, Array], Array]) -> Iterator[None]:
 
 def _moved(host: np.ndarray, like: Array) -> Array:
     """The host array with library, device and dtype of another; booleans stay booleans."""
-    xp = array_namespace(like)
+    xp, device = array_namespace(like), getattr(like, "device", None)  # a traced array has none
     if host.dtype == bool:
-        return xp.asarray(host, device=like.device)
+        return xp.asarray(host, device=device)
     # The type is changed on the host, so that the bits do not depend on the library.
     float32 = like.dtype == xp.float32
-    return xp.asarray(host.astype("float32" if float32 else "float64"), device=like.device)
+    return xp.asarray(host.astype("float32" if float32 else "float64"), device=device)
 
 
 def _generator(purpose: str, *key: int) -> np.random.Generator:

@@ -30,7 +30,6 @@ NETWORKS = {
 def step_of(backend, kind):
     """A training step on data that is where it belongs already."""
     net = NETWORKS[kind](nnx.SGD(0.1))
-    objective = net.objective()
     x = backend.asarray(np.random.default_rng(0).random((6, 12)))
     y = backend.asarray(np.arange(6) % 4)
     return lambda: net.step(x, y)

@@ -269,7 +269,8 @@ def test_the_closed_forms_hold_for_symbols():
         optimizer.momentum, penalty.l2 = momentum, l2
         w, state = w0, (0,)
         for t, gradient in enumerate(g, start=1):
-            w, state = optimizer.rule(w, penalty.update(w, gradient), state, optimizer.factors(e, t))
+            factors = optimizer.factors(e, t)
+            w, state = optimizer.rule(w, penalty.update(w, gradient), state, factors)
         return sympy.expand(w)
 
     left = 1 - lam * e

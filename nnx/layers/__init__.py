@@ -8,17 +8,24 @@ from nnx.layers.container import Container, ParallelLayer, ResidualLayer, Sequen
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer
 from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
+from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
+from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
 
 __all__ = [
     "ActivationLayer",
     "AffineLayer",
+    "BatchNormLayer",
     "BidirectionalLayer",
     "Container",
     "DenseLayer",
+    "DropoutLayer",
     "EmbeddingLayer",
     "GRULayer",
+    "GaussianNoiseLayer",
+    "GroupNormLayer",
     "LSTMLayer",
     "Layer",
+    "LayerNormLayer",
     "MultiHeadAttentionLayer",
     "ParallelLayer",
     "Parameter",

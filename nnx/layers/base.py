@@ -32,7 +32,12 @@ class Parameter:
         self.name = name
 
     def __get__(self, layer: Layer | None, owner: type) -> Any:
-        return self if layer is None else layer.parameters[self.name]
+        if layer is None:
+            return self
+        try:
+            return layer.parameters[self.name]
+        except KeyError:
+            raise AttributeError(f"{layer.name} has no parameter {self.name!r}") from None
 
     def __set__(self, layer: Layer, array: Array) -> None:
         known = layer.parameters.get(self.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 from nnx.backend import Array, Backend, BackendError, array_namespace, get_backend
 from nnx.layers.base import Backward, Gradients, Layer, ShapeError, gradient_of
@@ -144,15 +144,18 @@ class Container(Layer):
         for _, leaf in self.leaves():
             leaf.update()
 
-    def to(self, backend: Backend, moved: dict[int, Layer] | None = None) -> Layer:
+    def to(self, backend: Backend, moved: dict[int, Layer] | None = None) -> Self:
         """The same layer on another backend; what is shared stays shared."""
         moved = {} if moved is None else moved
         twin = copy.copy(self)
         twin.children = []
         for child in self.children:
-            if id(child) not in moved:
-                container = isinstance(child, Container)
-                moved[id(child)] = child.to(backend, moved) if container else child.to(backend)
+            if id(child) in moved:
+                pass
+            elif isinstance(child, Container):
+                moved[id(child)] = child.to(backend, moved)
+            else:
+                moved[id(child)] = child.to(backend)
             twin.children.append(moved[id(child)])
         twin.backend, twin._backward = backend, None
         return twin
@@ -333,8 +336,7 @@ class ParallelLayer(Container):
             raise ShapeError(f"joins axis {self.axis}: its branches give {_list(shapes)}")
         axis = self.axis % len(first)
         if any(
-            len(s) != len(first)
-            or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
+            len(s) != len(first) or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
             for s in shapes
         ):
             raise ShapeError(
@@ -374,9 +376,7 @@ def run_back(
     return delta, gradients
 
 
-def call(
-    layer: Layer, backward: Backward, delta: Array, need_dx: bool
-) -> tuple[Array, Gradients]:
+def call(layer: Layer, backward: Backward, delta: Array, need_dx: bool) -> tuple[Array, Gradients]:
     """The backward of a layer, without dx where nobody needs it and the layer can leave it out."""
     if need_dx or not layer.can_skip_dx:
         return backward(delta)

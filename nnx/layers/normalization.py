@@ -1,0 +1,382 @@
+"""Normalization layers: one formula, over different axes.
+
+xhat = (x - mean) / deviation with deviation = sqrt(variance + epsilon), mean and variance over
+some of the axes, then y = gamma xhat + beta. With g = gamma delta the backward through the
+statistics is
+
+    dx = (g - mean(g) - xhat mean(g xhat)) / deviation.
+
+    BatchNormLayer   over samples and positions, one gamma and beta per channel
+    LayerNormLayer   over the last axes of a sample, gamma and beta of their shape
+    GroupNormLayer   over positions and the channels of a group, one gamma and beta per channel
+
+The variance is the mean of squared deviations from the mean, in two passes: the difference of
+E[x^2] and E[x]^2 would lose all its digits where the mean is large. Squares must fit the dtype.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, NamedTuple
+
+from nnx.backend import Array, array_namespace
+from nnx.layers.base import Backward, Gradients, Layer, Parameter, ShapeError
+from nnx.optimizers import Optimizer
+
+__all__ = ["BatchNormLayer", "GroupNormLayer", "LayerNormLayer"]
+
+
+class _NormalizationLayer(Layer):
+    """Base class: gamma and beta, which a layer has if it is affine, and what they do."""
+
+    gamma = Parameter()
+    beta = Parameter()
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        epsilon: float,
+        affine: bool,
+        optim: Optimizer | None,
+        name: str | None,
+    ) -> None:
+        super().__init__(optim, name)
+        if not 0 < epsilon < math.inf:
+            raise ValueError(f"{self.name}: epsilon must be > 0 and finite, got {epsilon!r}")
+        self.epsilon, self.affine = float(epsilon), bool(affine)
+        if affine:
+            xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
+            self.gamma = xp.ones(shape, dtype=dtype, device=device)
+            self.beta = xp.zeros(shape, dtype=dtype, device=device)
+
+    def _check(self, x: Array) -> None:
+        """Refuses inputs that would be broadcast, and so normalized wrongly without a word."""
+        try:
+            self.output_shape(tuple(x.shape[1:]))
+        except ShapeError as error:
+            raise ShapeError(f"{self.name} {error}, for each sample") from None
+
+    def _affine(
+        self, xhat: Array, shape: tuple[int, ...], over: tuple[int, ...]
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Gradients]]]:
+        """y = gamma xhat + beta, and delta -> (gamma delta, gradients).
+
+        `shape` is that of gamma beside xhat, `over` are the axes that gamma is repeated along.
+        """
+        if not self.affine:
+            return xhat, lambda delta: (delta, {})
+        gamma, beta = self.parameters["gamma"], self.parameters["beta"]
+        xp = array_namespace(xhat, gamma)
+        own, gamma = gamma.shape, xp.reshape(gamma, shape)
+        y = gamma * xhat
+        y += xp.reshape(beta, shape)
+
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            return gamma * delta, {
+                "gamma": xp.reshape(xp.sum(delta * xhat, axis=over), own),
+                "beta": xp.reshape(xp.sum(delta, axis=over), own),
+            }
+
+        return y, backward
+
+    def _repr(self, *arguments: Any) -> str:
+        given = [repr(argument) for argument in arguments]
+        given += [f"epsilon={self.epsilon!r}", f"affine={self.affine!r}"]
+        return f"{type(self).__name__}({', '.join(given)})"
+
+
+class BatchNormLayer(_NormalizationLayer):
+    """Every channel to mean 0 and variance 1 over the batch: y = gamma xhat + beta.
+
+    In training, xhat = (x - mean) / sqrt(variance + epsilon) with the statistics of the channel
+    over all samples and positions, N values; backward: dbeta = sum(delta),
+    dgamma = sum(delta xhat), dx = gamma (delta - dbeta / N - xhat dgamma / N) / deviation. The
+    running statistics follow: running = (1 - momentum) running + momentum batch, the variance of
+    the batch taken with the divisor N - 1. Each training forward binds new arrays to
+    `buffers["mean"]` and `buffers["variance"]`.
+
+    In evaluation they are constants and stand for the statistics: dx = gamma delta / deviation.
+
+    Shapes: x and y (samples, n) or (samples, n, *positions), images (samples, n, height, width);
+    gamma, beta, mean, variance (n,).
+
+    Args:
+        n: number of channels.
+        momentum: how far the running statistics move to those of a batch, from 0 to 1. (As in
+            PyTorch; Keras calls 1 - momentum so.)
+        epsilon: added to the variance, > 0.
+        affine: are there gamma and beta? They begin as ones and zeros.
+        optim: optimizer; the layer takes a clone of it. SGD() if not given.
+        name: what messages call the layer.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        ShapeError: an input does not have n channels; a batch for training has one value per
+            channel, of which the variance says nothing.
+
+    Source: Ioffe and Szegedy, arXiv:1502.03167; ONNX operator BatchNormalization.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+        affine: bool = True,
+        optim: Optimizer | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.n = _size("BatchNormLayer", "n", n)
+        super().__init__((self.n,), epsilon, affine, optim, name)
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"{self.name}: momentum must be from 0 to 1, got {momentum!r}")
+        self.momentum = float(momentum)
+        xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
+        self.buffers["mean"] = xp.zeros((self.n,), dtype=dtype, device=device)
+        self.buffers["variance"] = xp.ones((self.n,), dtype=dtype, device=device)
+
+    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """gamma xhat + beta by the statistics of the batch or the running ones; their backward."""
+        self._check(x)
+        axes = (0, *range(2, x.ndim))
+        shape = (self.n,) + (1,) * (x.ndim - 2)
+        return self._by_batch(x, axes, shape) if training else self._by_running(x, axes, shape)
+
+    def _by_batch(
+        self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[Array, Backward]:
+        count = math.prod(x.shape) // self.n
+        if count < 2:
+            raise ShapeError(
+                f"{self.name} needs more than one value per channel in training, got input of "
+                f"shape {tuple(x.shape)}: take a batch_size that leaves no batch of one sample"
+            )
+        normalized = _normalized(x, axes, self.epsilon)
+        self._follow(normalized, count)
+        y, _ = self._affine(normalized.xhat, shape, axes)
+        xp, affine = array_namespace(x), self.affine
+        gamma = xp.reshape(self.parameters["gamma"], shape) if affine else None
+
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            # gamma is constant where the means are taken, which therefore serve its gradient too.
+            dx, mean, mean_with_xhat = normalized.backward(delta)
+            if not affine:
+                return dx, {}
+            dx *= gamma
+            return dx, {
+                "gamma": xp.reshape(count * mean_with_xhat, (self.n,)),
+                "beta": xp.reshape(count * mean, (self.n,)),
+            }
+
+        return y, backward
+
+    def _by_running(
+        self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
+    ) -> tuple[Array, Backward]:
+        mean, variance = self.buffers["mean"], self.buffers["variance"]
+        xp = array_namespace(x, mean)
+        deviation = xp.reshape(xp.sqrt(variance + self.epsilon), shape)
+        y, affine = self._affine((x - xp.reshape(mean, shape)) / deviation, shape, axes)
+
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            g, gradients = affine(delta)
+            return g / deviation, gradients
+
+        return y, backward
+
+    def _follow(self, batch: _Normalized, count: int) -> None:
+        """The running statistics move towards those of a batch."""
+        keep, unbiased = 1.0 - self.momentum, count / (count - 1)
+        for name, found, weight in (
+            ("mean", batch.mean, self.momentum),
+            ("variance", batch.variance, self.momentum * unbiased),
+        ):
+            moved = keep * self.buffers[name]
+            moved += weight * array_namespace(found).reshape(found, (self.n,))
+            self.buffers[name] = moved
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(n, *positions), unchanged."""
+        return _of_channels(self.n, input_shape)
+
+    def __repr__(self) -> str:
+        return self._repr(self.n, self.momentum)
+
+
+class LayerNormLayer(_NormalizationLayer):
+    """The last axes of each sample to mean 0 and variance 1: y = gamma xhat + beta.
+
+    xhat = (x - mean) / sqrt(variance + epsilon) with the statistics over those axes. Backward:
+    g = gamma delta, dx = (g - mean(g) - xhat mean(g xhat)) / deviation, and, summed over the axes
+    before, dgamma = sum(delta xhat), dbeta = sum(delta). Samples do not see each other; training
+    and evaluation are the same.
+
+    Shapes: x and y (samples, ..., *shape); gamma, beta (*shape).
+
+    Args:
+        shape: of the axes that are normalized; of a single axis its length.
+        epsilon: added to the variance, > 0.
+        affine: are there gamma and beta? They begin as ones and zeros.
+        optim: optimizer; the layer takes a clone of it. SGD() if not given.
+        name: what messages call the layer.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        ShapeError: an input does not end in the shape.
+
+    Source: Ba, Kiros and Hinton, arXiv:1607.06450; ONNX operator LayerNormalization.
+    """
+
+    def __init__(
+        self,
+        shape: int | tuple[int, ...],
+        epsilon: float = 1e-5,
+        affine: bool = True,
+        optim: Optimizer | None = None,
+        name: str | None = None,
+    ) -> None:
+        sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+        if not sizes:
+            raise ValueError("LayerNormLayer(shape=()): expected at least one axis")
+        self.shape = tuple(_size("LayerNormLayer", "shape", size) for size in sizes)
+        super().__init__(self.shape, epsilon, affine, optim, name)
+
+    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """gamma xhat + beta; backward: dx = (g - mean(g) - xhat mean(g xhat)) / deviation."""
+        self._check(x)
+        before = x.ndim - len(self.shape)
+        normalized = _normalized(x, tuple(range(before, x.ndim)), self.epsilon)
+        y, affine = self._affine(normalized.xhat, self.shape, tuple(range(before)))
+
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            g, gradients = affine(delta)
+            return normalized.backward(g)[0], gradients
+
+        return y, backward
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(..., *shape), unchanged."""
+        if input_shape[-len(self.shape) :] != self.shape:
+            expected = ", ".join(["...", *map(str, self.shape)])
+            raise ShapeError(f"takes input of shape ({expected}), got {input_shape}")
+        return input_shape
+
+    def __repr__(self) -> str:
+        return self._repr(self.shape)
+
+
+class GroupNormLayer(_NormalizationLayer):
+    """Groups of channels of each sample to mean 0 and variance 1: y = gamma xhat + beta.
+
+    xhat = (x - mean) / sqrt(variance + epsilon) with the statistics over all positions and the
+    n / groups channels of a group, which are neighbours. Backward: g = gamma delta,
+    dx = (g - mean(g) - xhat mean(g xhat)) / deviation, and, summed over samples and positions,
+    dgamma = sum(delta xhat), dbeta = sum(delta). Samples do not see each other; training and
+    evaluation are the same. GroupNormLayer(n, n) is instance normalization.
+
+    Shapes: x and y (samples, n) or (samples, n, *positions), images (samples, n, height, width);
+    gamma, beta (n,).
+
+    Args:
+        groups: number of groups; it divides n.
+        n: number of channels.
+        epsilon: added to the variance, > 0.
+        affine: are there gamma and beta? They begin as ones and zeros.
+        optim: optimizer; the layer takes a clone of it. SGD() if not given.
+        name: what messages call the layer.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        ShapeError: an input does not have n channels.
+
+    Source: Wu and He, arXiv:1803.08494; ONNX operator GroupNormalization.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        n: int,
+        epsilon: float = 1e-5,
+        affine: bool = True,
+        optim: Optimizer | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.groups = _size("GroupNormLayer", "groups", groups)
+        self.n = _size("GroupNormLayer", "n", n)
+        if self.n % self.groups:
+            raise ValueError(
+                f"GroupNormLayer({groups}, {n}): the groups must have equally many channels, "
+                f"{n} is no multiple of {groups}"
+            )
+        super().__init__((self.n,), epsilon, affine, optim, name)
+
+    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """gamma xhat + beta; backward: dx = (g - mean(g) - xhat mean(g xhat)) / deviation."""
+        self._check(x)
+        xp, shape = array_namespace(x), x.shape
+        channels = (self.groups, self.n // self.groups)
+        grouped = (shape[0], *channels, *shape[2:])
+        positions = tuple(range(3, len(grouped)))
+        normalized = _normalized(xp.reshape(x, grouped), (2, *positions), self.epsilon)
+        beside = channels + (1,) * len(positions)
+        y, affine = self._affine(normalized.xhat, beside, (0, *positions))
+
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            g, gradients = affine(xp.reshape(delta, grouped))
+            return xp.reshape(normalized.backward(g)[0], shape), gradients
+
+        return xp.reshape(y, shape), backward
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(n, *positions), unchanged."""
+        return _of_channels(self.n, input_shape)
+
+    def __repr__(self) -> str:
+        return self._repr(self.groups, self.n)
+
+
+class _Normalized(NamedTuple):
+    """xhat with its statistics, which keep the axes; `backward` gives dx and the means in it."""
+
+    xhat: Array
+    mean: Array
+    variance: Array
+    backward: Callable[[Array], tuple[Array, Array, Array]]
+
+
+def _normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> _Normalized:
+    """xhat = (x - mean) / deviation over the axes.
+
+    Its backward: g -> dx = (g - mean(g) - xhat mean(g xhat)) / deviation, mean(g), mean(g xhat).
+    """
+    xp = array_namespace(x)
+    mean = xp.mean(x, axis=axes, keepdims=True)
+    centered = x - mean
+    variance = xp.mean(centered * centered, axis=axes, keepdims=True)
+    deviation = xp.sqrt(variance + epsilon)
+    xhat = centered / deviation
+
+    def backward(g: Array) -> tuple[Array, Array, Array]:
+        mean_g = xp.mean(g, axis=axes, keepdims=True)
+        mean_g_xhat = xp.mean(g * xhat, axis=axes, keepdims=True)
+        dx = g - mean_g
+        dx -= xhat * mean_g_xhat
+        dx /= deviation
+        return dx, mean_g, mean_g_xhat
+
+    return _Normalized(xhat, mean, variance, backward)
+
+
+def _of_channels(n: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The input shape, if it is that of n channels."""
+    if input_shape[:1] != (n,):
+        raise ShapeError(f"takes input of shape ({n},) or ({n}, ...), got {input_shape}")
+    return input_shape
+
+
+def _size(owner: str, name: str, value: Any) -> int:
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{owner}: {name} must be a positive integer, got {value!r}")
+    return int(value)

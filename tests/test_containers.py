@@ -1,0 +1,232 @@
+"""Layers made of layers: what is shared, what is frozen, what a loss still cancels with."""
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx.testing import check_gradients
+
+RNG = np.random.default_rng(3)
+X, Y = RNG.standard_normal((40, 4)), RNG.integers(0, 3, 40)
+
+
+def arrays(layer):
+    return {k: layer.backend.to_numpy(p).copy() for k, p in layer.parameters.items()}
+
+
+def test_a_residual_layer_by_hand(backend):
+    layer = nnx.ResidualLayer(nnx.DenseLayer(2, 2, nnx.Linear()))
+    layer.children[0].W = backend.asarray([[1.0, 2.0], [0.0, -1.0]])
+    y, backward = layer.forward(backend.asarray([[3.0, 4.0]]))
+    dx, gradients = backward(backend.asarray([[1.0, 10.0]]))
+    np.testing.assert_array_equal(backend.to_numpy(y), [[3 + 11, 4 - 4]])
+    # delta W = [1, 2 - 10], plus delta
+    np.testing.assert_array_equal(backend.to_numpy(dx), [[2.0, 2.0]])
+    np.testing.assert_array_equal(backend.to_numpy(gradients["0.W"]), [[3.0, 4.0], [30.0, 40.0]])
+
+
+def test_parallel_branches_by_hand(backend):
+    first, second = nnx.DenseLayer(2, 1, nnx.Linear()), nnx.DenseLayer(2, 2, nnx.Linear())
+    first.W = backend.asarray([[1.0, 1.0]])
+    second.W = backend.asarray([[2.0, 0.0], [0.0, 3.0]])
+    layer = nnx.ParallelLayer([first, second])
+    y, backward = layer.forward(backend.asarray([[1.0, 2.0]]))
+    np.testing.assert_array_equal(backend.to_numpy(y), [[3.0, 2.0, 6.0]])
+    dx, gradients = backward(backend.asarray([[1.0, 10.0, 100.0]]))
+    np.testing.assert_array_equal(backend.to_numpy(dx), [[21.0, 301.0]])
+    np.testing.assert_array_equal(backend.to_numpy(gradients["1.b"]), [10.0, 100.0])
+    assert layer.output_shape((2,)) == (3,)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_branches_are_joined_along_any_axis(axis, backend):
+    branches = [nnx.ActivationLayer(nnx.TanH()), nnx.ActivationLayer(nnx.Linear())]
+    layer = nnx.ParallelLayer(branches, axis=axis)
+    x = backend.asarray(RNG.standard_normal((2, 3, 5)))
+    y = layer.forward(x)[0]
+    assert tuple(y.shape[1:]) == layer.output_shape((3, 5))
+    check_gradients(layer, x)
+
+
+def test_a_shared_layer_is_one_set_of_parameters(backend64):
+    """Its gradient is the sum over its places, wherever they are."""
+    shared = nnx.DenseLayer(4, 4, nnx.TanH(), nnx.SGD(0.5))
+    layers = [shared, nnx.ResidualLayer([shared, nnx.DenseLayer(4, 4)]), nnx.DenseLayer(4, 3)]
+    net = nnx.SequentialNet(4, layers)
+    assert list(net.chain.parameters) == ["0.W", "0.b", "1.0.1.W", "1.0.1.b", "2.W", "2.b"]
+    targets = RNG.standard_normal((40, 3))
+    check_gradients(net, X, y=targets)
+
+    apart = nnx.SequentialNet(4, [net.layers[0].to(backend64), *net.to(backend64).layers[1:]])
+    rows = backend64.asarray(targets)
+    for each in (net, apart):
+        each.backprop(each.cost.gradient(each.evaluate(X), rows))
+    sums = backend64.to_numpy(apart.layers[0].dW) + backend64.to_numpy(
+        apart.layers[1].children[0].children[0].dW
+    )
+    np.testing.assert_allclose(backend64.to_numpy(shared.dW), sums, rtol=1e-12)
+
+
+def test_what_is_shared_stays_shared_on_another_backend():
+    with nnx.use_backend("numpy"):
+        shared = nnx.DenseLayer(4, 4)
+        net = nnx.SequentialNet(4, [shared, nnx.ResidualLayer([shared])])
+    twin = net.to("numpy", dtype="float64")
+    assert twin.layers[0] is twin.layers[1].children[0].children[0]
+    assert twin.layers[0] is not shared
+    assert twin.layers[0].W.dtype == np.float64
+
+
+def test_a_network_is_a_layer_of_another(backend64):
+    def parts():
+        nnx.seed(1)
+        return [nnx.DenseLayer(4, 5, nnx.TanH()), nnx.DenseLayer(5, 4)], nnx.DenseLayer(
+            4, 3, nnx.SoftMax()
+        )
+
+    inner, last = parts()
+    nested = nnx.SequentialNet(4, [nnx.SequentialNet(4, inner), last], nnx.CrossEntropy())
+    inner, last = parts()
+    plain = nnx.SequentialNet(4, [*inner, last], nnx.CrossEntropy())
+    for net in (nested, plain):
+        net.train(X, Y, 10, 2, shuffle=False, progress=False)
+    for one, other in zip(arrays(nested.chain).values(), arrays(plain.chain).values()):
+        np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_frozen_layers_stay_as_they_are(backend):
+    layers = [
+        nnx.DenseLayer(4, 5, nnx.TanH()),
+        nnx.ResidualLayer([nnx.DenseLayer(5, 5)]),
+        nnx.DenseLayer(5, 3, nnx.SoftMax()),
+    ]
+    net = nnx.SequentialNet(4, layers, nnx.CrossEntropy())
+    net.layers[0].frozen = net.layers[1].frozen = True
+    assert net.layers[1].children[0].frozen
+    before = arrays(net.chain)
+    net.train(X, Y, 10, 1, progress=False)
+    net.evaluate(X)
+    net.backprop(backend.asarray(np.ones((40, 3))))
+    net.update()
+    after = arrays(net.chain)
+    changed = {key for key in before if not np.array_equal(before[key], after[key])}
+    assert changed == {"2.W", "2.b"}
+    net.layers[0].frozen = False
+    net.train(X, Y, 10, 1, progress=False)
+    assert not np.array_equal(arrays(net.chain)["0.W"], before["0.W"])
+    np.testing.assert_array_equal(arrays(net.chain)["1.0.0.W"], before["1.0.0.W"])
+
+
+def test_no_gradient_is_computed_below_the_first_layer_that_is_trained():
+    called = []
+
+    class Watch(nnx.Layer):
+        def __init__(self, number):
+            super().__init__()
+            self.number = number
+
+        def forward(self, x, training=False):
+            def backward(delta):
+                called.append(self.number)
+                return delta, {}
+
+            return x, backward
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    with nnx.use_backend("numpy") as backend:
+        frozen = nnx.DenseLayer(4, 4)
+        frozen.frozen = True
+        net = nnx.SequentialNet(4, [Watch(1), frozen, Watch(2), nnx.DenseLayer(4, 3), Watch(3)])
+        net.step(backend.asarray(X), backend.asarray(np.eye(3)[Y]))
+        assert called == [3]
+        net.evaluate(X)
+        net.backprop(backend.asarray(np.ones((40, 3))))
+        assert called == [3, 3, 2, 1]
+
+
+def test_one_optimizer_for_all_reaches_into_containers(backend64):
+    layers = [nnx.ResidualLayer([nnx.DenseLayer(4, 4, nnx.TanH())]), nnx.DenseLayer(4, 3)]
+    net = nnx.SequentialNet(4, layers, optim=nnx.SGD(0.5))
+    before = arrays(net.chain)
+    rows = backend64.asarray(np.eye(3)[Y])
+    net.backprop(net.cost.gradient(net.evaluate(X), rows))
+    gradient = backend64.to_numpy(layers[0].children[0].children[0].dW)
+    net.update()
+    after = arrays(net.chain)
+    np.testing.assert_allclose(after["0.0.0.W"], before["0.0.0.W"] - 0.5 * gradient, rtol=1e-12)
+
+
+def test_the_loss_cancels_with_an_activation_that_is_a_layer(backend):
+    """A probability that has underflowed to 0 still learns."""
+    layers = [nnx.DenseLayer(1, 2, nnx.Linear(), nnx.SGD(1.0)), nnx.ActivationLayer(nnx.SoftMax())]
+    net = nnx.SequentialNet(1, layers, nnx.CrossEntropy())
+    layers[0].W = backend.asarray([[500.0], [-500.0]])
+    net.train([[1.0]], [1], 1, 1, progress=False)
+    np.testing.assert_array_equal(backend.to_numpy(layers[0].b), [-1.0, 1.0])
+
+
+def test_penalties_in_containers_count_once(backend64):
+    layer = nnx.DenseLayer(4, 4, kernel_regularizer=nnx.L2Regularizer(2.0))
+    net = nnx.SequentialNet(4, [layer, nnx.ResidualLayer([layer])])
+    expected = (backend64.to_numpy(layer.W) ** 2).sum()
+    assert float(net.penalty()) == pytest.approx(expected)
+    check_gradients(net, X, y=RNG.standard_normal((40, 4)))
+
+
+def test_a_layer_that_reads_values_where_steps_are_compiled_is_told_what_to_say():
+    from conftest import usable
+
+    class Printing(nnx.Layer):
+        def forward(self, x, training=False):
+            float(x[0, 0])
+            return x, lambda delta: (delta, {})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    with nnx.use_backend(usable("jax")):
+        net = nnx.SequentialNet(4, [nnx.DenseLayer(4, 3), Printing()])
+        with pytest.raises(nnx.backend.HostReadError, match="traceable = False"):
+            net.train(X, Y, 10, 1, progress=False)
+        Printing.traceable = False
+        net.train(X, Y, 10, 1, progress=False)
+
+
+def test_a_change_between_two_trainings_is_not_missed_by_what_was_compiled(backend64):
+    """A moved copy of the network is compiled afresh, and must go on in the same way."""
+    layers = [nnx.DenseLayer(4, 4, nnx.LeakyReLU(0.1)), nnx.DenseLayer(4, 3, nnx.SoftMax())]
+    net = nnx.SequentialNet(4, layers, nnx.CrossEntropy())
+    changes = {
+        "nothing": lambda: None,
+        "activation": lambda: setattr(net.layers[0].afun, "alpha", 0.7),
+        "penalty": lambda: setattr(net.layers[0], "kernel_regularizer", nnx.L2Regularizer(0.3)),
+        "loss": lambda: setattr(net, "cost", nnx.CrossEntropy(label_smoothing=0.3)),
+        "rate": lambda: setattr(net.layers[1].optim, "eta", 0.3),
+        "frozen": lambda: setattr(net.layers[0], "frozen", True),
+    }
+    for name, change in changes.items():
+        change()
+        fresh = net.to(backend64)
+        for each in (net, fresh):
+            each.train(X, Y, 40, 1, shuffle=False, progress=False)
+        ours, theirs = arrays(net.chain), arrays(fresh.chain)
+        for key in theirs:
+            np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-12, err_msg=f"{name} {key}")
+
+
+def test_the_summary_names_layers_shapes_and_parameters(capsys):
+    with nnx.use_backend("numpy"):
+        shared = nnx.DenseLayer(4, 4, nnx.TanH(), name="twice")
+        frozen = nnx.DenseLayer(4, 3, nnx.SoftMax())
+        frozen.frozen = True
+        nnx.SequentialNet(4, [shared, nnx.ResidualLayer([shared]), frozen]).summary()
+    printed = capsys.readouterr().out
+    rows = [line.split("│")[1:-1] for line in printed.splitlines() if "│" in line]
+    cells = [[cell.strip() for cell in row] for row in rows]
+    assert ["", "input", "(4,)", ""] in cells
+    assert ["1", "twice DenseLayer(4, 4, afun=TanH(k=1.0))", "(4,)", "20"] in cells
+    assert any(row[0] == "2" and row[1].startswith("ResidualLayer") for row in cells)
+    assert ["3", "DenseLayer(4, 3, afun=SoftMax()), frozen", "(3,)", "15"] in cells
+    assert "35 parameters, 20 of them trained" in printed
