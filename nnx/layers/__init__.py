@@ -7,9 +7,9 @@ from nnx.layers.bidirectional import BidirectionalLayer
 from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer
-from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
 from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
+from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
 
 __all__ = [
     "ActivationLayer",
