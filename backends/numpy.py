@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_compat.numpy as compat
 import numpy as np
 
-from nnx.backend import Backend, BackendError, Memory, Problem
+from nnx.backend import Backend, BackendError, Memory, Problem, replace_namespace
 from nnx_backends._host import cores, host_memory, too_many_threads
+from nnx_backends._lean import lean_namespace
+
+XP = lean_namespace()
+replace_namespace(compat, XP)
 
 
 class NumPyBackend(Backend):
@@ -19,11 +24,9 @@ class NumPyBackend(Backend):
     slow_where = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
-        import array_api_compat.numpy as xp
-
         if device not in (None, "cpu"):
             raise BackendError(f"backend 'numpy' has no device {device!r}", 'say "numpy"')
-        return xp, "cpu"
+        return XP, "cpu"
 
     def memory(self) -> Memory | None:
         return host_memory()

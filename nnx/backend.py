@@ -35,6 +35,7 @@ __all__ = [
     "get_backend",
     "installed_backends",
     "masked",
+    "replace_namespace",
     "resolve",
     "set_backend",
     "to_numpy",
@@ -185,9 +186,8 @@ class Backend:
 
     def owns(self, array: Any) -> bool:
         """Is this an array of this backend's library?"""
-        return (
-            array_api_compat.is_array_api_obj(array)
-            and array_api_compat.array_namespace(array) is self.xp
+        return array_api_compat.is_array_api_obj(array) and array_namespace(array) is _replaced.get(
+            self.xp, self.xp
         )
 
     def asarray(self, data: Any, dtype: Any = None) -> Array:
@@ -433,6 +433,7 @@ def to_numpy(array: Any) -> np.ndarray:
 
 
 _namespaces: dict[type, Any] = {}
+_replaced: dict[Any, Any] = {}
 
 
 def array_namespace(array: Array, *others: Array) -> Any:
@@ -467,8 +468,16 @@ def _namespace(kind: type, array: Array) -> Any:
                 f"expected an array of an Array API library, got {_describe(array)}",
                 "make one first: nnx.get_backend().asarray(...)",
             ) from None
+        namespace = _replaced.get(namespace, namespace)
         _namespaces[kind] = namespace
         return namespace
+
+
+def replace_namespace(namespace: Any, by: Any) -> None:
+    """Let a backend's own form of a library's namespace take its place everywhere."""
+    _replaced[namespace] = by
+    for kind in [kind for kind, known in _namespaces.items() if known is namespace]:
+        _namespaces[kind] = by
 
 
 def add_array_type(kind: type, namespace: Any) -> None:

@@ -56,6 +56,8 @@ BASES = {
     nnx.AffineLayer,
     nnx.RecurrentLayer,
     nnx.Container,
+    nnx.ConvolutionLayer,
+    nnx.PoolingLayer,
 }
 
 
@@ -144,6 +146,42 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
     },
     nnx.DropoutLayer: {"": (lambda: nnx.DropoutLayer(0.3), (8, 6))},
     nnx.GaussianNoiseLayer: {"": (lambda: nnx.GaussianNoiseLayer(0.5), (8, 6))},
+    nnx.Conv1DLayer: {
+        "": (lambda: nnx.Conv1DLayer(3, 4, 3, nnx.TanH(), nnx.SGD(0.1)), (5, 3, 9)),
+        ", strided": (lambda: nnx.Conv1DLayer(2, 4, 3, stride=2, dilation=2), (3, 2, 10)),
+    },
+    nnx.Conv2DLayer: {
+        "": (lambda: nnx.Conv2DLayer(3, 4, 3, nnx.TanH(), nnx.SGD(0.1)), (4, 3, 7, 6)),
+        ", same": (lambda: nnx.Conv2DLayer(2, 3, (2, 3), padding="same", bias=False), (3, 2, 5, 5)),
+        ", strided": (
+            lambda: nnx.Conv2DLayer(4, 6, 3, stride=2, padding=1, dilation=(1, 2), groups=2),
+            (3, 4, 7, 8),
+        ),
+    },
+    nnx.ConvTranspose2DLayer: {
+        "": (lambda: nnx.ConvTranspose2DLayer(3, 4, 3, nnx.TanH(), nnx.SGD(0.1)), (4, 3, 4, 5)),
+        ", strided": (
+            lambda: nnx.ConvTranspose2DLayer(
+                4, 6, 3, stride=2, padding=1, output_padding=1, groups=2
+            ),
+            (3, 4, 3, 4),
+        ),
+    },
+    nnx.MaxPool2DLayer: {
+        "": (nnx.MaxPool2DLayer, (4, 3, 6, 7)),
+        ", overlapping": (lambda: nnx.MaxPool2DLayer(3, 2, "same"), (4, 3, 6, 7)),
+    },
+    nnx.AvgPool2DLayer: {
+        "": (nnx.AvgPool2DLayer, (4, 3, 6, 7)),
+        ", overlapping": (lambda: nnx.AvgPool2DLayer(3, 2, "same", False), (4, 3, 6, 7)),
+    },
+    nnx.GlobalAvgPoolLayer: {"": (nnx.GlobalAvgPoolLayer, (4, 3, 5, 6))},
+    nnx.FlattenLayer: {"": (nnx.FlattenLayer, (4, 3, 2, 5))},
+    nnx.ReshapeLayer: {"": (lambda: nnx.ReshapeLayer((2, -1)), (4, 3, 6))},
+    nnx.ZeroPadding2DLayer: {
+        "": (lambda: nnx.ZeroPadding2DLayer(((1, 2), (0, 3))), (4, 3, 2, 5)),
+    },
+    nnx.UpSampling2DLayer: {"": (lambda: nnx.UpSampling2DLayer((2, 3)), (4, 3, 2, 5))},
     nnx.SequentialNet: {", training": (_network, (200, 20))},
 }
 

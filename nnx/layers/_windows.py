@@ -1,0 +1,324 @@
+"""Windows that slide along the axes of images and sequences, and their adjoint, without scatter.
+
+A window of `kernel` taps visits an axis. The t-th taps of all windows are one slice with a step,
+so everything that slides is a few slices. The adjoint must add overlapping windows up, which
+slices cannot do in place here, as not every library can write in place. It is done by pitch: lay
+the windows of each tap out in rows of equal length, cut the whole into rows that are shorter by
+the dilation, and each tap stands shifted against the one before it, as it should; then sum.
+
+Layers that slide work on arrays (channels, *space, samples): slices along space then copy long
+runs of samples, and all positions of all samples are the columns of one product.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from nnx.backend import Array, array_namespace
+from nnx.layers.base import ShapeError
+
+__all__ = [
+    "Geometry",
+    "Windows",
+    "images",
+    "numbers",
+    "pad",
+    "part",
+    "samples_first",
+    "samples_last",
+    "short",
+    "spaced",
+]
+
+Padding = str | int | Sequence[int]
+
+AXES = {1: ("length",), 2: ("height", "width")}
+
+
+class Windows(NamedTuple):
+    """Windows along one axis of `size` cells with `before` and `after` cells of padding.
+
+    Window l, 0 <= l < positions, has its tap t at the cell l stride + t dilation, where the padding
+    counts.
+    """
+
+    kernel: int
+    stride: int
+    dilation: int
+    size: int
+    before: int
+    after: int
+    positions: int
+
+    def slices(self, x: Array, axis: int) -> list[Array]:
+        """For each tap its cells in all windows, of an axis that is padded."""
+        index: list[Any] = [slice(None)] * x.ndim
+        taps = []
+        for start in range(0, self.kernel * self.dilation, self.dilation):
+            index[axis] = slice(start, start + (self.positions - 1) * self.stride + 1, self.stride)
+            taps.append(x[tuple(index)])
+        return taps
+
+    def gather(self, x: Array, axis: int, last_first: bool = False) -> Array:
+        """(.., size, ..) -> (.., kernel, .., positions, ..): the slices, stacked at axis 1."""
+        xp = array_namespace(x)
+        taps = self.slices(x, axis)
+        if len(taps) == 1:
+            return xp.expand_dims(taps[0], axis=1)
+        return xp.stack(taps[::-1] if last_first else taps, axis=1)
+
+    def join(self, pieces: list[Array], axis: int) -> Array:
+        """The adjoint of `pad` and `slices`: a piece for each tap, an entry for each position."""
+        xp = array_namespace(*pieces)
+        gap = self.stride - self.kernel
+        if self.dilation > 1 or gap < 0:
+            return self.spread(xp.stack(pieces, axis=axis), axis)
+        pieces = [*pieces, *[xp.zeros_like(pieces[0])] * gap]
+        x = pieces[0]
+        if len(pieces) > 1:
+            shape = x.shape
+            x = xp.stack(pieces, axis=axis + 1)
+            x = xp.reshape(x, (*shape[:axis], shape[axis] * len(pieces), *shape[axis + 1 :]))
+        return part(x, axis, self.before, self.before + self.size)
+
+    def spread(self, x: Array, axis: int) -> Array:
+        """(.., kernel, positions, ..) -> (.., size, ..): each entry is added to its tap's cell."""
+        xp = array_namespace(x)
+        x = spaced(x, axis + 1, self.stride)
+        if self.kernel == 1:
+            return part(xp.squeeze(x, axis=axis), axis, self.before, self.before + self.size)
+        reach = (self.positions - 1) * self.stride + 1 + (self.kernel - 1) * self.dilation
+        row = max(reach, self.before + self.size)
+        x = part(x, axis + 1, 0, row + self.dilation)
+        head, tail = x.shape[:axis], x.shape[axis + 2 :]
+        x = xp.reshape(x, (*head, self.kernel * (row + self.dilation), *tail))
+        x = part(x, axis, 0, self.kernel * row)
+        x = xp.reshape(x, (*head, self.kernel, row, *tail))
+        x = part(x, axis + 1, self.before, self.before + self.size)
+        return xp.sum(x, axis=axis)
+
+    def all_see_cells(self) -> bool:
+        """Has every window a tap that is no padding?"""
+        cells = range(self.before, self.before + self.size)
+        return all(
+            any(p * self.stride + t * self.dilation in cells for t in range(self.kernel))
+            for p in range(self.positions)
+        )
+
+    def turned(self) -> Windows:
+        """What `spread` sums, seen from the cells: windows along `spaced(x, axis, stride)`.
+
+        There a cell finds the windows that it is in, those of the last tap first.
+        """
+        length = (self.positions - 1) * self.stride + 1
+        before = (self.kernel - 1) * self.dilation - self.before
+        after = self.size + (self.kernel - 1) * self.dilation - before - length
+        return Windows(self.kernel, 1, self.dilation, length, before, after, self.size)
+
+
+class Geometry:
+    """How windows slide over space: one number for each of its axes.
+
+    Args:
+        owner: what messages call the layer.
+        dimensions: number of axes.
+        kernel, stride, dilation: positive integers, one or one for each axis.
+        padding: "valid" (none), "same" (output as large as input, over the stride), or numbers.
+        size: what messages call the kernel.
+
+    Raises:
+        ValueError: an argument is none of these.
+    """
+
+    def __init__(
+        self,
+        owner: str,
+        dimensions: int,
+        kernel: int | Sequence[int],
+        stride: int | Sequence[int],
+        padding: Padding,
+        dilation: int | Sequence[int],
+        size: str = "kernel_size",
+    ) -> None:
+        self.kernel = numbers(owner, size, kernel, dimensions)
+        self.stride = numbers(owner, "stride", stride, dimensions)
+        self.dilation = numbers(owner, "dilation", dilation, dimensions)
+        self.padding: str | tuple[int, ...]
+        if isinstance(padding, str):
+            if padding not in ("valid", "same"):
+                raise ValueError(
+                    f'{owner}: expected padding to be "valid", "same" or numbers, got {padding!r}'
+                )
+            self.padding = padding
+        else:
+            self.padding = numbers(owner, "padding", padding, dimensions, least=0)
+        self.span = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    @functools.cached_property
+    def _axes(self) -> list[tuple[int, int, int, int, int | str]]:
+        paddings: Any = self.padding
+        if isinstance(paddings, str):
+            paddings = [paddings] * len(self.kernel)
+        return list(zip(self.kernel, self.stride, self.dilation, self.span, paddings, strict=True))
+
+    def over(self, space: Sequence[int]) -> list[Windows]:
+        """The windows along each axis of a space of that shape; no positions: too small."""
+        return [self._along(n, *axis) for n, axis in zip(space, self._axes, strict=True)]
+
+    def _along(
+        self, n: int, kernel: int, stride: int, dilation: int, span: int, padding: int | str
+    ) -> Windows:
+        if padding == "same":
+            count = -(-n // stride)
+            total = max((count - 1) * stride + span - n, 0)
+            before, after = total // 2, total - total // 2
+        else:
+            before = after = 0 if isinstance(padding, str) else padding
+            count = (n + before + after - span) // stride + 1
+        return Windows(kernel, stride, dilation, n, before, after, count)
+
+    def from_counts(self, counts: Sequence[int], more: Sequence[int]) -> list[Windows]:
+        """The windows of the smallest space that has so many, and of `more` cells besides."""
+        found = []
+        for n, extra, (kernel, stride, dilation, span, padding) in zip(
+            counts, more, self._axes, strict=True
+        ):
+            if padding == "same":
+                total = max(span - stride, 0)
+                size, before, after = n * stride, total // 2, total - total // 2
+            else:
+                before = after = 0 if isinstance(padding, str) else padding
+                size = (n - 1) * stride + span - before - after + extra
+            found.append(Windows(kernel, stride, dilation, size, before, after, n))
+        return found
+
+    def output(self, space: tuple[int, ...], given: tuple[int, ...]) -> tuple[int, ...]:
+        """The numbers of windows.
+
+        Raises:
+            ShapeError: the space is too small for one.
+        """
+        windows = self.over(space)
+        for w, span, name in zip(windows, self.span, AXES[len(space)], strict=True):
+            if w.positions < 1 or w.size < 1:
+                raise ShapeError(
+                    f"has windows of {name} {span}, got input of shape {given}, whose {name} is "
+                    f"{w.size}, with padding {w.size + w.before + w.after}: take a smaller kernel "
+                    'or dilation, or padding="same"'
+                )
+        return tuple(w.positions for w in windows)
+
+    def describe(self, **usual: Any) -> str:
+        """The arguments that are not as usual, for a repr; several values may be."""
+        told = ""
+        for name, values in usual.items():
+            value = short(getattr(self, name))
+            if value not in (values if isinstance(values, list) else [values]):
+                told += f", {name}={value!r}"
+        return told
+
+
+def numbers(
+    owner: str, name: str, given: int | Sequence[int], dimensions: int, least: int = 1
+) -> tuple[int, ...]:
+    """One integer for each dimension, from such a tuple or one integer for all.
+
+    Raises:
+        ValueError: there are others than integers >= least, or not one for each dimension.
+    """
+    try:
+        many = isinstance(given, Sequence) and not isinstance(given, str)
+        found = tuple(map(operator.index, given if many else [given] * dimensions))  # type: ignore
+        if len(found) == dimensions and min(found) >= least:
+            return found
+    except TypeError:
+        pass
+    kind = "a positive integer" if least else "an integer >= 0"
+    many_text = f" or a tuple of {dimensions}" if dimensions > 1 else ""
+    raise ValueError(f"{owner}: expected {name} to be {kind}{many_text}, got {given!r}")
+
+
+def short(value: Any) -> Any:
+    """(3, 3) as 3."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+
+
+def images(
+    layer: Any, channels: int | None, dimensions: int, input_shape: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The space of an input (channels, *space).
+
+    Raises:
+        ShapeError: it has another number of axes or of channels.
+    """
+    if len(input_shape) != dimensions + 1 or channels not in (None, input_shape[0]):
+        axes = ", ".join(AXES[dimensions])
+        first = "channels" if channels is None else channels
+        hint = ""
+        if len(input_shape) != dimensions + 1:
+            hint = f": put ReshapeLayer(({first}, {axes})) before it"
+        elif input_shape[-1] == channels:
+            hint = ": channels come first, (samples, channels, ...)"
+        elif channels is not None:
+            hint = f": {type(layer).__name__}({input_shape[0]}, ...)"
+        raise ShapeError(f"takes input of shape ({first}, {axes}), got {input_shape}{hint}")
+    return input_shape[1:]
+
+
+def samples_last(x: Array) -> Array:
+    """(samples, channels, *space) -> (channels, *space, samples), laid out in this order.
+
+    A reshape to one axis copies what is laid out in another order, and nothing else.
+    """
+    xp = array_namespace(x)
+    x = xp.permute_dims(x, (*range(1, x.ndim), 0))
+    return xp.reshape(xp.reshape(x, (-1,)), x.shape)
+
+
+def samples_first(x: Array) -> Array:
+    """(channels, *space, samples) -> (samples, channels, *space), a view."""
+    return array_namespace(x).permute_dims(x, (x.ndim - 1, *range(x.ndim - 1)))
+
+
+def pad(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Array:
+    """Cells of that value at both ends of an axis; negative numbers take cells away."""
+    if before < 0 or after < 0:
+        x = part(x, axis, max(-before, 0), x.shape[axis] - max(-after, 0))
+    if before <= 0 and after <= 0:
+        return x
+    xp = array_namespace(x)
+
+    def cells(number: int) -> list[Array]:
+        if number <= 0:
+            return []
+        shape = (*x.shape[:axis], number, *x.shape[axis + 1 :])
+        device = getattr(x, "device", None)
+        if value == 0:  # which is no kernel on a GPU
+            return [xp.zeros(shape, dtype=x.dtype, device=device)]
+        return [xp.full(shape, value, dtype=x.dtype, device=device)]
+
+    return xp.concat([*cells(before), x, *cells(after)], axis=axis)
+
+
+def part(x: Array, axis: int, start: int, stop: int) -> Array:
+    """The cells start .. stop - 1 of an axis; zeros stand behind its end."""
+    n = x.shape[axis]
+    if stop > n:
+        x = pad(x, axis, 0, stop - n)
+    if start == 0 and stop >= n:
+        return x
+    return x[(*[slice(None)] * axis, slice(start, stop), ...)]
+
+
+def spaced(x: Array, axis: int, stride: int) -> Array:
+    """stride - 1 zeros behind every cell of an axis but the last."""
+    if stride == 1 or x.shape[axis] == 1:
+        return x
+    xp = array_namespace(x)
+    n = x.shape[axis]
+    x = pad(xp.expand_dims(x, axis=axis + 1), axis + 1, 0, stride - 1)
+    x = xp.reshape(x, (*x.shape[:axis], n * stride, *x.shape[axis + 2 :]))
+    return part(x, axis, 0, (n - 1) * stride + 1)

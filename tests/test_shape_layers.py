@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+from conftest import usable
+
+import nnx
+from nnx.testing import assert_no_host_sync, check_backends, check_gradients
+
+LAYERS = {
+    "flatten": (nnx.FlattenLayer, (3, 2, 4, 5)),
+    "reshape": (lambda: nnx.ReshapeLayer((4, -1)), (3, 2, 4, 5)),
+    "reshape to one": (lambda: nnx.ReshapeLayer((40,)), (3, 2, 4, 5)),
+    "padding": (lambda: nnx.ZeroPadding2DLayer(((1, 2), (0, 3))), (3, 2, 4, 5)),
+    "no padding": (lambda: nnx.ZeroPadding2DLayer(0), (3, 2, 4, 5)),
+    "upsampling": (lambda: nnx.UpSampling2DLayer((2, 3)), (3, 2, 4, 5)),
+}
+
+
+def normal(*shape):
+    return np.random.default_rng(7).standard_normal(shape)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_backward_is_the_derivative_of_forward(kind):
+    make, shape = LAYERS[kind]
+    with nnx.use_backend("numpy"):
+        check_gradients(make(), normal(*shape))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_backends_agree(kind, backend_spec):
+    make, shape = LAYERS[kind]
+    check_backends(make, normal(*shape), backends=[usable(backend_spec)])
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_no_value_is_read_on_the_host(kind):
+    make, shape = LAYERS[kind]
+
+    def step(layer, x):
+        y, backward = layer.forward(x, training=True)
+        return backward(y + 1.0)[0] + 1.0
+
+    with nnx.use_backend("numpy"):
+        assert_no_host_sync(step, make(), np.float32(normal(*shape)))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_compiled_step_gives_the_same(kind, backend):
+    make, shape = LAYERS[kind]
+    layer, x = make(), backend.asarray(normal(*shape))
+
+    def step(x):
+        y, backward = layer.forward(x, training=True)
+        return y, backward(y)[0]
+
+    for compiled, plain in zip(backend.compile(step)(x), step(x)):
+        assert compiled.dtype == backend.dtype
+        np.testing.assert_allclose(
+            backend.to_numpy(compiled), backend.to_numpy(plain), rtol=1e-5, atol=1e-5
+        )
+
+
+def test_a_sample_in_another_shape_by_hand(backend):
+    x = backend.asarray([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]])
+    for layer, expected in (
+        (nnx.FlattenLayer(), [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]),
+        (nnx.ReshapeLayer((3, 2)), [[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]]),
+        (nnx.ReshapeLayer((1, -1)), [[[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]]),
+    ):
+        y, backward = layer.forward(x)
+        np.testing.assert_array_equal(backend.to_numpy(y), expected)
+        np.testing.assert_array_equal(backend.to_numpy(backward(y)[0]), backend.to_numpy(x))
+
+
+def test_padding_by_hand(backend):
+    y, backward = nnx.ZeroPadding2DLayer(((0, 1), (2, 0))).forward(backend.asarray([[[[7.0]]]]))
+    np.testing.assert_array_equal(backend.to_numpy(y), [[[[0.0, 0.0, 7.0], [0.0, 0.0, 0.0]]]])
+    delta = backend.asarray([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]])
+    np.testing.assert_array_equal(backend.to_numpy(backward(delta)[0]), [[[[3.0]]]])
+
+
+def test_upsampling_by_hand(backend):
+    y, backward = nnx.UpSampling2DLayer((1, 2)).forward(backend.asarray([[[[1.0, 2.0]]]]))
+    np.testing.assert_array_equal(backend.to_numpy(y), [[[[1.0, 1.0, 2.0, 2.0]]]])
+    dx = backward(backend.asarray([[[[1.0, 2.0, 3.0, 4.0]]]]))[0]
+    np.testing.assert_array_equal(backend.to_numpy(dx), [[[[3.0, 7.0]]]])
+
+
+@pytest.mark.parametrize("size", [1, 2, (3, 1)])
+def test_upsampling_against_pytorch(size):
+    torch = pytest.importorskip("torch")
+    x = normal(2, 3, 4, 5)
+    y, backward = nnx.UpSampling2DLayer(size).forward(x)
+    factors = (size, size) if isinstance(size, int) else size
+    theirs = torch.tensor(x, requires_grad=True)
+    value = torch.nn.functional.interpolate(theirs, scale_factor=factors, mode="nearest")
+    delta = normal(*y.shape)
+    value.backward(torch.tensor(delta))
+    np.testing.assert_array_equal(y, value.detach().numpy())
+    np.testing.assert_allclose(backward(delta)[0], theirs.grad.numpy(), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("padding", [0, 2, (1, 2), ((1, 2), (0, 3))])
+def test_padding_against_pytorch(padding):
+    torch = pytest.importorskip("torch")
+    layer = nnx.ZeroPadding2DLayer(padding)
+    x = normal(2, 3, 4, 5)
+    y, backward = layer.forward(x)
+    assert layer.output_shape(x.shape[1:]) == y.shape[1:]
+    (top, bottom), (left, right) = layer.padding
+    theirs = torch.tensor(x, requires_grad=True)
+    value = torch.nn.functional.pad(theirs, (left, right, top, bottom))
+    delta = normal(*y.shape)
+    value.backward(torch.tensor(delta))
+    np.testing.assert_array_equal(y, value.detach().numpy())
+    np.testing.assert_array_equal(backward(delta)[0], theirs.grad.numpy())
+
+
+def test_shapes():
+    assert nnx.FlattenLayer().output_shape((2, 3, 4)) == (24,)
+    assert nnx.FlattenLayer().output_shape((5,)) == (5,)
+    assert nnx.ReshapeLayer((2, -1)).output_shape((3, 4)) == (2, 6)
+    assert nnx.UpSampling2DLayer((2, 3)).output_shape((1, 4, 5)) == (1, 8, 15)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (nnx.ReshapeLayer((2, 5)), (3, 4), r"\(2, 5\) of 10 numbers, got .* \(3, 4\) with 12"),
+        (nnx.ReshapeLayer((5, -1)), (3, 4), "its 12 numbers are no multiple of 5"),
+        (nnx.ZeroPadding2DLayer(1), (3, 4), r"\(channels, height, width\), got \(3, 4\): put Resh"),
+        (nnx.UpSampling2DLayer(2), (3,), r"\(channels, height, width\), got \(3,\)"),
+    ],
+)
+def test_wrong_shapes_are_refused(layer, shape, message):
+    with pytest.raises(nnx.ShapeError, match=message):
+        layer.output_shape(shape)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nnx.ReshapeLayer((0, 2)), r"positive integers, one of which may be -1, got \(0"),
+        (lambda: nnx.ReshapeLayer((-1, -1)), "one of which may be -1"),
+        (lambda: nnx.ReshapeLayer(5), "expected a tuple of positive integers"),
+        (lambda: nnx.ZeroPadding2DLayer(-1), "padding to be an integer >= 0"),
+        (lambda: nnx.ZeroPadding2DLayer(((1, 2),)), r"\(\(top, bottom\), \(left, right\)\), got"),
+        (lambda: nnx.ZeroPadding2DLayer(((1, 2, 3), (1, 2))), "each pair of padding"),
+        (lambda: nnx.UpSampling2DLayer(0), "size to be a positive integer or a tuple of 2"),
+    ],
+)
+def test_arguments_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_layer_shows_how_it_was_made():
+    assert repr(nnx.FlattenLayer()) == "FlattenLayer()"
+    assert repr(nnx.ReshapeLayer((2, -1))) == "ReshapeLayer((2, -1))"
+    assert repr(nnx.ZeroPadding2DLayer(1)) == "ZeroPadding2DLayer(((1, 1), (1, 1)))"
+    assert repr(nnx.UpSampling2DLayer(2)) == "UpSampling2DLayer(2)"
