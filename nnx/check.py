@@ -31,12 +31,22 @@ class Item(NamedTuple):
     """One thing to check: how it is made on the current backend, the shape of its inputs.
 
     `kind` is the name of its base class, `shape` None where the check has inputs of its own.
+    `below` is the number of tokens where the inputs are tokens, whole numbers from 0 on.
     """
 
     name: str
     kind: str
     make: Callable[[], Any]
     shape: tuple[int, ...] | None = None
+    below: int | None = None
+
+    def inputs(self, rng: np.random.Generator) -> np.ndarray | None:
+        """Inputs for it: normal numbers, or tokens; None where the check has its own."""
+        if self.shape is None:
+            return None
+        if self.below is not None:
+            return rng.integers(0, self.below, self.shape)
+        return rng.standard_normal(self.shape)
 
 
 # Base classes of others; they compute nothing.
@@ -52,6 +62,7 @@ BASES = {
     nnx.Optimizer,
     nnx.Layer,
     nnx.AffineLayer,
+    nnx.RecurrentLayer,
     nnx.Container,
     nnx.ConvolutionLayer,
     nnx.PoolingLayer,
@@ -72,8 +83,9 @@ def _two_layers() -> list[nnx.Layer]:
     return [nnx.DenseLayer(6, 6, nnx.TanH()), nnx.DenseLayer(6, 6, nnx.Logistic(), nnx.Adam())]
 
 
-# Class -> what to append to its name -> how it is made, the shape of its inputs.
-ARGUMENTS: dict[type, dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]]] = {
+# Class -> what to append to its name -> how it is made, the shape of its inputs; where these are
+# tokens, how many there are.
+ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
     nnx.SGD: {
         "": (nnx.SGD, None),
         ", momentum": (lambda: nnx.SGD(0.1, 0.9), None),
@@ -87,7 +99,38 @@ ARGUMENTS: dict[type, dict[str, tuple[Callable[[], Any], tuple[int, ...] | None]
             lambda: nnx.DenseLayer(6, 4, kernel_regularizer=nnx.OrthogonalityRegularizer()),
             (8, 6),
         ),
+        ", sequence": (lambda: nnx.DenseLayer(6, 4), (3, 5, 6)),
     },
+    nnx.EmbeddingLayer: {
+        "": (lambda: nnx.EmbeddingLayer(7, 3), (4, 5), 7),
+        ", padding": (lambda: nnx.EmbeddingLayer(7, 3, padding_index=0), (4, 5), 7),
+    },
+    nnx.RNNLayer: {
+        "": (lambda: nnx.RNNLayer(3, 4), (4, 5, 3)),
+        ", sequences": (lambda: nnx.RNNLayer(3, 4, nnx.ReLU(), return_sequences=True), (4, 5, 3)),
+    },
+    nnx.LSTMLayer: {
+        "": (lambda: nnx.LSTMLayer(3, 4), (4, 5, 3)),
+        ", sequences in reverse": (
+            lambda: nnx.LSTMLayer(3, 4, return_sequences=True, reverse=True),
+            (4, 5, 3),
+        ),
+    },
+    nnx.GRULayer: {
+        "": (lambda: nnx.GRULayer(3, 4), (4, 5, 3)),
+        ", mask": (lambda: nnx.GRULayer(3, 4, return_sequences=True, mask_value=0.0), (4, 5, 3)),
+    },
+    nnx.BidirectionalLayer: {
+        "": (
+            lambda: nnx.BidirectionalLayer(nnx.GRULayer(3, 4), nnx.GRULayer(3, 2, reverse=True)),
+            (4, 5, 3),
+        ),
+    },
+    nnx.MultiHeadAttentionLayer: {
+        "": (lambda: nnx.MultiHeadAttentionLayer(4, 2), (3, 5, 4)),
+        ", causal": (lambda: nnx.MultiHeadAttentionLayer(4, 2, causal=True), (3, 5, 4)),
+    },
+    nnx.PositionalEncodingLayer: {"": (lambda: nnx.PositionalEncodingLayer(4, 10), (3, 5, 4))},
     nnx.ActivationLayer: {"": (lambda: nnx.ActivationLayer(nnx.TanH()), (8, 6))},
     nnx.SequentialLayer: {"": (lambda: nnx.SequentialLayer(_two_layers()), (8, 6))},
     nnx.ResidualLayer: {"": (lambda: nnx.ResidualLayer(_two_layers()), (8, 6))},
@@ -161,8 +204,8 @@ def _items(exported: Sequence[Any]) -> Iterator[Item]:
         for kind in exported:
             if inspect.isclass(kind) and issubclass(kind, base) and kind not in BASES:
                 made = ARGUMENTS.get(kind, {"": (kind, None)})
-                for suffix, (make, shape) in made.items():
-                    yield Item(kind.__name__ + suffix, base.__name__, make, shape)
+                for suffix, entry in made.items():
+                    yield Item(kind.__name__ + suffix, base.__name__, *entry)
 
 
 @dataclass(frozen=True)
@@ -246,7 +289,7 @@ def check(
 
 
 def _check(item: Item, specs: list[str], dtypes: tuple[str, ...], steps: int) -> BackendReport:
-    x = None if item.shape is None else np.random.default_rng(0).standard_normal(item.shape)
+    x = item.inputs(np.random.default_rng(0))
     try:
         return check_backends(
             item.make, x, backends=specs, dtypes=dtypes, steps=steps, name=item.name

@@ -136,7 +136,9 @@ class CompiledSteps:
             }
             carry, a = self.loop(self._carry(), rows, data)  # type: ignore[misc]
             for leaf, parameters, buffers in zip(self.leaves, *carry[:2], strict=True):
-                leaf.parameters, leaf.buffers = parameters, buffers
+                # In the order they had: a trace gives dictionaries back sorted by their keys.
+                leaf.parameters = {name: parameters[name] for name in leaf.parameters}
+                leaf.buffers = {name: buffers[name] for name in leaf.buffers}
             for group, states in zip(self.groups, carry[2], strict=True):
                 group.keep(group.parameters(), states)
             yield self.backend.xp.reshape(a, (steps * size, *a.shape[2:])), stop

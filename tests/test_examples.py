@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,23 @@ def test_weight_decay(spec, tmp_path):
     assert third["SGD with momentum"] == "371/500"
     assert "1.49999998" in printed  # AdamW's first step for l = 1/2
     check_pictures(tmp_path, "weight_decay.png")
+
+
+def test_sequence(backend_spec):
+    small = ["--digits", "2", "--samples", "400", "--epochs", "1", "--hidden", "4"]
+    printed = run("sequence.py", "--backend", usable(backend_spec), *small)
+    assert "400 sums of numbers of 2 digits" in printed
+    sums = re.findall(r"(\d+) \+ +(\d+) = +(\d+)  (right|wrong, it is (\d+))", printed)
+    assert len(sums) == 6
+    for a, b, answer, verdict, correct in sums:
+        assert int(a) + int(b) == int(answer if verdict == "right" else correct)
+    shares = re.findall(r": (\d+\.\d) %", printed)
+    assert len(shares) == 2
+
+
+def test_addition_is_learnt():
+    printed = run("sequence.py", "--backend", "numpy")
+    assert float(re.search(r"1000 new ones: (\d+\.\d) %", printed)[1]) > 99
 
 
 def test_without_data_the_digits_of_scikit_learn_are_taken(monkeypatch, capsys):

@@ -285,3 +285,25 @@ def test_a_class_or_a_name_in_place_of_an_object_is_refused(arguments, message):
 def test_sizes_may_be_numpy_integers():
     layer = nnx.DenseLayer(np.int64(3), np.arange(2).max() + 1)
     assert nnx.SequentialNet(np.int64(3), [layer]).output_shape == (2,)
+
+
+def test_every_step_of_a_sequence_goes_through_the_same_dense_layer(backend64):
+    layer = nnx.DenseLayer(3, 2, nnx.TanH())
+    rng = np.random.default_rng(0)
+    x, delta = (backend64.asarray(rng.standard_normal((4, 5, n))) for n in (3, 2))
+    y, backward = layer.forward(x)
+    dx, gradients = backward(delta)
+    steps = [layer.forward(x[:, t, :]) for t in range(5)]
+    parts = [back(delta[:, t, :]) for t, (_, back) in enumerate(steps)]
+    host = backend64.to_numpy
+    for t, ((y_t, _), (dx_t, _)) in enumerate(zip(steps, parts)):
+        np.testing.assert_allclose(host(y)[:, t], host(y_t), rtol=0, atol=1e-14)
+        np.testing.assert_allclose(host(dx)[:, t], host(dx_t), rtol=0, atol=1e-14)
+    for name, gradient in gradients.items():
+        total = sum(host(of_step[name]) for _, of_step in parts)
+        np.testing.assert_allclose(host(gradient), total, rtol=0, atol=1e-13)
+    assert layer.output_shape((5, 3)) == (5, 2)
+    assert layer.output_shape((None, 3)) == (None, 2)
+    for shape in ((5, 4), (2, 5, 3), ()):
+        with pytest.raises(ShapeError, match=r"takes input of shape \(3,\), got"):
+            layer.output_shape(shape)

@@ -9,7 +9,7 @@ from activations_table import CASES
 from conftest import why_unusable
 
 import nnx
-from nnx.check import ARGUMENTS, BASES
+from nnx.check import BASES, items
 from nnx.testing import GradientError, check_gradients
 from nnx.testing._differences import derivative
 from nnx.testing._points import Point
@@ -20,12 +20,7 @@ X = RNG.standard_normal((6, 4))
 AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
 
 # Every layer that `nnx check` compares, with the same arguments.
-LAYERS = {
-    kind.__name__ + suffix: (make, RNG.standard_normal(shape))
-    for kind, made in ARGUMENTS.items()
-    if issubclass(kind, nnx.Layer)
-    for suffix, (make, shape) in made.items()
-}
+LAYERS = {item.name: (item.make, item.inputs(RNG)) for item in items() if item.kind == "Layer"}
 REGULARIZERS = {
     "L1Regularizer": nnx.L1Regularizer(0.3),
     "L2Regularizer": nnx.L2Regularizer(0.3),

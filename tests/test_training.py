@@ -207,6 +207,20 @@ def test_a_network_moves_in_the_middle_of_its_training(backend):
     )  # and the first one was left as it was
 
 
+def test_parameters_keep_their_order_in_training(backend):
+    """Optimizers keep their states in that order: another one would exchange them."""
+
+    class Swapped(nnx.DenseLayer):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.parameters = {"b": self.b, "W": self.W}
+
+    net = nnx.SequentialNet(2, [Swapped(2, 2, nnx.SoftMax(), nnx.Adam())], nnx.CrossEntropy())
+    for _ in range(2):
+        net.train([[1.0, 2.0], [2.0, 1.0]], [0, 1], 1, 1, progress=False)
+        assert list(net.layers[0].parameters) == ["b", "W"]
+
+
 def test_predict_gives_the_same_in_batches_of_any_size(backend):
     net = classifier()
     whole = backend.to_numpy(net.evaluate(X))

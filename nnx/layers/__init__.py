@@ -1,7 +1,9 @@
 """Layers, by concept: one module each."""
 
 from nnx.layers.activation import ActivationLayer
+from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
 from nnx.layers.base import AffineLayer, Layer, Parameter, ShapeError
+from nnx.layers.bidirectional import BidirectionalLayer
 from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
 from nnx.layers.convolution import (
     Conv1DLayer,
@@ -10,9 +12,11 @@ from nnx.layers.convolution import (
     ConvTranspose2DLayer,
 )
 from nnx.layers.dense import DenseLayer
+from nnx.layers.embedding import EmbeddingLayer
 from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
 from nnx.layers.pooling import AvgPool2DLayer, GlobalAvgPoolLayer, MaxPool2DLayer, PoolingLayer
+from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
 from nnx.layers.shape import FlattenLayer, ReshapeLayer, UpSampling2DLayer, ZeroPadding2DLayer
 
 __all__ = [
@@ -20,6 +24,7 @@ __all__ = [
     "AffineLayer",
     "AvgPool2DLayer",
     "BatchNormLayer",
+    "BidirectionalLayer",
     "Container",
     "Conv1DLayer",
     "Conv2DLayer",
@@ -27,16 +32,23 @@ __all__ = [
     "ConvolutionLayer",
     "DenseLayer",
     "DropoutLayer",
+    "EmbeddingLayer",
     "FlattenLayer",
+    "GRULayer",
     "GaussianNoiseLayer",
     "GlobalAvgPoolLayer",
     "GroupNormLayer",
+    "LSTMLayer",
     "Layer",
     "LayerNormLayer",
     "MaxPool2DLayer",
+    "MultiHeadAttentionLayer",
     "ParallelLayer",
     "Parameter",
     "PoolingLayer",
+    "PositionalEncodingLayer",
+    "RNNLayer",
+    "RecurrentLayer",
     "ReshapeLayer",
     "ResidualLayer",
     "SequentialLayer",

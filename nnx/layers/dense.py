@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Any
 
 from nnx.activations import Activation, ReLU
 from nnx.backend import Array, array_namespace
@@ -20,7 +21,8 @@ class DenseLayer(AffineLayer):
     Backward: dz = phi'(z) delta, dW = dz^T x, db = sum(dz), dx = dz W. The initial weights are
     `afun.factor * initializer.wfun(no, ni)`, the initial bias is zero.
 
-    Shapes: x (samples, ni), a (samples, no), W (no, ni), b (no,).
+    Shapes: x (samples, ni), a (samples, no), W (no, ni), b (no,). Of a sequence x (samples, time,
+    ni) every step of time goes through the same layer, and a is (samples, time, no).
 
     Args:
         ni: number of inputs.
@@ -57,6 +59,8 @@ class DenseLayer(AffineLayer):
         """z = x W^T + b; backward: dW = dz^T x, db = sum(dz), dx = dz W."""
         W, b = self.parameters["W"], self.parameters["b"]
         xp = array_namespace(x, W)
+        if x.ndim > 2:
+            return self._each_step(x, xp)
         z = x @ W.T
         z += b
 
@@ -65,11 +69,21 @@ class DenseLayer(AffineLayer):
 
         return z, backward
 
+    def _each_step(self, x: Array, xp: Any) -> tuple[Array, Backward]:
+        """The steps of all samples as that many samples."""
+        z, of_rows = self.preactivation(xp.reshape(x, (-1, self.ni)))
+
+        def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
+            dx, gradients = of_rows(xp.reshape(dz, (-1, self.no)), need_dx)
+            return xp.reshape(dx, x.shape) if need_dx else None, gradients
+
+        return xp.reshape(z, (*x.shape[:-1], self.no)), backward
+
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(ni,) -> (no,)."""
-        if input_shape != (self.ni,):
+        """(ni,) -> (no,); of a sequence (time, ni) -> (time, no)."""
+        if len(input_shape) not in (1, 2) or input_shape[-1] != self.ni:
             raise ShapeError(f"takes input of shape ({self.ni},), got {input_shape}")
-        return (self.no,)
+        return (*input_shape[:-1], self.no)
 
     def __repr__(self) -> str:
         return f"DenseLayer({self.ni}, {self.no}, afun={self.afun!r})"

@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+import nnx
+from nnx.layers import ShapeError, embedding
+from nnx.testing import assert_no_host_sync, check_backends, check_gradients
+
+TOKENS = np.random.default_rng(3).integers(0, 7, (4, 5))
+
+
+def test_forward_and_backward_by_hand(backend):
+    layer = nnx.EmbeddingLayer(3, 2)
+    layer.E = backend.asarray([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    for tokens in ([[2, 0, 2]], [[2.0, 0.0, 2.0]]):
+        y, backward = layer.forward(backend.asarray(tokens))
+        np.testing.assert_array_equal(backend.to_numpy(y), [[[5, 6], [1, 2], [5, 6]]])
+        dx, gradients = backward(backend.asarray([[[1.0, 0.0], [0.0, 1.0], [10.0, 2.0]]]))
+        # token 2 stands there twice: 1 + 10, 0 + 2; token 1 not at all
+        np.testing.assert_array_equal(backend.to_numpy(gradients["E"]), [[0, 1], [0, 0], [11, 2]])
+        np.testing.assert_array_equal(backend.to_numpy(dx), [[0.0, 0.0, 0.0]])
+
+
+def test_padding_is_zero_whatever_stands_in_its_row_and_gets_no_gradient(backend):
+    layer = nnx.EmbeddingLayer(3, 2, padding_index=1)
+    layer.E = backend.asarray([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    y, backward = layer.forward(backend.asarray([[1, 2, 1]]))
+    np.testing.assert_array_equal(backend.to_numpy(y), [[[0, 0], [5, 6], [0, 0]]])
+    _, gradients = backward(backend.asarray([[[1.0, 1.0], [2.0, 3.0], [1.0, 1.0]]]))
+    np.testing.assert_array_equal(backend.to_numpy(gradients["E"]), [[0, 0], [0, 0], [2, 3]])
+
+
+@pytest.mark.parametrize("options", [{}, {"padding_index": 0}])
+@pytest.mark.parametrize("kind", [int, float])
+def test_backward_is_the_derivative_and_backends_agree(options, kind):
+    make = lambda: nnx.EmbeddingLayer(7, 3, **options)
+    assert check_gradients(make(), TOKENS.astype(kind)).autodiff
+    check_backends(make, TOKENS.astype(kind))
+
+
+@pytest.mark.parametrize("padding", [None, 2])
+def test_values_and_gradients_are_those_of_pytorch(padding):
+    torch = pytest.importorskip("torch")
+    theirs = torch.nn.Embedding(7, 3, padding_idx=padding, dtype=torch.float64)
+    with nnx.use_backend("numpy", dtype="float64"):
+        layer = nnx.EmbeddingLayer(7, 3, padding_index=padding)
+        layer.E = theirs.weight.detach().numpy()
+    delta = np.random.default_rng(0).standard_normal((4, 5, 3))
+    expected = theirs(torch.asarray(TOKENS))
+    expected.backward(torch.asarray(delta))
+    y, backward = layer.forward(TOKENS)
+    _, gradients = backward(delta)
+    np.testing.assert_allclose(y, expected.detach().numpy(), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(gradients["E"], theirs.weight.grad.numpy(), rtol=0, atol=1e-14)
+
+
+def test_the_gradient_is_the_same_in_blocks(monkeypatch, backend64):
+    layer = nnx.EmbeddingLayer(7, 3)
+    delta = backend64.asarray(np.random.default_rng(0).standard_normal((4, 5, 3)))
+    _, backward = layer.forward(backend64.asarray(TOKENS))
+    whole = backend64.to_numpy(backward(delta)[1]["E"])
+    monkeypatch.setattr(embedding, "BLOCK", 7 * 6)  # six tokens at a time, the last two alone
+    parts = backend64.to_numpy(backward(delta)[1]["E"])
+    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-14)
+
+
+def test_tokens_up_to_the_last_whole_number_of_float32(backend):
+    """2^24 - 1 and its neighbours stay apart: the cast is exact."""
+    last = 2**24
+    tokens = backend.asarray([float(last - 1), float(last - 2), float(last)])
+    whole = backend.to_numpy(backend.xp.astype(tokens, backend.xp.int32))
+    np.testing.assert_array_equal(whole, [last - 1, last - 2, last])
+
+
+def test_the_first_layer_need_not_give_dx(backend):
+    layer = nnx.EmbeddingLayer(7, 3)
+    y, backward = layer.forward(backend.asarray(TOKENS))
+    assert backward(y, need_dx=False)[0] is None
+
+
+def test_a_step_reads_nothing_back():
+    layers = [nnx.EmbeddingLayer(7, 3, padding_index=0), nnx.GRULayer(3, 4, mask_value=0.0)]
+    net = nnx.SequentialNet((5,), layers)
+    x, y = TOKENS.astype(np.float32), np.zeros((4, 4), dtype=np.float32)
+    assert_no_host_sync(lambda net, x, y: net.step(x, y), net, x, y)
+
+
+def test_rows_begin_with_a_length_of_about_one():
+    E = nnx.to_numpy(nnx.EmbeddingLayer(50, 400).E)
+    np.testing.assert_allclose(np.linalg.norm(E, axis=1), 1.0, atol=0.2)
+
+
+def test_a_penalty_acts_on_the_rows(backend):
+    layer = nnx.EmbeddingLayer(3, 2, kernel_regularizer=nnx.L2Regularizer(0.5))
+    layer.E = backend.asarray([[2.0, 0.0], [0.0, 4.0], [0.0, 0.0]])
+    layer.backprop(0.0 * layer.evaluate(backend.asarray([[0, 1]])))
+    np.testing.assert_array_equal(backend.to_numpy(layer.dE), [[1, 0], [0, 2], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((0, 3), {}, "EmbeddingLayer: expected a positive integer ni, got 0"),
+        ((3, 2.0), {}, "positive integer no, got 2.0"),
+        ((3, 2), {"padding_index": 3}, "padding_index to be a token from 0 to 2 or None, got 3"),
+        ((3, 2), {"padding_index": -1}, "padding_index"),
+        ((3, 2), {"padding_index": True}, "padding_index"),
+    ],
+)
+def test_arguments_are_checked(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        nnx.EmbeddingLayer(*arguments, **options)
+
+
+def test_objects_are_checked():
+    with pytest.raises(TypeError, match="EmbeddingLayer: expected an object such as LeCunNormal"):
+        nnx.EmbeddingLayer(3, 2, initializer="normal")
+    with pytest.raises(TypeError, match="such as L2Regularizer"):
+        nnx.EmbeddingLayer(3, 2, kernel_regularizer=0.1)
+
+
+def test_shapes_and_repr():
+    layer = nnx.EmbeddingLayer(7, 3, padding_index=0)
+    assert layer.output_shape((5,)) == (5, 3)
+    assert layer.output_shape((None,)) == (None, 3)
+    assert repr(layer) == "EmbeddingLayer(7, 3, padding_index=0)"
+    with pytest.raises(ShapeError, match=r"takes input of shape \(time,\).*got \(0,\)"):
+        layer.output_shape((0,))
