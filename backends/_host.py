@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 import platform
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,18 +41,10 @@ def subnormals_flushed() -> Iterator[None]:
     where a gradient has become 0) end there. GPUs flush them always. Here it is done where it can
     be done without compiled code: on Linux with an x86-64 processor; elsewhere nothing changes.
     """
-    try:
-        libm = ctypes.CDLL(None) if (sys.platform, platform.machine()) == X86_64_LINUX else None
-        before = ctypes.create_string_buffer(FENV_SIZE)
-        if libm is None or libm.fegetenv(before) != 0:
-            libm = None
-    except (OSError, AttributeError):
-        libm = None
-    if libm is None:
+    libm, before = _libm(), ctypes.create_string_buffer(FENV_SIZE)
+    if libm is None or libm.fegetenv(before) != 0:
         yield
         return
-    for dtype in (np.float32, np.float64):
-        np.finfo(dtype)  # it is computed once, and would complain of what it finds in the block
     flushing = bytearray(before.raw)
     control = int.from_bytes(flushing[MXCSR], "little") | FLUSH_TO_ZERO | DENORMALS_ARE_ZERO
     flushing[MXCSR] = control.to_bytes(4, "little")
@@ -59,6 +53,22 @@ def subnormals_flushed() -> Iterator[None]:
         yield
     finally:
         libm.fesetenv(before)
+
+
+@functools.cache
+def _libm() -> Any:
+    """The C library, where it is known how it keeps the control register; else None."""
+    if (sys.platform, platform.machine()) != X86_64_LINUX:
+        return None
+    for dtype in (np.float32, np.float64):
+        np.finfo(
+            dtype
+        )  # is computed once, and complains of what it finds where numbers are flushed
+    try:
+        libm = ctypes.CDLL(None)
+        return libm if hasattr(libm, "fegetenv") and hasattr(libm, "fesetenv") else None
+    except OSError:
+        return None
 
 
 def missing(library: str, extra: str, error: ImportError) -> BackendError:

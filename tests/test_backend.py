@@ -243,3 +243,30 @@ def test_memory_of_the_device_is_told_in_bytes(backend):
 def test_synchronize_waits_for_what_was_asked(backend):
     backend.asarray([1.0])
     backend.synchronize()
+
+
+def test_numbers_below_the_normal_ones_are_flushed_in_training_and_only_there():
+    """Adam's averages end there where a gradient has become 0, and cost a hundred times more."""
+    host = pytest.importorskip("nnx_backends._host")
+    if host._libm() is None:
+        pytest.skip("nobody knows here how to tell the processor")
+    seen = []
+
+    class Watch(nnx.Layer):
+        def forward(self, x, training=False):
+            seen.append((training, float(np.float32(1e-39) * np.float32(0.5))))
+            return x, lambda delta: (delta, {})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    def raise_an_error(net, history):
+        raise LookupError
+
+    with nnx.use_backend("numpy"):
+        net = nnx.SequentialNet(2, [Watch(), nnx.DenseLayer(2, 1)])
+        with pytest.raises(LookupError):
+            net.train([[1.0, 2.0]], [[1.0]], 1, 1, callbacks=[raise_an_error], progress=False)
+        net.predict([[1.0, 2.0]])
+    assert [(t, v == 0) for t, v in seen] == [(True, True), (False, False)]
+    assert np.float32(1e-39) * np.float32(0.5) > 0
