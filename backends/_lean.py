@@ -1,22 +1,20 @@
-"""The Array API namespace of NumPy, without the detours of two of its functions."""
+"""Namespaces of the Array API without the detours of a few functions that every step calls."""
 
 from __future__ import annotations
 
+import functools
 from types import ModuleType
 from typing import Any
 
-import array_api_compat.numpy as compat
 import numpy as np
 
 
-def lean_namespace() -> ModuleType:
-    """array_api_compat.numpy, with sums and maxima by the reductions that NumPy's own end in.
+def lean_numpy(compat: ModuleType) -> ModuleType:
+    """Sums and maxima by the reductions that NumPy's own end in.
 
     `np.sum(x, axis)` spends 1 us, half of its time for a small array, on finding out that it is
     to call `np.add.reduce`; a step of training asks five times.
     """
-    lean = ModuleType(compat.__name__, compat.__doc__)
-    vars(lean).update(vars(compat))
     add: Any = np.add.reduce
     maximum: Any = np.maximum.reduce
 
@@ -26,5 +24,31 @@ def lean_namespace() -> ModuleType:
     def max(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
         return maximum(x, axis=axis, keepdims=keepdims)
 
-    vars(lean).update(sum=sum, max=max)
+    return _with(compat, sum=sum, max=max)
+
+
+@functools.cache
+def lean_torch(compat: ModuleType) -> ModuleType:
+    """The larger or smaller of an array and a number by PyTorch's `clamp`.
+
+    Otherwise the number becomes a tensor first, which takes 5 us.
+    """
+    import torch
+
+    def maximum(x1: Any, x2: Any, /) -> Any:
+        return torch.clamp(x1, min=x2) if _number(x2) else compat.maximum(x1, x2)
+
+    def minimum(x1: Any, x2: Any, /) -> Any:
+        return torch.clamp(x1, max=x2) if _number(x2) else compat.minimum(x1, x2)
+
+    return _with(compat, maximum=maximum, minimum=minimum)
+
+
+def _number(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool)
+
+
+def _with(compat: ModuleType, **functions: Any) -> ModuleType:
+    lean = ModuleType(compat.__name__, compat.__doc__)
+    vars(lean).update(vars(compat), **functions)
     return lean

@@ -10,9 +10,9 @@ import numpy as np
 
 from nnx.backend import Backend, BackendError, Memory, Problem, replace_namespace
 from nnx_backends._host import cores, host_memory, subnormals_flushed, too_many_threads
-from nnx_backends._lean import lean_namespace
+from nnx_backends._lean import lean_numpy
 
-XP = lean_namespace()
+XP = lean_numpy(compat)
 replace_namespace(compat, XP)
 
 

@@ -8,8 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, Problem
+from nnx.backend import (
+    Array,
+    Backend,
+    BackendError,
+    HostReadError,
+    Memory,
+    Problem,
+    replace_namespace,
+)
 from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
+from nnx_backends._lean import lean_torch
 
 
 class TorchBackend(Backend):
@@ -27,7 +36,7 @@ class TorchBackend(Backend):
             import torch
         except ImportError as error:
             raise missing("torch", "torch", error) from error
-        import array_api_compat.torch as xp
+        import array_api_compat.torch as compat
 
         try:
             chosen = torch.device(device) if device else torch.get_default_device()
@@ -38,6 +47,10 @@ class TorchBackend(Backend):
                 f"{str(error).splitlines()[0]}",
                 'choose another, "torch:cpu" say, or install the PyTorch build for that device',
             ) from error
+        if chosen.type == "cpu":
+            self.block, self.slow_where = 1 << 18, True
+        xp = lean_torch(compat)
+        replace_namespace(compat, xp)
         return xp, chosen
 
     def device_name(self) -> str:

@@ -1,6 +1,6 @@
 """The contenders of benchmark.py: nnx, and the same training written in other libraries.
 
-Each is a class with `build`, `epoch`, `weights` and `predict`, written as that library's own
+Each is a class with `build`, `train`, `weights` and `predict`, written as that library's own
 documentation writes it down. All of them get the same first weights, and the same order of the
 batches where the library lets one say it. `work` is what a worker process does.
 """
@@ -54,8 +54,16 @@ class Problem:
         return float(np.mean(np.log(np.exp(a).sum(axis=1)) - chosen))
 
 
-class NNX:
-    """nnx on a backend: `epoch` is what a person calls, with loss and accuracy of the epoch."""
+class Contender:
+    """Base class: trains epoch after epoch."""
+
+    def train(self, rng, epochs):
+        for _ in range(epochs):
+            self.epoch(rng)
+
+
+class NNX(Contender):
+    """nnx on a backend: `train` is what a person calls, with loss and accuracy of every epoch."""
 
     def __init__(self, backend):
         import nnx
@@ -75,8 +83,8 @@ class NNX:
             layer.W, layer.b = self.backend.asarray(W), self.backend.asarray(b)
         self.x, self.y = self.backend.asarray(problem.x), self.backend.asarray(problem.y)
 
-    def epoch(self, rng):
-        self.net.train(self.x, self.y, self.problem.batch, 1, progress=False, rng=rng)
+    def train(self, rng, epochs):
+        self.net.train(self.x, self.y, self.problem.batch, epochs, progress=False, rng=rng)
         self.wait(self.net.layers[-1].b)
 
     def predict(self):
@@ -92,7 +100,7 @@ class NNX:
         return [(to_numpy(layer.W), to_numpy(layer.b)) for layer in self.net.layers]
 
 
-class Bare:
+class Bare(Contender):
     """The loop as one writes it down, on the arrays of NumPy or CuPy."""
 
     library = "numpy"
@@ -170,7 +178,7 @@ class BareCuPy(Bare):
     library = "cupy"
 
 
-class Torch:
+class Torch(Contender):
     """PyTorch as its tutorials write it: eager, nn.Sequential, an optimizer with its defaults."""
 
     options = ()  # of the optimizer
@@ -232,7 +240,7 @@ class TorchFused(Torch):
     options = (("fused", True),)
 
 
-class JAX:
+class JAX(Contender):
     """JAX: one compiled step with donated buffers; the batch is picked on the device."""
 
     def __init__(self, device):
@@ -327,7 +335,7 @@ class JAXScan(JAX):
         self.jax.block_until_ready(self.params)
 
 
-class Keras:
+class Keras(Contender):
     """Keras on JAX: compile and fit."""
 
     def __init__(self, device):
@@ -356,7 +364,7 @@ class Keras:
         return [(W.T, b) for W, b in zip(p[::2], p[1::2], strict=True)]
 
 
-class SciKit:
+class SciKit(Contender):
     """scikit-learn's MLPClassifier, one epoch at a time."""
 
     def __init__(self, device):
@@ -429,15 +437,16 @@ def work(contender, problem, threads, start):
         problem = Problem(**problem)
         before = memory("VmRSS")
         peer.build(problem)
-        run = peer.epoch if problem.task == "train" else lambda rng: peer.predict()
-        run(np.random.default_rng([1, 0]))
+        run = peer.train if problem.task == "train" else lambda rng, epochs: peer.predict()
+        run(np.random.default_rng([1, 0]), 1)
         first = time.perf_counter() - start
         say(first=first, loss=problem.loss(peer.weights()), threads=thread_facts(threads))
         for line in sys.stdin:
-            rng = np.random.default_rng([1, int(line)])
+            number, epochs = map(int, line.split())
+            rng = np.random.default_rng([1, number])
             forget_peak()
             start = time.perf_counter()
-            run(rng)
+            run(rng, epochs)
             seconds = time.perf_counter() - start
             peak = memory("VmHWM")
             say(seconds=seconds, memory=peak and peak - before)

@@ -12,12 +12,12 @@ SoftMax and cross-entropy.
 
 Each contender is a process of its own that builds and warms up once. The processes take turns,
 one works at a time, and the figures are medians over the rounds; a ratio is the median of the
-ratios of the rounds. nnx is timed as a person calls it, `net.train` for one epoch, which checks
-the data and computes loss and accuracy; the others run the bare training loop. After the first
-epoch all networks that had the same first weights and batches must have the same loss, to LOSS of
-its value; Keras and scikit-learn draw their own order of the batches, scikit-learn also its own
-weights, so that their loss is shown and not compared. Memory is the most that a process has had
-resident in a round, less what it had before it built the network.
+ratios of the rounds. nnx is timed as a person calls it: `net.train` for the epochs of a round,
+which checks the data and computes loss and accuracy. The others run the bare training loop. After
+the first epoch all networks that had the same first weights and batches must have the same loss,
+to LOSS of its value; Keras and scikit-learn draw their own order of the batches, scikit-learn also
+its own weights, so that their loss is shown and not compared. Memory is the most that a process
+has had resident in a round, less what it had before it built the network.
 
 A contender may name a device: nnx:cupy, nnx:torch:cuda:0, torch:cuda, jax:gpu.
 """
@@ -65,6 +65,7 @@ GROWTH = {
     "width": "784-width-width-10, batches of 128, SGD",
     "depth": "784-128-...-128-10, batches of 128, SGD",
 }
+EPOCHS = 3  # of a round
 SETTLE = 0.15  # seconds between turns: OpenBLAS's threads look for work for 0.1 s, then sleep
 LIBRARIES = ("nnx-array", "numpy", "torch", "jax", "jaxlib", "keras", "scikit-learn")
 LIBRARIES += ("cupy-cuda12x", "cupy-cuda13x", "array-api-compat", "threadpoolctl")
@@ -136,7 +137,7 @@ class Worker:
 
     def round(self, number):
         """Let it work; seconds and memory, or an error."""
-        self.process.stdin.write(f"{number}\n")
+        self.process.stdin.write(f"{number} {EPOCHS}\n")
         self.process.stdin.flush()
         return self.read()
 
@@ -156,7 +157,8 @@ class Worker:
 
 def measure(item, names, threads, rounds, tell):
     """The times of all contenders in one problem; a row with an error has none."""
-    rows, workers, steps = {}, {}, item["problem"]["steps"]
+    rows, workers = {}, {}
+    done = item["problem"]["steps"] * (EPOCHS if item["problem"]["task"] == "train" else 1)
     with contextlib.ExitStack() as stack:
         for name in names:
             tell(f"{item['title']}: {name} warms up")
@@ -174,7 +176,7 @@ def measure(item, names, threads, rounds, tell):
                     rows[name] |= {**answer, "times": []}
                     del workers[name]
                     continue
-                rows[name]["times"].append(answer["seconds"] / steps)
+                rows[name]["times"].append(answer["seconds"] / done)
                 rows[name]["memory"].append(answer["memory"])
                 for other in others.keys() - {name}:
                     spent = workers[other].processor_seconds() - others[other]

@@ -64,7 +64,7 @@ class Group:
         if not (self.follows_rule and self.backend.mutable):
             self._update(own)
             return
-        if self.segments is None or [g.shape for g in own] != self.shapes:
+        if self.segments is None:
             self._pack(own)
         if self.lead.clip is not None:
             own = self.lead.clip(own)
@@ -155,11 +155,10 @@ class Group:
     def _pack(self, gradients: list[Array]) -> None:
         parameters, states = self.parameters(), self.states()
         self.lead.check(parameters, gradients)
-        self.shapes = [p.shape for p in parameters]
         self.segments, block = [], self.backend.block or math.inf
         small: list[int] = []
         for i, p in enumerate(parameters):
-            if math.prod(p.shape) >= block:
+            if math.prod(p.shape) >= block / 8:  # to copy its gradient takes more than it saves
                 self.segments.append(_Rows(i, p, states[i], block))
             elif small and sum(math.prod(parameters[j].shape) for j in [*small, i]) > block:
                 self.segments.append(_flat(small, parameters, states))
