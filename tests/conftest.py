@@ -34,6 +34,26 @@ def pytest_addoption(parser):
         metavar="NAME",
         help="test on this backend, and fail if it is missing; may be repeated",
     )
+    parser.addoption(
+        "--backend-tests-only",
+        action="store_true",
+        help="leave out what would be the same test on any backend",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: a test for CuPy, on a GPU or a simulated one")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--backend-tests-only"):
+        fixtures = {"backend_spec", "requested_spec", "nnx_backend_spec"}
+        kept, left_out = [], []
+        for item in items:
+            of_a_backend = fixtures & set(item.fixturenames) or item.get_closest_marker("gpu")
+            (kept if of_a_backend else left_out).append(item)
+        items[:] = kept
+        config.hook.pytest_deselected(items=left_out)
 
 
 def requested(config):

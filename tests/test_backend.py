@@ -91,6 +91,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_closest():
         nnx.set_backend("cupi")
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("library", ["cupy", "torch", "jax", "array_api_strict"])
 def test_a_missing_library_is_an_error_with_the_pip_line(library, monkeypatch):
     name = {"array_api_strict": "strict"}.get(library, library)

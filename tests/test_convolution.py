@@ -403,6 +403,7 @@ BUDGETS = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", BUDGETS)
 def test_launches_on_cupy(kind, record_property):
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")
@@ -428,6 +429,7 @@ def test_launches_on_cupy(kind, record_property):
         assert not any(stats.get(name, 0) for name in forbidden)
 
 
+@pytest.mark.gpu
 def test_a_step_of_a_small_lenet_on_cupy(record_property):
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")
     with nnx.use_backend("cupy") as backend:

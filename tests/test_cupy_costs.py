@@ -8,6 +8,7 @@ import pytest
 import nnx
 from nnx.steps import Step
 
+pytestmark = pytest.mark.gpu
 counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")
 
 # The optimizer, the hidden sizes and the batch -> kernels and products allowed for a step of

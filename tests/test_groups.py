@@ -90,6 +90,7 @@ def test_blocks_of_any_size_give_the_same_bits(name, block, monkeypatch):
                 np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.gpu
 @for_every_case
 def test_a_fused_rule_is_the_rule(name):
     """One kernel on a GPU, traced from the same formulas."""

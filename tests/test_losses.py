@@ -571,6 +571,7 @@ def test_a_compiled_loss_is_the_loss(name, backend):
         assert_allclose(backend.to_numpy(compiled), backend.to_numpy(after), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize(
     ("name", "launches"),
     [("QuadraticCost", 2), ("MeanSquaredError", 3), ("SoftMaxCrossEntropy", 7)],

@@ -59,6 +59,7 @@ def test_a_hundred_epochs_take_no_more_than_one(traced):
         assert after - before < 100_000
 
 
+@pytest.mark.gpu
 def test_the_pool_of_a_gpu_does_not_grow_either():
     cupy = pytest.importorskip("cupy")
     from conftest import usable

@@ -283,6 +283,7 @@ def test_a_compiler_can_trace_it_with_the_random_numbers_as_inputs(make):
 BUDGETS = {"dropout": (2, 2), "gaussian": (1, 0)}
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("case", BUDGETS)
 def test_launches_on_cupy(case, record_property):
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")

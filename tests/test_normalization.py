@@ -421,6 +421,7 @@ BUDGETS = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("case", BUDGETS)
 def test_launches_on_cupy(case, record_property):
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")

@@ -425,6 +425,7 @@ def test_a_step_runs_where_there_is_no_data_at_all(name, clip):
         assert tuple(p.shape) == (2, 3)
 
 
+@pytest.mark.gpu
 @for_every_case
 def test_a_step_on_cupy_is_so_many_launches_and_neither_copies_nor_waits(name):
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")

@@ -47,6 +47,7 @@ def test_a_leak_in_the_backward_alone(backend_spec):
     assert failure.quantity == "dtype of gradient of x"
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("spec", ["numpy", "strict", "cupy"])
 def test_a_promotion_by_a_0d_array(spec):
     """NumPy, CuPy and the standard promote by it; PyTorch does not, and has another default."""
@@ -54,6 +55,7 @@ def test_a_promotion_by_a_0d_array(spec):
     assert failures(promoted, backend=spec)[0].quantity == "dtype of value"
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("spec", ["strict", "strict:device1", "cupy"])
 def test_a_numpy_operand_in_a_formula(spec):
     mixed = planted(lambda x, xp: x * np.full(6, 2.0, dtype=np.float32))

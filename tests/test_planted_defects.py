@@ -132,6 +132,7 @@ def test_a_clip_is_seen_by_the_reader_of_the_source():
     assert any("xp.clip" in line for line in in_the_source(Clip.forward))
 
 
+@pytest.mark.gpu
 @needs("cupy")
 def test_a_clip_is_seen_by_the_detector_of_cupy():
     with pytest.raises(HostSyncError, match=r"backend cupy(.|\n)*xp.clip\(y, -1.0, 1.0\)"):

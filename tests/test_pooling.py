@@ -220,6 +220,7 @@ BUDGETS = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", BUDGETS)
 def test_launches_on_cupy(kind, record_property):
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")

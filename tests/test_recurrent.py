@@ -591,6 +591,7 @@ def test_it_learns_to_remember_the_first_number(kind, backend):
 LAUNCHES = {"RNN": (6, 2), "LSTM": (29, 2), "GRU": (31, 3)}
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", LAYERS)
 def test_a_step_of_time_stays_within_its_launches(kind, record_property):
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")

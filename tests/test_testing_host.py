@@ -65,6 +65,7 @@ READS = {
 }
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("spec", WATCHED)
 def test_each_kind_of_read_is_seen_on_each_backend(read, spec, only):
@@ -250,6 +251,7 @@ def test_a_backend_that_cannot_count_says_which_can():
         pass
 
 
+@pytest.mark.gpu
 def test_kernels_of_cupy_are_counted_with_its_counters():
     counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")
     with nnx.use_backend("cupy") as backend:
