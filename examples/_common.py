@@ -41,16 +41,16 @@ def start(backend, dtype, out):
     print(f"backend {where}")
 
 
-def load(name, limit):
+def load(name, limit, flat=True):
     """The dataset asked for; if none was, MNIST, and without it the digits of scikit-learn."""
     if name:
-        data = nnx.datasets.load(name)
+        data = nnx.datasets.load(name, flat=flat)
     else:
         try:
-            name, data = "mnist", nnx.datasets.load("mnist")
+            name, data = "mnist", nnx.datasets.load("mnist", flat=flat)
         except nnx.datasets.DatasetNotFoundError:
             print("MNIST is not here and cannot be downloaded: taking scikit-learn's 8x8 digits")
-            name, data = "digits", nnx.datasets.load("digits")
+            name, data = "digits", nnx.datasets.load("digits", flat=flat)
     x_train, y_train, x_test, y_test = data
     x_train, y_train = x_train[:limit], y_train[:limit]
     print(f"{name}: {len(x_train)} digits to learn from, {len(x_test)} to be tested on")

@@ -18,7 +18,10 @@ import nnx
 from nnx.testing import plugin
 from nnx.testing.plugin import usable, why_unusable
 
-__all__ = ["usable", "why_unusable"]
+__all__ = ["AUTODIFF", "usable", "why_unusable"]
+
+# What `check_gradients` can compare with on this machine, besides differences.
+AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
 
 with contextlib.suppress(ImportError):
     import array_api_strict

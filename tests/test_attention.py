@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from conftest import AUTODIFF
 
 import nnx
 from nnx.layers import ShapeError
@@ -63,7 +64,10 @@ def test_causal_attention_by_hand(backend):
 @pytest.mark.parametrize("heads", [1, 2, 4])
 @pytest.mark.parametrize("options", [{}, {"causal": True}], ids=str)
 def test_backward_is_the_derivative_of_forward(heads, options):
-    assert check_gradients(nnx.MultiHeadAttentionLayer(4, heads, **options), X).autodiff
+    assert (
+        check_gradients(nnx.MultiHeadAttentionLayer(4, heads, **options), X).autodiff
+        or not AUTODIFF
+    )
 
 
 @pytest.mark.parametrize("options", [{}, {"causal": True, "mask_value": 0.0}], ids=str)

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from conftest import AUTODIFF
 
 import nnx
 from nnx.layers import ShapeError, embedding
@@ -33,7 +34,7 @@ def test_padding_is_zero_whatever_stands_in_its_row_and_gets_no_gradient(backend
 @pytest.mark.parametrize("kind", [int, float])
 def test_backward_is_the_derivative_and_backends_agree(options, kind):
     make = lambda: nnx.EmbeddingLayer(7, 3, **options)
-    assert check_gradients(make(), TOKENS.astype(kind)).autodiff
+    assert check_gradients(make(), TOKENS.astype(kind)).autodiff or not AUTODIFF
     check_backends(make, TOKENS.astype(kind))
 
 

@@ -111,6 +111,16 @@ def test_addition_is_learnt():
     assert float(re.search(r"1000 new ones: (\d+\.\d) %", printed)[1]) > 99
 
 
+def test_a_convolutional_network_learns_digits():
+    pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
+    options = ["--backend", "numpy", "--dataset", "digits", "--epochs", "5"]
+    if importlib.util.find_spec("torch"):
+        options.append("--compare")
+    printed = run("mnist_cnn.py", *options)
+    assert float(re.search(r"test accuracy (\d+\.\d+) %", printed)[1]) > 90
+    assert ("ratio" in printed) == ("--compare" in options)
+
+
 def test_without_data_the_digits_of_scikit_learn_are_taken(monkeypatch, capsys):
     pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
     located = importlib.util.spec_from_file_location("_common", EXAMPLES / "_common.py")
@@ -118,10 +128,10 @@ def test_without_data_the_digits_of_scikit_learn_are_taken(monkeypatch, capsys):
     located.loader.exec_module(common)
     load = common.nnx.datasets.load
 
-    def offline(name):
+    def offline(name, **options):
         if name == "mnist":
             raise common.nnx.datasets.DatasetNotFoundError("no network", "find one")
-        return load(name)
+        return load(name, **options)
 
     monkeypatch.setattr(common.nnx.datasets, "load", offline)
     x_train, y_train, x_test, y_test = common.load(None, 60)

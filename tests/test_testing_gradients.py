@@ -6,7 +6,7 @@ import losses_table
 import numpy as np
 import pytest
 from activations_table import CASES
-from conftest import why_unusable
+from conftest import AUTODIFF, why_unusable
 
 import nnx
 from nnx.check import BASES, items
@@ -17,7 +17,6 @@ from nnx.testing._subjects import subject_of
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((6, 4))
-AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
 
 # Every layer that `nnx check` compares, with the same arguments.
 LAYERS = {item.name: (item.make, item.inputs(RNG)) for item in items() if item.kind == "Layer"}
