@@ -72,6 +72,11 @@ def as_targets(backend: Backend, shape: Shape, y: Any) -> Array:
                 f"{expected} or integer class indices, got shape {tuple(y.shape)} of {y.dtype}; "
                 "for class indices: y.astype(int)"
             )
+        if tuple(y.shape[1:]) != shape[:-1]:
+            raise ShapeError(
+                f"{expected} or integer class indices "
+                f"(samples, {', '.join(map(str, shape[:-1]))}), got shape {tuple(y.shape)}"
+            )
         labels = backend.to_numpy(y) if backend.owns(y) else y
         low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
         if low < 0 or high >= outputs:

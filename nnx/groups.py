@@ -46,7 +46,8 @@ class Group:
         self.numbers = list(numbers)
         self.lead = self.optimizers[0]
         self.follows_rule = type(self.lead).update is Optimizer.update
-        self.hyperparameters = dict(self.lead.hyperparameters) if self.follows_rule else {}
+        known = self.lead.hyperparameters if self.follows_rule else {}
+        self.constants = {name: value for name, value in known.items() if name != "eta"}
         self.segments: list[_Segment] | None = None
         if self.follows_rule:
             for optimizer, of in zip(self.optimizers, self.slots, strict=True):
@@ -132,7 +133,7 @@ class Group:
         """Is the other made of the same optimizers and parameters, in the same state of work?"""
         return (
             self.numbers == other.numbers
-            and self.hyperparameters == other.hyperparameters
+            and self.constants == other.constants
             and _same(self.optimizers, other.optimizers)
             and [len(of) for of in self.slots] == [len(of) for of in other.slots]
             and all(

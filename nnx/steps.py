@@ -215,7 +215,8 @@ def _facts(thing: Any) -> Any:
     if isinstance(thing, list | tuple):
         return tuple(_facts(value) for value in thing)
     if isinstance(thing, Optimizer):
-        return type(thing), _facts(thing.hyperparameters)
+        # The learning rate is an input, by way of the factors.
+        return type(thing), _facts({k: v for k, v in thing.hyperparameters.items() if k != "eta"})
     if array_api_compat.is_array_api_obj(thing) or isinstance(thing, Backend):
         return id(thing)
     if isinstance(thing, type | FunctionType) or not hasattr(thing, "__dict__"):
