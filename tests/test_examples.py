@@ -113,7 +113,7 @@ def test_addition_is_learnt():
 
 def test_a_convolutional_network_learns_digits():
     pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
-    options = ["--backend", "numpy", "--dataset", "digits", "--epochs", "5"]
+    options = ["--backend", "numpy", "--dataset", "digits", "--epochs", "15"]
     if importlib.util.find_spec("torch"):
         options.append("--compare")
     printed = run("mnist_cnn.py", *options)
