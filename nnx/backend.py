@@ -123,7 +123,7 @@ class Backend:
         self.dtype = known[dtype]
         self.dtype_name = dtype
         if self.slow_where:
-            _slow_where.setdefault(self.xp, []).append(self.device)
+            _slow_where.setdefault(self.xp, set()).add(self.device)
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         """Import the library and find the device: the Array API namespace and the device object.
@@ -145,6 +145,13 @@ class Backend:
 
     def __repr__(self) -> str:
         return f"<nnx backend {self.name}, device {self.device}, {self.dtype_name}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        return self
+
+    def __reduce__(self) -> Any:
+        """It is pickled as what selects it."""
+        return resolve, (self.spec, self.dtype_name)
 
     @property
     def version(self) -> str:
@@ -495,7 +502,7 @@ def add_array_type(kind: type, namespace: Any) -> None:
     _namespaces[kind] = namespace
 
 
-_slow_where: dict[Any, list[Any]] = {}  # namespace -> devices
+_slow_where: dict[Any, set[Any]] = {}  # namespace -> devices
 
 
 def masked(mask: Array, x: Array) -> Array:

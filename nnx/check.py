@@ -185,6 +185,7 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
     },
     nnx.GlobalAvgPoolLayer: {"": (nnx.GlobalAvgPoolLayer, (4, 3, 5, 6))},
     nnx.FlattenLayer: {"": (nnx.FlattenLayer, (4, 3, 2, 5))},
+    nnx.PermuteLayer: {"": (lambda: nnx.PermuteLayer((3, 1, 2)), (4, 3, 2, 5))},
     nnx.ReshapeLayer: {"": (lambda: nnx.ReshapeLayer((2, -1)), (4, 3, 6))},
     nnx.ZeroPadding2DLayer: {
         "": (lambda: nnx.ZeroPadding2DLayer(((1, 2), (0, 3))), (4, 3, 2, 5)),

@@ -42,6 +42,9 @@ def as_inputs(backend: Backend, shape: Shape, x: Any) -> Array:
         hint = "pass one sample per row"
         if tuple(x.shape) == shape:
             hint = "for a single sample: x[None]"
+        elif len(shape) > 1 and shape[0] > 1 and tuple(x.shape[1:]) == (*shape[1:], shape[0]):
+            axes = (0, x.ndim - 1, *range(1, x.ndim - 1))
+            hint = f"channels come first: numpy.transpose(x, {axes})"
         elif x.ndim > 1 and math.prod(x.shape[1:]) == math.prod(shape):
             hint = f"reshape it: x.reshape(len(x), {', '.join(map(str, shape))})"
         raise ShapeError(f"{expected}, got {tuple(x.shape)}; {hint}")
@@ -82,8 +85,9 @@ def as_targets(backend: Backend, shape: Shape, y: Any) -> Array:
         if low < 0 or high >= outputs:
             raise ValueError(
                 f"expected class indices from 0 to {outputs - 1}, one for each output of the "
-                f"network, got {low} to {high}; give the last layer {high + 1} outputs, or "
-                "number the classes from 0"
+                f"network, got {low} to {high}; "
+                + (f"give the last layer {high + 1} outputs, or " if low >= 0 else "")
+                + "number the classes from 0"
             )
         return backend.asarray(y, dtype=backend.integer_dtype)
     if tuple(y.shape[1:]) != shape:

@@ -10,9 +10,10 @@ the same bits.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 from nnx.backend import Array, Backend, array_namespace
 from nnx.layers.container import Slot
@@ -23,14 +24,23 @@ __all__ = ["Group", "grouped"]
 Rule = Callable[[Array, Array, State, Factors], None]
 
 
+class _Member(NamedTuple):
+    """A parameter that is trained: whose optimizer, which of its parameters, and where it is."""
+
+    optimizer: Optimizer
+    number: int
+    slot: Slot
+
+
 class Group:
     """Parameters and the optimizers that treat them alike.
 
     Args:
         backend: of the parameters.
         optimizers: of one class, with the same hyper-parameters and step count.
-        slots: for each optimizer its parameters, in the order in which it has their states.
-        numbers: the numbers of these parameters among those of the network, in that order.
+        slots: for each optimizer its parameters, in the order in which it has their states. Those
+            of frozen layers have a state, and no step.
+        numbers: the numbers of the others among the parameters of the network that are trained.
     """
 
     def __init__(
@@ -40,17 +50,20 @@ class Group:
         slots: Sequence[Sequence[Slot]],
         numbers: Sequence[int],
     ) -> None:
-        self.backend = backend
-        self.optimizers = list(optimizers)
-        self.slots = [list(of) for of in slots]
-        self.numbers = list(numbers)
+        self.backend, self.optimizers, self.numbers = backend, list(optimizers), list(numbers)
+        self.members = [
+            _Member(optimizer, number, slot)
+            for optimizer, of in zip(optimizers, slots, strict=True)
+            for number, slot in enumerate(of)
+            if not slot.leaf.frozen
+        ]
         self.lead = self.optimizers[0]
         self.follows_rule = type(self.lead).update is Optimizer.update
         known = self.lead.hyperparameters if self.follows_rule else {}
         self.constants = {name: value for name, value in known.items() if name != "eta"}
         self.segments: list[_Segment] | None = None
         if self.follows_rule:
-            for optimizer, of in zip(self.optimizers, self.slots, strict=True):
+            for optimizer, of in zip(self.optimizers, slots, strict=True):
                 optimizer.begin([slot.leaf.parameters[slot.name] for slot in of])
 
     def step(self, gradients: list[Array]) -> None:
@@ -58,13 +71,13 @@ class Group:
 
         It takes its own out of the list: their memory is free as soon as they are used up.
         """
+        if not (self.follows_rule and self.backend.mutable):
+            self.update(gradients)
+            return
         own: list[Array] = []
         for number in self.numbers:
             own.append(gradients[number])
             gradients[number] = None
-        if not (self.follows_rule and self.backend.mutable):
-            self._update(own)
-            return
         if self.segments is None:
             self._pack(own)
         if self.lead.clip is not None:
@@ -73,6 +86,17 @@ class Group:
         for segment in self.segments:  # type: ignore[union-attr]
             segment.step(own, self.rule, factors)
 
+    def update(self, gradients: Sequence[Array]) -> None:
+        """The same step by the optimizers' own `update`, array for array."""
+        own = iter([gradients[number] for number in self.numbers])
+        for optimizer in self.optimizers:
+            members = [member for member in self.members if member.optimizer is optimizer]
+            parameters = [m.slot.leaf.parameters[m.slot.name] for m in members]
+            with _only(optimizer, [m.number for m in members] if self.follows_rule else None):
+                updated = optimizer.update(parameters, [next(own) for _ in members])
+            for member, p in zip(members, updated, strict=True):
+                member.slot.leaf.parameters[member.slot.name] = p
+
     def advance(self) -> Factors:
         """Count one step, for every optimizer; what the rule must know of it."""
         factors = [optimizer.advance() for optimizer in self.optimizers]
@@ -80,25 +104,22 @@ class Group:
 
     def parameters(self) -> list[Array]:
         """The parameters, in order."""
-        return [slot.leaf.parameters[slot.name] for of in self.slots for slot in of]
+        return [m.slot.leaf.parameters[m.slot.name] for m in self.members]
 
     def states(self) -> list[State]:
         """Their states."""
-        return [state for optimizer in self.optimizers for state in optimizer.state or ()]
+        return [m.optimizer.state[m.number] for m in self.members]  # type: ignore[index]
 
     def keep(self, parameters: Sequence[Array], states: Sequence[State]) -> None:
         """Put new parameters and states where the layers and the optimizers have theirs."""
         self.keep_parameters(parameters)
-        left = iter(states)
-        for optimizer, slots in zip(self.optimizers, self.slots, strict=True):
-            optimizer.state = [next(left) for _ in slots]
+        for member, state in zip(self.members, states, strict=True):
+            member.optimizer.state[member.number] = state  # type: ignore[index]
 
     def keep_parameters(self, parameters: Sequence[Array]) -> None:
         """Put new parameters where the layers have theirs."""
-        left = iter(parameters)
-        for slots in self.slots:
-            for slot in slots:
-                slot.leaf.parameters[slot.name] = next(left)
+        for member, p in zip(self.members, parameters, strict=True):
+            member.slot.leaf.parameters[member.slot.name] = p
 
     def new(
         self,
@@ -118,15 +139,10 @@ class Group:
 
     def still(self) -> bool:
         """Are parameters and states still those that were packed?"""
-        return self.segments is not None and all(
-            slot.leaf.parameters[slot.name] is p and state is s
-            for slot, p, state, s in zip(
-                [slot for of in self.slots for slot in of],
-                self._packed[0],
-                self.states(),
-                self._packed[1],
-                strict=True,
-            )
+        return (
+            self.segments is not None
+            and _same(self.parameters(), self._packed[0])
+            and _same(self.states(), self._packed[1])
         )
 
     def like(self, other: Group) -> bool:
@@ -135,44 +151,59 @@ class Group:
             self.numbers == other.numbers
             and self.constants == other.constants
             and _same(self.optimizers, other.optimizers)
-            and [len(of) for of in self.slots] == [len(of) for of in other.slots]
+            and len(self.members) == len(other.members)
             and all(
-                a.leaf is b.leaf and a.name == b.name
-                for of, others in zip(self.slots, other.slots, strict=True)
-                for a, b in zip(of, others, strict=True)
+                a.optimizer is b.optimizer
+                and a.number == b.number
+                and a.slot.leaf is b.slot.leaf
+                and a.slot.name == b.slot.name
+                for a, b in zip(self.members, other.members, strict=True)
             )
         )
 
-    def _update(self, gradients: list[Array]) -> None:
-        """By the optimizers' own `update`."""
-        left = iter(gradients)
-        for optimizer, slots in zip(self.optimizers, self.slots, strict=True):
-            updated = optimizer.update(
-                [slot.leaf.parameters[slot.name] for slot in slots], [next(left) for _ in slots]
-            )
-            for slot, p in zip(slots, updated, strict=True):
-                slot.leaf.parameters[slot.name] = p
-
     def _pack(self, gradients: list[Array]) -> None:
+        """Make the segments; what fails on the way leaves everything as it was."""
         parameters, states = self.parameters(), self.states()
         self.lead.check(parameters, gradients)
-        self.segments, block = [], self.backend.block or math.inf
-        small: list[int] = []
-        for i, p in enumerate(parameters):
-            if math.prod(p.shape) >= block / 8:  # to copy its gradient takes more than it saves
-                self.segments.append(_Rows(i, p, states[i], block))
-            elif small and sum(math.prod(parameters[j].shape) for j in [*small, i]) > block:
-                self.segments.append(_flat(small, parameters, states))
-                small = [i]
-            else:
-                small.append(i)
-        if small:
-            self.segments.append(_flat(small, parameters, states))
-        self._packed = parameters, states
-        self.keep(parameters, states)
         rule = self.lead.rule
         fused = self.backend.fuse_rule(rule, len(states[0])) if self.lead.fusible else None
-        self.rule = fused or _in_place(rule)
+        segments: list[_Segment] = []
+        block, small = self.backend.block or math.inf, list[int]()
+
+        def finish() -> None:
+            if small:
+                segments.append(_flat(small.copy(), parameters, states))
+                small.clear()
+
+        for i, p in enumerate(parameters):
+            if math.prod(p.shape) >= block / 8:  # to copy its gradient takes more than it saves
+                segments.append(_Rows(i, p, states[i], block))
+                continue
+            size = sum(math.prod(parameters[j].shape) for j in [*small, i])
+            if small and (size > block or p.dtype != parameters[small[0]].dtype):
+                finish()
+            small.append(i)
+        finish()
+        self.keep(parameters, states)
+        self.rule, self._packed = fused or _in_place(rule), (parameters, states)
+        self.segments = segments
+
+
+@contextmanager
+def _only(optimizer: Optimizer, indices: list[int] | None) -> Iterator[None]:
+    """For the time of a step an optimizer has the states of these parameters alone."""
+    if indices is None or optimizer.shapes is None or optimizer.state is None:
+        yield
+        return
+    shapes, states = optimizer.shapes, optimizer.state
+    optimizer.shapes = [shapes[i] for i in indices]
+    optimizer.state = [states[i] for i in indices]
+    try:
+        yield
+        for i, state in zip(indices, optimizer.state, strict=True):
+            states[i] = state
+    finally:
+        optimizer.shapes, optimizer.state = shapes, states
 
 
 class _Segment:
@@ -268,17 +299,30 @@ def _flat(numbers: list[int], parameters: list[Array], states: list[State]) -> _
 
 
 def grouped(backend: Backend, slots: Sequence[Slot], optim: Optimizer | None) -> list[Group]:
-    """The parameters in groups: all under one optimizer, or those whose own ones are alike."""
+    """The parameters in groups: all under one optimizer, or those whose own ones are alike.
+
+    Raises:
+        ValueError: two layers have one optimizer object.
+    """
+    trained = [slot for slot in slots if not slot.leaf.frozen]
     if optim is not None:
-        return [Group(backend, [optim], [slots], range(len(slots)))] if slots else []
+        return [Group(backend, [optim], [slots], range(len(trained)))] if trained else []
     leaves: dict[int, list[int]] = {}
-    for number, slot in enumerate(slots):
+    owners: dict[int, Any] = {}
+    for number, slot in enumerate(trained):
         leaves.setdefault(id(slot.leaf), []).append(number)
+        owner = owners.setdefault(id(slot.leaf.optim), slot.leaf)
+        if owner is not slot.leaf:
+            raise ValueError(
+                f"the layers {owner.name} and {slot.leaf.name} have one optimizer object, whose "
+                "state belongs to one of them; give each its own, optim.clone(), or the network "
+                "one for all: SequentialNet(..., optim=...)"
+            )
     alike: list[list[list[int]]] = []
     for numbers in leaves.values():
-        optimizer = slots[numbers[0]].leaf.optim
+        optimizer = trained[numbers[0]].leaf.optim
         for group in alike:
-            if optimizer.alike(slots[group[0][0]].leaf.optim):
+            if optimizer.alike(trained[group[0][0]].leaf.optim):
                 group.append(numbers)
                 break
         else:
@@ -286,8 +330,8 @@ def grouped(backend: Backend, slots: Sequence[Slot], optim: Optimizer | None) ->
     return [
         Group(
             backend,
-            [slots[numbers[0]].leaf.optim for numbers in group],
-            [[slots[number] for number in numbers] for numbers in group],
+            [trained[numbers[0]].leaf.optim for numbers in group],
+            [[trained[number] for number in numbers] for numbers in group],
             [number for numbers in group for number in numbers],
         )
         for group in alike

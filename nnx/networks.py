@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from nnx import training
 from nnx.activations import Activation, Logistic, SoftMax
 from nnx.backend import Array, Backend, resolve, working_on
 from nnx.data import as_inputs, batches, check_batch_size, is_classification
+from nnx.groups import grouped
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.base import AffineLayer, Backward, Layer, gradient_of
 from nnx.layers.container import SequentialLayer
@@ -76,14 +77,19 @@ class SequentialNet:
         cost: Loss | None = None,
         optim: Optimizer | None = None,
     ) -> None:
-        if isinstance(input_shape, tuple):
-            self.input_shape = input_shape
-        else:
-            self.input_shape = (operator.index(input_shape),)
+        sizes = input_shape if isinstance(input_shape, tuple | list) else (input_shape,)
+        if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+            raise ValueError(
+                "SequentialNet: expected the number of features or the shape of a sample, such as "
+                f"784 or (1, 28, 28), got {input_shape!r}"
+            )
+        self.input_shape = tuple(map(int, sizes))
         self.layers = list(layers)
         self.cost = cost or QuadraticCost()
         if not isinstance(self.cost, Loss):
             raise TypeError(f"SequentialNet: expected a loss such as CrossEntropy(), got {cost!r}")
+        if not isinstance(optim, Optimizer | None):
+            raise TypeError(f"SequentialNet: expected an optimizer such as Adam(), got {optim!r}")
         self.optim = optim and optim.clone()
         self._backward: Backward | None = None
 
@@ -97,6 +103,15 @@ class SequentialNet:
         chain = SequentialLayer(layers, name="SequentialNet")
         self.output_shape = chain.shapes(self.input_shape, "the network's input is")[-1]
         self.chain, self.backend = chain, chain.backend
+
+    @property
+    def frozen(self) -> bool:
+        """Are all layers frozen? To say so is to say it to each of them."""
+        return self.chain.frozen
+
+    @frozen.setter
+    def frozen(self, value: bool) -> None:
+        self.chain.frozen = value
 
     # The mathematics.
 
@@ -165,12 +180,9 @@ class SequentialNet:
         if self.optim is None:
             self.chain.update()
             return
-        updated = self.optim.update(
-            [slot.leaf.parameters[slot.name] for slot in slots],
-            [gradient_of(slot.leaf, slot.leaf.gradients, slot.name) for slot in slots],
-        )
-        for slot, p in zip(slots, updated, strict=True):
-            slot.leaf.parameters[slot.name] = p
+        gradients = [gradient_of(slot.leaf, slot.leaf.gradients, slot.name) for slot in slots]
+        for group in grouped(self.backend, self.chain.slots(), self.optim):
+            group.update(gradients)
 
     # The everyday interface.
 
@@ -255,6 +267,10 @@ class SequentialNet:
         twin.backend = target
         twin._backward = None
         return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the closure of the last `evaluate`, which belongs to this very network."""
+        return {**vars(self), "_backward": None}
 
     def summary(self) -> None:
         """Print the layers, the shapes that they give for one sample, how many parameters."""

@@ -129,7 +129,7 @@ class Optimizer:
                 f"{type(self).__name__}.update: got parameters of shapes "
                 f"{_list([p.shape for p in parameters])}, and has the state of "
                 f"{_list(self.shapes)}; give each set of parameters an optimizer of its own: "
-                "optimizer.clone(), and a network a new one when layers are frozen or thawed"
+                "optimizer.clone()"
             )
 
     def check(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:

@@ -29,6 +29,7 @@ PURPOSES = ("weights", "batches", "dropout", "augmentation")
 _entropy: int
 _streams: dict[str, np.random.Generator] = {}
 _numbers: Counter[tuple[str, tuple[int, ...]]] = Counter()
+_source: ContextVar[Callable[[Draw, Array], Array] | None] = ContextVar("noise", default=None)
 
 
 def seed(number: int | None = None) -> None:
@@ -54,6 +55,11 @@ def generator(purpose: str) -> np.random.Generator:
     It goes on from draw to draw. Streams are independent: a network with one more layer still
     sees the same batches.
     """
+    if purpose == "dropout" and _source.get() is not None:
+        raise RuntimeError(
+            "a layer draws by itself where its step is compiled, once for all steps; draw through "
+            "nnx.randomness.noise(draw, like), or let the layer say `traceable = False`"
+        )
     if purpose not in _streams:
         _streams[purpose] = _generator(purpose)
     return _streams[purpose]
@@ -67,9 +73,6 @@ def fresh_generator(purpose: str, *key: int) -> np.random.Generator:
     number = _numbers[purpose, key]
     _numbers[purpose, key] += 1
     return _generator(purpose, len(key), *key, number)
-
-
-_source: ContextVar[Callable[[Draw, Array], Array] | None] = ContextVar("noise", default=None)
 
 
 def noise(draw: Draw, like: Array) -> Array:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FunctionType
+from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -53,7 +54,7 @@ class Step:
             for number, slot in enumerate(self.slots)
             if slot.name in slot.leaf.regularizers
         ]
-        self.groups = _known_groups(net, grouped(net.backend, self.slots, net.optim))
+        self.groups = _known_groups(net, grouped(net.backend, net.chain.slots(), net.optim))
 
     def __call__(self, x: Array, y: Array, *weights: Array) -> Array:
         """The step; returns the outputs of the last forward, before the step."""
@@ -94,18 +95,20 @@ class CompiledSteps:
 
         None where the library does not trace, or where a layer or an optimizer must not be.
         """
-        traceable = all(leaf.traceable for _, leaf in net.chain.leaves())
-        if not (traceable and all(group.follows_rule for group in step.groups)):
+        if not (net.chain.traceable and all(group.follows_rule for group in step.groups)):
             return None
-        facts = _facts([net.chain, net.cost, [group.lead for group in step.groups]])
+        leaves = {id(leaf) for _, leaf in net.chain.leaves()}
+        groups = [[group.lead, group.numbers] for group in step.groups]
+        facts = _facts([net.chain, net.cost, groups], leaves, {})
         known = _compiled.get(net)
         if known is None or known.facts != facts:
-            known = cls(step, facts)
+            known = cls(step, facts, math.prod(net.output_shape))
             _compiled[net] = known
         known.groups = step.groups
         return known if known.loop is not None else None
 
-    def __init__(self, step: Step, facts: Any) -> None:
+    def __init__(self, step: Step, facts: Any, outputs: int) -> None:
+        self.outputs = outputs  # of one sample
         self.step, self.facts, self.groups = step, facts, step.groups
         self.backend: Backend = step.backend
         self.leaves = [leaf for _, leaf in step.chain.leaves()]
@@ -123,26 +126,40 @@ class CompiledSteps:
         while start < samples:
             size = min(batch_size, samples - start)
             draws = self._draws(data, size)
-            numbers = math.prod(data[1].shape[1:]) * size + sum(host.size for _, host in draws)
+            numbers = self.outputs * size + sum(host.size for _, host in draws)
             steps = min((samples - start) // size, max(1, LOOP // numbers))
             stop = start + steps * size
-            rows = {
-                "index": self.backend.asarray(order[start:stop].reshape(steps, size)),
-                "factors": [
-                    self.backend.asarray(np.array([group.advance() for _ in range(steps)]))
-                    for group in self.groups
-                ],
-                "noise": self._noise(draws, steps),
-            }
-            carry, a = self.loop(self._carry(), rows, data)  # type: ignore[misc]
-            for leaf, parameters, buffers in zip(self.leaves, *carry[:2], strict=True):
-                # In the order they had: a trace gives dictionaries back sorted by their keys.
-                leaf.parameters = {name: parameters[name] for name in leaf.parameters}
-                leaf.buffers = {name: buffers[name] for name in leaf.buffers}
-            for group, states in zip(self.groups, carry[2], strict=True):
-                group.keep(group.parameters(), states)
+            a = self._loop(data, order[start:stop].reshape(steps, size), draws)
             yield self.backend.xp.reshape(a, (steps * size, *a.shape[2:])), stop
             start = stop
+
+    def _loop(
+        self, data: tuple[Array, ...], index: np.ndarray, draws: list[tuple[Draw, np.ndarray]]
+    ) -> Array:
+        """As many steps as index has rows; the outputs. Steps that were not made do not count."""
+        optimizers = [optimizer for group in self.groups for optimizer in group.optimizers]
+        before = [optimizer.t for optimizer in optimizers]
+        try:
+            rows = {
+                "index": self.backend.asarray(index),
+                "factors": [
+                    self.backend.asarray(np.array([group.advance() for _ in index]))
+                    for group in self.groups
+                ],
+                "noise": self._noise(draws, len(index)),
+            }
+            carry, a = self.loop(self._carry(), rows, data)  # type: ignore[misc]
+        except BaseException:
+            for optimizer, t in zip(optimizers, before, strict=True):
+                optimizer.t = t
+            raise
+        for leaf, parameters, buffers in zip(self.leaves, *carry[:2], strict=True):
+            # In the order they had: a trace gives dictionaries back sorted by their keys.
+            leaf.parameters = {name: parameters[name] for name in leaf.parameters}
+            leaf.buffers = {name: buffers[name] for name in leaf.buffers}
+        for group, states in zip(self.groups, carry[2], strict=True):
+            group.keep(group.parameters(), states)
+        return a
 
     def _carry(self) -> tuple[Any, ...]:
         """What goes from step to step: parameters, buffers, states."""
@@ -208,21 +225,52 @@ class CompiledSteps:
         return self.backend.from_numpy(host) if boolean else self.backend.asarray(host)
 
 
-def _facts(thing: Any) -> Any:
-    """What a trace depends on besides its inputs, as something that can be compared."""
-    if isinstance(thing, dict):
-        return tuple((key, _facts(value)) for key, value in thing.items())
-    if isinstance(thing, list | tuple):
-        return tuple(_facts(value) for value in thing)
-    if isinstance(thing, Optimizer):
-        # The learning rate is an input, by way of the factors.
-        return type(thing), _facts({k: v for k, v in thing.hyperparameters.items() if k != "eta"})
-    if array_api_compat.is_array_api_obj(thing) or isinstance(thing, Backend):
-        return id(thing)
-    if isinstance(thing, type | FunctionType) or not hasattr(thing, "__dict__"):
+class _Same:
+    """An array, which is equal to itself alone."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.array is other.array
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _facts(thing: Any, leaves: set[int], seen: dict[int, Any]) -> Any:
+    """What a trace depends on besides its inputs, as something that can be compared.
+
+    Inputs are the parameters and buffers of the leaves, and the learning rate, by way of the
+    factors.
+    """
+
+    def facts(value: Any) -> Any:
+        return _facts(value, leaves, seen)
+
+    if isinstance(thing, np.ndarray):
+        return thing.shape, str(thing.dtype), thing.tobytes()
+    if array_api_compat.is_array_api_obj(thing):
+        return _Same(thing)
+    if isinstance(thing, type | FunctionType | Backend | str | int | float | None):
         return thing
-    inputs = ("parameters", "buffers", "gradients", "optim", "name", "_backward")
-    hidden = inputs if isinstance(thing, Layer) else ("_backward",)
-    facts = {name: value for name, value in vars(thing).items() if name not in hidden}
-    own = id(thing) if isinstance(thing, Layer) else None
-    return type(thing), own, _facts(facts)
+    if id(thing) in seen:
+        return id(thing)
+    seen[id(thing)] = thing  # which keeps it, and its id, for as long as this takes
+    if isinstance(thing, dict):
+        return tuple((key, facts(value)) for key, value in thing.items())
+    if isinstance(thing, list | tuple):
+        return tuple(facts(value) for value in thing)
+    if isinstance(thing, partial):
+        return facts([thing.func, thing.args, thing.keywords])
+    if isinstance(thing, MethodType):
+        return facts([thing.__self__, thing.__func__])
+    if isinstance(thing, Optimizer):
+        hidden = {"eta", "t", "state", "shapes"}
+    elif isinstance(thing, Layer):
+        hidden = {"gradients", "optim", "name", "_backward"}
+        hidden |= {"parameters", "buffers"} if id(thing) in leaves else set()
+    else:
+        hidden = {"_backward"}
+    attributes = {k: v for k, v in getattr(thing, "__dict__", {}).items() if k not in hidden}
+    own = id(thing) if isinstance(thing, Layer) or not attributes else None
+    return type(thing), own, facts(attributes)

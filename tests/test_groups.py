@@ -170,3 +170,112 @@ def test_a_gradient_of_another_shape_is_not_spread_over_the_parameter(backend):
     net = nnx.SequentialNet(7, [Wrong(7, 3, nnx.SoftMax())], nnx.CrossEntropy())
     with pytest.raises(ValueError, match=r"parameter 2 has shape \(3,\), its gradient \(1, 3\)"):
         net.step(backend.asarray(X), backend.asarray(Y))
+
+
+@pytest.mark.parametrize("kind", [nnx.SGD, nnx.Adam])
+def test_layers_may_change_groups_between_trainings(kind, backend64):
+    """What was compiled for the old groups must not train the new ones."""
+
+    def trained(step_by_step):
+        net = network(kind(0.1))
+        net.layers[1].kernel_regularizer = None
+        for rates in ((0.1, 0.1, 0.0), (0.1, 0.0, 0.1)):
+            for layer, rate in zip(net.layers, rates):
+                layer.optim.eta = rate
+            if step_by_step:
+                by_hand(net, backend64.asarray(X), Y)
+            else:
+                net.train(X, Y, 60, 1, shuffle=False, progress=False)
+        return arrays(net)
+
+    agree(trained(False), trained(True), 1e-12)
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "update"])
+def test_one_optimizer_keeps_the_state_of_what_is_frozen_and_thawed(train, backend64):
+    net, free = network(nnx.Adam(0.1), shared=True), network(nnx.Adam(0.1))
+    for frozen in ({0}, {1}, {0, 2}, set()):
+        for each in (net, free):
+            for number, layer in enumerate(each.layers):
+                layer.frozen = number in frozen
+        if train:
+            net.train(X, Y, 60, 1, shuffle=False, progress=False)
+        else:
+            by_hand(net, backend64.asarray(X), Y)
+        # Layers with optimizers of their own count their own steps; here all count the same.
+        for layer in free.layers:
+            layer.optim.t = net.optim.t - 1
+        free.step(backend64.asarray(X), backend64.asarray(Y))
+    agree([arrays(net)[0]], [arrays(free)[0]], 1e-12)
+    assert net.optim.t == 4
+
+
+def test_two_layers_with_one_optimizer_object_are_refused(backend):
+    net = network(nnx.Adam())
+    net.layers[2].optim = net.layers[0].optim
+    with pytest.raises(ValueError, match=r"one optimizer object.*clone\(\)"):
+        net.train(X, Y, 60, 1, progress=False)
+
+
+def test_what_fails_while_arrays_are_packed_leaves_a_network_that_can_be_used(monkeypatch):
+    import nnx.groups
+
+    with nnx.use_backend("numpy", dtype="float64") as backend:
+        net, plain = network(nnx.Adam()), network(nnx.Adam())
+        x, y = backend.asarray(X), backend.asarray(Y)
+        for name in ("_flat", "_in_place"):
+            with monkeypatch.context() as patch:
+                patch.setattr(nnx.groups, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+                with pytest.raises(KeyboardInterrupt):
+                    net.step(x, y)
+        for each in (net, plain):
+            each.step(x, y)
+        agree(arrays(net), arrays(plain), 1e-12)
+
+
+def test_steps_that_a_compiled_loop_has_not_made_do_not_count(monkeypatch):
+    from nnx.steps import CompiledSteps
+
+    with nnx.use_backend(usable("jax")):
+        net = network(nnx.Adam())
+        net.train(X, Y, 20, 1, progress=False)
+
+        def interrupted(*arguments):
+            raise KeyboardInterrupt
+
+        compiled = CompiledSteps.of(net, Step(net))
+        monkeypatch.setattr(compiled, "loop", interrupted)
+        assert net.train(X, Y, 20, 1, progress=False).interrupted
+        assert [layer.optim.t for layer in net.layers] == [3, 3, 3]
+
+
+def test_a_copy_of_a_network_goes_on_by_itself(backend64):
+    import copy
+    import pickle
+
+    net = network(nnx.Adam())
+    net.train(X, Y, 20, 1, shuffle=False, progress=False)
+    net.evaluate(X)
+    twins = [copy.deepcopy(net), pickle.loads(pickle.dumps(net))]
+    for each in (net, *twins):
+        each.train(X, Y, 20, 1, shuffle=False, progress=False)
+    for twin in twins:
+        agree(arrays(net), arrays(twin), 1e-12)
+        assert twin.layers[0].W is not net.layers[0].W
+    twins[0].train(X, Y, 20, 1, progress=False)
+    agree(arrays(net), arrays(twins[1]), 1e-12)
+
+
+def test_a_layer_that_draws_by_itself_is_refused_where_steps_are_compiled():
+    class Noisy(nnx.Layer):
+        def forward(self, x, training=False):
+            noise = nnx.randomness.generator("dropout").random(x.shape)
+            return x + self.backend.asarray(noise), lambda delta: (delta, {})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    with nnx.use_backend(usable("jax")):
+        net = nnx.SequentialNet(7, [Noisy(), nnx.DenseLayer(7, 3)])
+        with pytest.raises(RuntimeError, match=r"noise\(draw, like\)"):
+            net.train(X, Y, 20, 1, progress=False)

@@ -17,7 +17,13 @@ from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
 from nnx.layers.pooling import AvgPool2DLayer, GlobalAvgPoolLayer, MaxPool2DLayer, PoolingLayer
 from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
-from nnx.layers.shape import FlattenLayer, ReshapeLayer, UpSampling2DLayer, ZeroPadding2DLayer
+from nnx.layers.shape import (
+    FlattenLayer,
+    PermuteLayer,
+    ReshapeLayer,
+    UpSampling2DLayer,
+    ZeroPadding2DLayer,
+)
 
 __all__ = [
     "ActivationLayer",
@@ -45,6 +51,7 @@ __all__ = [
     "MultiHeadAttentionLayer",
     "ParallelLayer",
     "Parameter",
+    "PermuteLayer",
     "PoolingLayer",
     "PositionalEncodingLayer",
     "RNNLayer",

@@ -80,6 +80,11 @@ class Layer:
     traceable: ClassVar[bool] = True
 
     def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
+        if not isinstance(name, str | None):
+            raise TypeError(
+                f"{type(self).__name__}: expected a name or nothing, got {name!r}; several layers "
+                "are given as a list"
+            )
         self.name = name or type(self).__name__
         self.parameters: dict[str, Array] = {}
         self.buffers: dict[str, Array] = {}
@@ -152,6 +157,10 @@ class Layer:
         return sum(
             (r.value(self.parameters[name]) for name, r in self.regularizers.items()), start=0.0
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the closure of the last `evaluate`, which belongs to this very layer."""
+        return {**vars(self), "_backward": None}
 
     def to(self, backend: Backend) -> Layer:
         """The same layer, its optimizer included, on another backend; this one stays."""

@@ -124,6 +124,11 @@ class Container(Layer):
     )
 
     @property
+    def traceable(self) -> bool:  # type: ignore[override]
+        """Are all children? A subclass that is not says False."""
+        return all(child.traceable for child in self.children)
+
+    @property
     def frozen(self) -> bool:
         """Are all children frozen? To say so is to say it to each of them."""
         return bool(self.children) and all(child.frozen for child in self.children)
@@ -263,8 +268,8 @@ class ParallelLayer(Container):
     Args:
         branches: layers; a list of layers or a SequentialNet is a branch too.
         merge: "sum" or "concat".
-        axis: of one sample, for "concat": 0 joins channels or the features of a dense layer,
-            -1 the features of a sequence.
+        axis: of one sample, for "concat". If not given it is the channels of images (0) and the
+            features of vectors and sequences (-1).
         name: what messages call the layer.
 
     Raises:
@@ -275,7 +280,7 @@ class ParallelLayer(Container):
         self,
         branches: Iterable[Any],
         merge: str = "concat",
-        axis: int = -1,
+        axis: int | None = None,
         name: str | None = None,
     ) -> None:
         super().__init__([_as_block(branch) for branch in branches], name)
@@ -293,7 +298,8 @@ class ParallelLayer(Container):
             ys.append(y)
             backwards.append(backward_of_child)
         if self.merging == "concat":
-            axis = self.axis + 1 if self.axis >= 0 else self.axis
+            axis = self._axis(x.ndim - 1)
+            axis = axis + 1 if axis >= 0 else axis
             y = array_namespace(x).concat(ys, axis=axis)
             sizes = [part.shape[axis] for part in ys]
         else:
@@ -318,6 +324,12 @@ class ParallelLayer(Container):
 
         return y, backward
 
+    def _axis(self, axes: int) -> int:
+        """Along which axis of samples of so many axes the branches are joined."""
+        if self.axis is not None:
+            return self.axis
+        return 0 if axes == 3 else -1
+
     def output_shape(self, input_shape: Shape) -> Shape:
         """The common shape, or that of the branches side by side.
 
@@ -332,15 +344,16 @@ class ParallelLayer(Container):
                     f"adds its branches: expected outputs of one shape, got {_list(shapes)}"
                 )
             return first
-        if not -len(first) <= self.axis < len(first):
-            raise ShapeError(f"joins axis {self.axis}: its branches give {_list(shapes)}")
-        axis = self.axis % len(first)
+        axis = self._axis(len(input_shape))
+        if not -len(first) <= axis < len(first):
+            raise ShapeError(f"joins axis {axis}: its branches give {_list(shapes)}")
+        axis %= len(first)
         if any(
             len(s) != len(first) or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
             for s in shapes
         ):
             raise ShapeError(
-                f"joins its branches along axis {self.axis}: expected outputs that differ there "
+                f"joins its branches along axis {axis}: expected outputs that differ there "
                 f"only, got {_list(shapes)}"
             )
         return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])

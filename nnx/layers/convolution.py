@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
-from nnx.activations import Activation, ReLU
+from nnx.activations import Activation, LogSoftmax, ReLU, SoftMax
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._windows import (
@@ -63,6 +63,12 @@ class ConvolutionLayer(AffineLayer):
         bias: bool = True,
     ) -> None:
         super().__init__(afun or ReLU(), optim, kernel_regularizer, name)
+        if isinstance(afun, SoftMax | LogSoftmax):
+            raise ValueError(
+                f"{self.name}: {afun!r} works along the last axis, which is the width here; for "
+                "classes of pixels put PermuteLayer((2, 3, 1)) and ActivationLayer(SoftMax()) "
+                "after a layer with Linear()"
+            )
         owner = type(self).__name__
         for size in (ni, no, groups):
             if not isinstance(size, Integral) or size < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 from typing import Any
 
@@ -82,7 +83,12 @@ class DenseLayer(AffineLayer):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(ni,) -> (no,); of a sequence (time, ni) -> (time, no)."""
         if len(input_shape) not in (1, 2) or input_shape[-1] != self.ni:
-            raise ShapeError(f"takes input of shape ({self.ni},), got {input_shape}")
+            remedy = ""
+            if len(input_shape) > 1:
+                size = math.prod(input_shape)
+                remedy = "; put FlattenLayer() before it"
+                remedy += "" if size == self.ni else f", and give it {size} inputs"
+            raise ShapeError(f"takes input of shape ({self.ni},), got {input_shape}{remedy}")
         return (*input_shape[:-1], self.no)
 
     def __repr__(self) -> str:

@@ -11,7 +11,13 @@ from nnx.backend import Array, array_namespace
 from nnx.layers._windows import images, numbers, pad, part, samples_first, samples_last, short
 from nnx.layers.base import Backward, Layer, ShapeError
 
-__all__ = ["FlattenLayer", "ReshapeLayer", "UpSampling2DLayer", "ZeroPadding2DLayer"]
+__all__ = [
+    "FlattenLayer",
+    "PermuteLayer",
+    "ReshapeLayer",
+    "UpSampling2DLayer",
+    "ZeroPadding2DLayer",
+]
 
 
 class ReshapeLayer(Layer):
@@ -155,6 +161,50 @@ class ZeroPadding2DLayer(Layer):
 
     def __repr__(self) -> str:
         return f"ZeroPadding2DLayer({self.padding})"
+
+
+class PermuteLayer(Layer):
+    """The axes of a sample in another order: y = transpose(x), backward: transpose back.
+
+    PermuteLayer((2, 1)) makes (channels, length) of a sequence (time, features) and the other way
+    round, PermuteLayer((2, 3, 1)) puts the channels of an image last.
+
+    Shapes: x (samples, *input_shape), y (samples, *those axes in the order of `axes`).
+
+    Args:
+        axes: of a sample, counted from 1, in their new order.
+        name: what messages call the layer.
+
+    Raises:
+        ValueError: axes is not an order of 1, 2, ..., n.
+
+    Source: ONNX operator Transpose; Keras calls it Permute.
+    """
+
+    def __init__(self, axes: Sequence[int], name: str | None = None) -> None:
+        super().__init__(name=name)
+        self.axes = tuple(axes) if isinstance(axes, Sequence) else (axes,)
+        if sorted(self.axes, key=str) != list(range(1, len(self.axes) + 1)):
+            raise ValueError(
+                "PermuteLayer: expected an order of the axes 1, 2, ... such as (2, 1), got "
+                f"{axes!r}"
+            )
+
+    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
+        """The transpose, and delta -> its transpose back."""
+        self.output_shape(tuple(x.shape[1:]))
+        xp, axes = array_namespace(x), (0, *self.axes)
+        back = tuple(axes.index(i) for i in range(len(axes)))
+        return xp.permute_dims(x, axes), lambda delta: (xp.permute_dims(delta, back), {})
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The axes of the input in their new order."""
+        if len(input_shape) != len(self.axes):
+            raise ShapeError(f"takes input of {len(self.axes)} axes, got {tuple(input_shape)}")
+        return tuple(input_shape[axis - 1] for axis in self.axes)
+
+    def __repr__(self) -> str:
+        return f"PermuteLayer({self.axes})"
 
 
 class UpSampling2DLayer(Layer):
