@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import training
-from nnx.activations import Activation, Logistic, SoftMax
+from nnx.activations import (
+    AbsLike,
+    Activation,
+    Exp,
+    Linear,
+    Logistic,
+    LogSigmoid,
+    LogSoftmax,
+    ReLULike,
+    SignLike,
+    SoftMax,
+)
 from nnx.backend import Array, Backend, resolve, working_on
 from nnx.data import as_inputs, batches, check_batch_size, is_classification
 from nnx.groups import grouped
@@ -21,6 +32,7 @@ from nnx.layers.container import SequentialLayer
 from nnx.losses import (
     BinaryCrossEntropy,
     CrossEntropy,
+    KullbackLeibler,
     LogisticCrossEntropy,
     Loss,
     QuadraticCost,
@@ -41,6 +53,10 @@ FUSED: dict[tuple[type[Loss], type[Activation]], Callable[[Any, Any], Loss]] = {
         cost.label_smoothing, cost.class_weights, afun.k
     ),
 }
+
+
+# What no probabilities come out of.
+NO_PROBABILITIES = (AbsLike, Exp, Linear, LogSigmoid, LogSoftmax, ReLULike, SignLike)
 
 
 class Objective(NamedTuple):
@@ -90,6 +106,7 @@ class SequentialNet:
             raise TypeError(f"SequentialNet: expected a loss such as CrossEntropy(), got {cost!r}")
         if not isinstance(optim, Optimizer | None):
             raise TypeError(f"SequentialNet: expected an optimizer such as Adam(), got {optim!r}")
+        _check_cost(self.cost, self.layers[-1])
         self.optim = optim and optim.clone()
         self._backward: Backward | None = None
 
@@ -297,6 +314,28 @@ class SequentialNet:
     def __repr__(self) -> str:
         lines = "".join(f"\n    {layer!r}," for layer in self.layers)
         return f"SequentialNet({self.input_shape}, [{lines}\n], cost={self.cost!r})"
+
+
+def _check_cost(cost: Loss, last: Layer) -> None:
+    """Refuse a loss of probabilities on what are none, and a loss of logits on probabilities."""
+    if not isinstance(last, AffineLayer | ActivationLayer):
+        return
+    if isinstance(cost, CrossEntropy | BinaryCrossEntropy | KullbackLeibler):
+        if isinstance(last.afun, NO_PROBABILITIES):
+            afun, logits = "SoftMax", "SoftMaxCrossEntropy() with Linear()"
+            if isinstance(cost, BinaryCrossEntropy):
+                afun, logits = "Logistic", "LogisticCrossEntropy() with Linear()"
+            raise ValueError(
+                f"{type(cost).__name__} takes probabilities, and the last layer ({last.name}) ends "
+                f"in {last.afun!r}; give it {afun}(), or the network {logits}"
+            )
+    elif isinstance(cost, SoftMaxCrossEntropy | LogisticCrossEntropy) and isinstance(
+        last.afun, SoftMax | Logistic
+    ):
+        raise ValueError(
+            f"{type(cost).__name__} contains {last.afun!r}, in which the last layer ({last.name}) "
+            "ends too; give that Linear(), or the network CrossEntropy() or BinaryCrossEntropy()"
+        )
 
 
 def _count(arrays: Any) -> int:

@@ -184,6 +184,53 @@ CASES = {
         nnx.ShapeError,
         ["layer 1", "one shape", r"\(3,\), \(2,\)"],
     ),
+    "probabilities that are none": (
+        lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 3)], nnx.CrossEntropy()),
+        ValueError,
+        ["CrossEntropy takes probabilities", r"ReLU\(\)", r"give it SoftMax\(\)"],
+    ),
+    "a softmax twice": (
+        lambda: nnx.SequentialNet(
+            4, [nnx.DenseLayer(4, 3, nnx.SoftMax())], nnx.SoftMaxCrossEntropy()
+        ),
+        ValueError,
+        [r"contains SoftMax\(\)", r"Linear\(\)", r"CrossEntropy\(\)"],
+    ),
+    "channels last": (
+        lambda: nnx.SequentialNet((3, 5, 4), [nnx.FlattenLayer()]).predict(np.zeros((2, 5, 4, 3))),
+        nnx.ShapeError,
+        ["channels come first", r"numpy.transpose\(x, \(0, 3, 1, 2\)\)"],
+    ),
+    "a forgotten FlattenLayer": (
+        lambda: nnx.SequentialNet((1, 6, 6), [nnx.Conv2DLayer(1, 2, 3), nnx.DenseLayer(16, 3)]),
+        nnx.ShapeError,
+        [r"put FlattenLayer\(\) before it", "32 inputs"],
+    ),
+    "negative classes": (
+        lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 3)]).train(np.zeros((2, 4)), [-1, 0]),
+        ValueError,
+        ["got -1 to 0; number the classes from 0"],
+    ),
+    "softmax over the width": (
+        lambda: nnx.Conv2DLayer(1, 3, 3, nnx.SoftMax()),
+        ValueError,
+        ["last axis", r"PermuteLayer\(\(2, 3, 1\)\)"],
+    ),
+    "layers that are no list": (
+        lambda: nnx.ResidualLayer(nnx.DenseLayer(4, 4), nnx.DenseLayer(4, 4)),
+        TypeError,
+        ["a name or nothing", "as a list"],
+    ),
+    "an optimizer class": (
+        lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 3)], optim=nnx.Adam),
+        TypeError,
+        [r"an optimizer such as Adam\(\)"],
+    ),
+    "a size that is not known": (
+        lambda: nnx.SequentialNet((None, 4), [nnx.DenseLayer(4, 3)]),
+        ValueError,
+        [r"784 or \(1, 28, 28\)", "None"],
+    ),
     "an unknown merge": (
         lambda: nnx.ParallelLayer([nnx.DenseLayer(4, 3)], "product"),
         ValueError,
