@@ -101,8 +101,8 @@ def test_every_regularizer(name):
 def test_every_layer(name):
     make, x = LAYERS[name]
     layer = make()
-    for training in (False, True):
-        report = check(layer, x, training=training)
+    check(layer, x, training=False)
+    report = check_gradients(layer, x, training=True, autodiff=())
     assert set(layer.parameters) <= set(report.comparisons)
 
 
