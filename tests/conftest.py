@@ -18,10 +18,13 @@ import nnx
 from nnx.testing import plugin
 from nnx.testing.plugin import usable, why_unusable
 
-__all__ = ["AUTODIFF", "usable", "why_unusable"]
+__all__ = ["AUTODIFF", "QUICK_AUTODIFF", "usable", "why_unusable"]
 
 # What `check_gradients` can compare with on this machine, besides differences.
 AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
+# What does so without compiling first, for the many cases of a layer whose usual one is compared
+# with all of them.
+QUICK_AUTODIFF = [name for name in AUTODIFF if name != "jax"]
 
 with contextlib.suppress(ImportError):
     import array_api_strict

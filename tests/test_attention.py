@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import AUTODIFF
+from conftest import QUICK_AUTODIFF
 
 import nnx
 from nnx.layers import ShapeError
@@ -65,8 +65,10 @@ def test_causal_attention_by_hand(backend):
 @pytest.mark.parametrize("options", [{}, {"causal": True}], ids=str)
 def test_backward_is_the_derivative_of_forward(heads, options):
     assert (
-        check_gradients(nnx.MultiHeadAttentionLayer(4, heads, **options), X).autodiff
-        or not AUTODIFF
+        check_gradients(
+            nnx.MultiHeadAttentionLayer(4, heads, **options), X, autodiff=QUICK_AUTODIFF
+        ).autodiff
+        or not QUICK_AUTODIFF
     )
 
 
@@ -269,7 +271,7 @@ def test_positions_of_padding_stay_padding(backend):
 
 def test_positions_are_checked():
     make = lambda: nnx.PositionalEncodingLayer(4, 10)
-    check_gradients(make(), X)
+    check_gradients(make(), X, autodiff=QUICK_AUTODIFF)
     check_backends(make, X)
     for arguments in ((0, 10), (4, 0), (4, 2.5)):
         with pytest.raises(ValueError, match="PositionalEncodingLayer: expected a positive"):

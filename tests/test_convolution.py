@@ -3,7 +3,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import usable
+from conftest import QUICK_AUTODIFF, usable
 
 import nnx
 from nnx.testing import assert_no_host_sync, check_backends, check_gradients
@@ -46,7 +46,7 @@ def normal(*shape):
 def test_backward_is_the_derivative_of_forward(kind):
     make, shape = LAYERS[kind]
     with nnx.use_backend("numpy"):
-        check_gradients(make(), normal(*shape))
+        check_gradients(make(), normal(*shape), autodiff=QUICK_AUTODIFF)
 
 
 @pytest.mark.parametrize("kind", LAYERS)
