@@ -6,12 +6,13 @@ import functools
 from collections.abc import Sequence
 
 from nnx.backend import Array, array_namespace
-from nnx.schedules import number
+from nnx.checks import number
+from nnx.config import Value
 
 __all__ = ["Clip", "ClipNorm", "ClipValue"]
 
 
-class Clip:
+class Clip(Value):
     """Base class of what bounds gradients; subclasses define `__call__(gradients)`.
 
     Args:
@@ -24,15 +25,6 @@ class Clip:
     def __call__(self, gradients: Sequence[Array]) -> list[Array]:
         """The bounded gradients; those that were given are left as they are."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(gradients)")
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.limit))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.limit})"
 
 
 class ClipValue(Clip):

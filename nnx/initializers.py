@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, get_backend
+from nnx.config import Value
 from nnx.randomness import fresh_generator
 
 __all__ = [
@@ -43,7 +44,7 @@ __all__ = [
 Shape = tuple[int, ...]
 
 
-class Initializer:
+class Initializer(Value):
     """Base class; subclasses define `draw(shape, rng)`, a NumPy float64 array.
 
     Args:
@@ -76,11 +77,6 @@ class Initializer:
             )
         rng = self.rng or fresh_generator("weights", *shape)
         return get_backend().asarray(self.draw(shape, rng))
-
-    def __repr__(self) -> str:
-        arguments = (f"{name}={value!r}" for name, value in vars(self).items() if name != "rng")
-        return f"{type(self).__name__}({', '.join(arguments)})"
-
 
 class RandnAverage(Initializer):
     """Normal entries of mean 0 and variance 2 / (m + n); the field's name is Glorot normal.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from nnx.backend import Array, array_namespace
+from nnx.config import Value
 
 __all__ = [
     "ElasticNetRegularizer",
@@ -15,7 +16,7 @@ __all__ = [
 ]
 
 
-class Regularizer:
+class Regularizer(Value):
     """Base class; subclasses define `value(p)` and `gradient(p)`."""
 
     def value(self, p: Array) -> Array:
@@ -29,10 +30,6 @@ class Regularizer:
     def update(self, p: Array, dp: Array) -> Array:
         """dp plus the gradient of the penalty; dp itself is left as it is."""
         return dp + self.gradient(p)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, vars(self).values()))})"
-
 
 class L2Regularizer(Regularizer):
     """Penalty l2/2 |p|^2 with gradient l2 p; under plain SGD this is weight decay.

@@ -8,8 +8,9 @@ schedule may serve many optimizers.
 from __future__ import annotations
 
 import math
-from numbers import Integral, Real
-from typing import Any
+
+from nnx.checks import count, number
+from nnx.config import Value
 
 __all__ = [
     "ConstantSchedule",
@@ -23,15 +24,8 @@ __all__ = [
     "WarmUpSchedule",
 ]
 
-RANGES = {
-    ">= 0": lambda x: 0 <= x < math.inf,
-    "> 0": lambda x: 0 < x < math.inf,
-    "in [0, 1)": lambda x: 0 <= x < 1,
-    "in (0, 0.5]": lambda x: 0 < x <= 0.5,
-}
 
-
-class Schedule:
+class Schedule(Value):
     """Base class; subclasses define `__call__(t)`.
 
     A subclass keeps its constructor's arguments, numbers or schedules, under their own names:
@@ -41,15 +35,6 @@ class Schedule:
     def __call__(self, t: int) -> float:
         """The learning rate of step t = 1, 2, ..."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(t)")
-
-    def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), *vars(self).items()))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in vars(self).items())})"
 
 
 class ConstantSchedule(Schedule):
@@ -253,25 +238,3 @@ class OneCycleSchedule(Schedule):
 
 def _cosine(first: float, last: float, part: float) -> float:
     return last + 0.5 * (first - last) * (1.0 + math.cos(math.pi * part))
-
-
-def number(owner: object, name: str, value: Any, expected: str) -> float:
-    """The value as a Python float.
-
-    Raises:
-        ValueError: it is no number in the expected range; NaN and infinity never are.
-    """
-    if not isinstance(value, Real) or not RANGES[expected](value):
-        raise ValueError(f"{type(owner).__name__}: {name} must be {expected}, got {value!r}")
-    return float(value)
-
-
-def count(owner: object, name: str, value: Any) -> int:
-    """The value as a Python int.
-
-    Raises:
-        ValueError: it is no integer >= 1.
-    """
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{type(owner).__name__}: {name} must be an integer >= 1, got {value!r}")
-    return int(value)

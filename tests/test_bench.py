@@ -6,9 +6,9 @@ import pytest
 from conftest import usable
 
 import nnx
-from nnx import bench as module
-from nnx.bench import WORKLOADS, Timing, Workload, bench, operations, timed_backends
-from nnx.cli import main
+from nnx.commands import bench as module
+from nnx.commands.bench import WORKLOADS, Timing, Workload, bench, operations, timed_backends
+from nnx.commands.cli import main
 
 
 @pytest.fixture

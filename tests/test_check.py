@@ -7,9 +7,9 @@ import pytest
 from conftest import usable
 
 import nnx
-from nnx import check as module
-from nnx.check import BASES, check, items
-from nnx.cli import main
+from nnx.commands import check as module
+from nnx.commands.check import BASES, check, items
+from nnx.commands.cli import main
 from nnx.testing import usable_backends
 from nnx.testing._probes import PROBES
 
@@ -25,7 +25,7 @@ def test_every_exported_class_has_an_item_that_can_be_made():
     with nnx.use_backend("numpy"):
         made = {type(item.make()) for item in items()}
     missing = exported(*KINDS) - BASES - made
-    assert not missing, f"add them to nnx.check.ARGUMENTS: {missing}"
+    assert not missing, f"add them to nnx.commands.check.ARGUMENTS: {missing}"
     assert made - BASES == made
 
 

@@ -4,10 +4,10 @@ import pytest
 from conftest import usable
 
 import nnx
-from nnx import doctor
+from nnx.commands import doctor
 from nnx.backend import BackendStatus, resolve
-from nnx.cli import main
-from nnx.doctor import environment
+from nnx.commands.cli import main
+from nnx.commands.doctor import environment
 
 
 def reasons(problems):
@@ -109,7 +109,7 @@ def test_versions_are_compared_as_numbers(version, least, enough):
 
 
 def test_a_folder_that_is_not_installed(monkeypatch):
-    monkeypatch.setattr("nnx.doctor.DISTRIBUTION", "nnx-nowhere")
+    monkeypatch.setattr("nnx.commands.doctor.DISTRIBUTION", "nnx-nowhere")
     problems = environment().problems
     assert "which is not installed" in reasons(problems)
     assert "pip install -e ." in remedies(problems)
@@ -122,7 +122,7 @@ def unusable(monkeypatch):
     def make(name, reason, remedy):
         statuses = nnx.available_backends()
         statuses[name] = BackendStatus(name, False, reason=reason, remedy=remedy)
-        monkeypatch.setattr("nnx.doctor.available_backends", lambda: statuses)
+        monkeypatch.setattr("nnx.commands.doctor.available_backends", lambda: statuses)
 
     return make
 
@@ -132,7 +132,7 @@ def test_an_unusable_backend_is_a_problem_where_its_library_is_installed(
     unusable, installed, monkeypatch, capsys
 ):
     unusable("cupy", "no GPU answers", "check nvidia-smi")
-    monkeypatch.setattr("nnx.doctor._is_installed", lambda library: installed)
+    monkeypatch.setattr("nnx.commands.doctor._is_installed", lambda library: installed)
     found = environment()
     assert found.facts["backend cupy"]["not usable"] == "no GPU answers"
     assert ("backend cupy: no GPU answers" in reasons(found.problems)) is installed

@@ -50,7 +50,7 @@ def test_the_example_runs_and_ends_in_a_test_accuracy(backend_spec):
 
 
 def test_the_command_lists_the_backends(capsys):
-    from nnx.cli import main
+    from nnx.commands.cli import main
 
     assert main(["backends"]) == 0
     printed = capsys.readouterr().out

@@ -9,7 +9,7 @@ from activations_table import CASES
 from conftest import AUTODIFF, why_unusable
 
 import nnx
-from nnx.check import BASES, items
+from nnx.commands.check import BASES, items
 from nnx.testing import GradientError, check_gradients
 from nnx.testing._differences import derivative
 from nnx.testing._points import Point

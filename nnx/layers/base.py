@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from nnx.activations import Activation
 from nnx.backend import Array, Backend, get_backend
+from nnx.checks import ShapeError
+from nnx.config import Configured
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
@@ -15,10 +17,6 @@ __all__ = ["AffineLayer", "Layer", "Parameter", "ShapeError"]
 
 Gradients = dict[str, Array]
 Backward = Callable[..., tuple[Array, Gradients]]
-
-
-class ShapeError(ValueError):
-    """Arrays or layers whose shapes do not fit: what was expected, what came, what to do."""
 
 
 class Parameter:
@@ -51,7 +49,7 @@ class Parameter:
         layer.parameters[self.name] = backend.xp.asarray(own, copy=True)
 
 
-class Layer:
+class Layer(Configured):
     """Base class of all layers.
 
     Subclasses define `forward(x, training=False) -> (y, backward)`, where backward(delta) returns
@@ -69,6 +67,7 @@ class Layer:
         name: what messages call the layer.
     """
 
+    unique = True
     frozen: bool = False
 
     # May its backward be called as backward(delta, need_dx=False), to save the work for a dx that

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from nnx.backend import Array, array_namespace, masked
+from nnx.config import Value
 
 __all__ = [
     "CELU",
@@ -70,7 +71,7 @@ __all__ = [
 Backward = Callable[[Array], Array]
 
 
-class Activation:
+class Activation(Value):
     """Base class: a function phi with `forward`; the classroom interface stands on top of it.
 
     Subclasses define `forward(x) -> (phi(x), backward)` with backward(delta) = phi'(x) delta.
@@ -97,11 +98,6 @@ class Activation:
     def __call__(self, x: Array) -> Array:
         """phi(x)."""
         return self.forward(x)[0]
-
-    def __repr__(self) -> str:
-        arguments = (f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_")
-        return f"{type(self).__name__}({', '.join(arguments)})"
-
 
 class HeavisideLike(Activation):
     """Family of the step from 0 to 1; factor 1."""

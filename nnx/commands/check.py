@@ -19,7 +19,7 @@ import numpy as np
 
 import nnx
 from nnx.backend import resolve
-from nnx.doctor import Environment, environment
+from nnx.commands.doctor import Environment, environment
 from nnx.testing._backend_reports import BackendMismatchError, BackendReport, BackendResult
 from nnx.testing._probes import PROBES
 from nnx.testing.equivalence import check_backends, usable_backends
@@ -299,7 +299,7 @@ def _check(item: Item, specs: list[str], dtypes: tuple[str, ...], steps: int) ->
         return mismatch.report
     except Exception as error:  # on NumPy itself: an item that is broken must not hide the others
         given = f"{type(error).__name__}: {error}"
-        hint = "what the item needs in nnx.check.ARGUMENTS; what its own tests say"
+        hint = "what the item needs in nnx.commands.check.ARGUMENTS; what its own tests say"
         where = (item.name, "numpy", dtypes[0], "run")
         failed = BackendResult(*where, math.inf, 0.0, "no error", given, hint)
         return BackendReport(item.name, [failed], causes=[error])

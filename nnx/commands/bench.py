@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import nnx
 from nnx.backend import Backend, BackendError, installed_backends, resolve
-from nnx.doctor import Environment, environment
+from nnx.commands.doctor import Environment, environment
 from nnx.testing import Recorder
 
 __all__ = ["WORKLOADS", "BenchRun", "Timing", "Workload", "bench", "timed_backends"]

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from nnx.backend import Array, array_namespace
+from nnx.config import Value
 
 __all__ = [
     "BinaryCrossEntropy",
@@ -71,7 +72,7 @@ def one_hot(y: Array, a: Array) -> Array:
     return xp.astype(y, a.dtype)
 
 
-class Loss:
+class Loss(Value):
     """Base class; subclasses define `losses(a, t)` and `slopes(a, t)` for targets t in rows.
 
     value(a, y) = sum_i w_i losses(a, y)_i / number of i, and gradient(a, y) is its derivative.
@@ -138,11 +139,6 @@ class Loss:
         xp = array_namespace(a, weights)
         shape = (*weights.shape, *[1] * (ndim - weights.ndim))
         return xp.reshape(xp.astype(weights, a.dtype, copy=False), shape)
-
-    def __repr__(self) -> str:
-        arguments = (f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({', '.join(arguments)})"
-
 
 class QuadraticCost(Loss):
     """1/2 |a - y|^2, averaged over the samples; its gradient is (a - y) / samples.

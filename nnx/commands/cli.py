@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from nnx.backend import BackendError, Memory, available_backends
 
 if TYPE_CHECKING:
-    from nnx.bench import BenchRun
-    from nnx.check import CheckRun
-    from nnx.doctor import Environment
+    from nnx.commands.bench import BenchRun
+    from nnx.commands.check import CheckRun
+    from nnx.commands.doctor import Environment
 
 __all__ = ["main"]
 
@@ -77,7 +77,7 @@ def show_backends() -> int:
 
 def run_doctor() -> int:
     """Print what this machine has and what to mend; 1 if something does not work."""
-    from nnx.doctor import environment
+    from nnx.commands.doctor import environment
 
     found = environment()
     show_environment(found)
@@ -88,7 +88,7 @@ def run_bench(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
     """Time the backends, show and write it; 0 if all of them could be timed."""
     from rich.progress import Progress
 
-    from nnx.bench import bench
+    from nnx.commands.bench import bench
 
     try:
         with Progress(transient=True) as bar:
@@ -134,7 +134,7 @@ def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
     """Check the backends, show and write what was found; 0 if all agree."""
     from rich.progress import Progress
 
-    from nnx.check import check
+    from nnx.commands.check import check
 
     try:
         with Progress(transient=True) as bar:

@@ -1,0 +1,129 @@
+"""Checks of arguments, with one wording: what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ShapeError", "choice", "count", "flag", "instance", "number", "numbers", "sequence"]
+
+RANGES = {
+    "": lambda x: math.isfinite(x),
+    ">= 0": lambda x: 0 <= x < math.inf,
+    "> 0": lambda x: 0 < x < math.inf,
+    "in [0, 1]": lambda x: 0 <= x <= 1,
+    "in [0, 1)": lambda x: 0 <= x < 1,
+    "in (0, 1)": lambda x: 0 < x < 1,
+    "in (0, 1]": lambda x: 0 < x <= 1,
+    "in (0, 0.5]": lambda x: 0 < x <= 0.5,
+}
+
+
+class ShapeError(ValueError):
+    """Arrays or layers whose shapes do not fit: what was expected, what came, what to do."""
+
+
+def number(owner: Any, name: str, value: Any, bounds: str = "") -> float:
+    """Return a finite float within bounds, one of the keys of RANGES.
+
+    Args:
+        owner: the object, or the name, that the message begins with.
+
+    Raises:
+        TypeError: not a number; booleans, text and None are rejected.
+        ValueError: outside of the bounds, infinite or NaN.
+    """
+    what = f"a number {bounds}".rstrip() if bounds else "a finite number"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(_message(owner, name, what, value, _as_number(value, "float")))
+    if not RANGES[bounds](value):
+        raise ValueError(_message(owner, name, what, value))
+    return float(value)
+
+
+def count(owner: Any, name: str, value: Any, least: int = 1) -> int:
+    """Return an int of at least `least`; booleans are rejected.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: less than `least`.
+    """
+    what = "a positive integer" if least == 1 else f"an integer >= {least}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        raise TypeError(_message(owner, name, what, value, _as_number(value, "int")))
+    if value < least:
+        raise ValueError(_message(owner, name, what, value))
+    return int(value)
+
+
+def flag(owner: Any, name: str, value: Any) -> bool:
+    """Return True or False.
+
+    Raises:
+        TypeError: anything else, 0 and 1 and text included.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(_message(owner, name, "True or False", value))
+    return bool(value)
+
+
+def choice(owner: Any, name: str, value: Any, choices: Iterable[Any]) -> Any:
+    """Return the value if it is one of the choices.
+
+    Raises:
+        ValueError: it is not; the message lists them.
+    """
+    known = list(choices)
+    # `in` alone would accept True for 1, and compare arrays elementwise
+    if not any(type(value) is type(one) and value == one for one in known):
+        raise ValueError(_message(owner, name, f"one of {', '.join(map(repr, known))}", value))
+    return value
+
+
+def instance(owner: Any, name: str, value: Any, kind: type, example: str) -> Any:
+    """Return the value if it is an object of the kind, such as `example`.
+
+    Raises:
+        TypeError: it is not; a class in place of an object is told to be called.
+    """
+    if isinstance(value, kind):
+        return value
+    remedy = f"write {value.__name__}()" if isinstance(value, type) else ""
+    raise TypeError(_message(owner, name, f"an object such as {example}", value, remedy))
+
+
+def sequence(owner: Any, name: str, value: Any, what: str) -> list[Any]:
+    """Return the items of a list, tuple, 1-d array or other ordered iterable.
+
+    Raises:
+        TypeError: text, a set or a mapping, which have no order of items, or no iterable at all.
+    """
+    unordered = isinstance(value, str | bytes | dict | set | frozenset)
+    if unordered or not isinstance(value, Iterable):
+        raise TypeError(_message(owner, name, what, value))
+    return list(value)
+
+
+def numbers(owner: Any, name: str, value: Any, bounds: str = "") -> tuple[float, ...]:
+    """Return a tuple of floats within bounds; see `number` and `sequence`."""
+    items = sequence(owner, name, value, f"a list of numbers {bounds}".rstrip())
+    return tuple(number(owner, f"{name}[{i}]", item, bounds) for i, item in enumerate(items))
+
+
+def shapes(items: Sequence[Any]) -> str:
+    """Shapes for a message: "(2, 3), (4,)"."""
+    return ", ".join(str(tuple(shape)) for shape in items)
+
+
+def _message(owner: Any, name: str, expected: str, value: Any, remedy: str = "") -> str:
+    owner = owner if isinstance(owner, str) else type(owner).__name__
+    text = f"{owner}: expected {name} to be {expected}, got {value!r}"
+    return f"{text}; {remedy}" if remedy else text
+
+
+def _as_number(value: Any, kind: str) -> str:
+    return f"convert text first: {kind}({value!r})" if isinstance(value, str) else ""

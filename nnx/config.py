@@ -1,0 +1,219 @@
+"""What a thing was made with: one convention, from which repr, equality, clone and plain data follow.
+
+Every public object keeps the arguments of its constructor under their own names, as
+scikit-learn's estimators do: `Logistic(k=2).k` is 2. A constructor may normalise what it keeps
+(a number to a float, a list to a tuple), as long as the constructor accepts the normalised form.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+__all__ = ["Configured", "Value", "build", "plain"]
+
+
+class Configured:
+    """Base class of what keeps its constructor's arguments under their own names.
+
+    Attributes:
+        transient: arguments that are handed on by `clone` but are not part of what a thing is: they
+            appear neither in repr nor in plain data, and equality ignores them. A random generator
+            is one.
+        unique: True for what holds state, such as a layer: plain data and clones keep it shared
+            where one object stands in several places.
+    """
+
+    transient: ClassVar[tuple[str, ...]] = ()
+    unique: ClassVar[bool] = False
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments by name, transient ones left out.
+
+        Raises:
+            TypeError: the class does not keep one of them; the message says what to add.
+        """
+        return {
+            name: _kept(self, name) for name in _parameters(type(self)) if name not in self.transient
+        }
+
+    def clone(self) -> Self:
+        """A new object made with the same arguments; it has no state of this one."""
+        return _clone(self, {})
+
+    def __repr__(self) -> str:
+        shown = []
+        for name, parameter in _parameters(type(self)).items():
+            if name in self.transient:
+                continue
+            value = vars(self).get(name, _MISSING)
+            if value is _MISSING:
+                value = getattr(self, name, _MISSING)
+            if value is _MISSING:
+                shown.append(f"{name}=?")
+            elif parameter.default is parameter.empty and not any("=" in s for s in shown):
+                shown.append(repr(value))
+            elif parameter.default is parameter.empty or not _same(value, parameter.default):
+                shown.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+class Value(Configured):
+    """Base class of what holds no state: two objects made with equal arguments are equal.
+
+    A value is not changed after construction; assign a new one instead.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        return self.arguments() == other.arguments()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.arguments().items()))
+
+
+def plain(thing: Any) -> Any:
+    """The thing as plain data: class name and arguments, nested; what JSON can hold.
+
+    An object that stands in several places is written once; the other places say
+    {"shared": n}, where n counts the objects with state in the order in which they begin.
+
+    Raises:
+        TypeError: an argument is neither plain data nor a `Configured` object, or is not kept.
+    """
+    return _plain(thing, {}, type(thing).__name__)
+
+
+def build(data: Any, classes: Iterable[type[Configured]] = ()) -> Any:
+    """What `plain` has written, made anew.
+
+    Args:
+        data: plain data.
+        classes: classes of the user's own. Classes are looked up among these and nnx's; nothing is
+            imported.
+
+    Raises:
+        ValueError: a class is unknown, or its constructor has no such argument.
+    """
+    known = {kind.__name__: kind for kind in _subclasses(Configured) if _is_own(kind)}
+    known |= {kind.__name__: kind for kind in classes}
+    return _build(data, known, [])
+
+
+_MISSING = object()
+
+
+@functools.cache
+def _parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """The constructor's parameters by name, without self."""
+    if kind.__init__ is object.__init__:
+        return {}
+    parameters = dict(list(inspect.signature(kind.__init__).parameters.items())[1:])
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(
+                f"{kind.__name__}: expected a constructor with named arguments, got {parameter}; "
+                f"replace {name} by the names of its arguments"
+            )
+    return parameters
+
+
+def _kept(thing: Configured, name: str) -> Any:
+    value = getattr(thing, name, _MISSING)
+    if value is _MISSING:
+        kind = type(thing).__name__
+        raise TypeError(
+            f"{kind}: expected the argument {name!r} of its constructor as an attribute, found "
+            f"none; add `self.{name} = {name}` to {kind}.__init__"
+        )
+    return value
+
+
+def _same(value: Any, default: Any) -> bool:
+    """Would the constructor's default give this value?"""
+    try:
+        return bool(plain(value) == plain(default))
+    except TypeError:
+        return value is default
+
+
+def _clone(value: Any, made: dict[int, Any]) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_clone(v, made) for v in value)
+    if not isinstance(value, Configured):
+        return value
+    if id(value) in made:
+        return made[id(value)]
+    arguments = {name: _clone(_kept(value, name), made) for name in _parameters(type(value))}
+    twin = type(value)(**arguments)
+    if value.unique:
+        made[id(value)] = twin
+    return twin
+
+
+def _plain(value: Any, seen: dict[int, int], owner: str) -> Any:
+    if isinstance(value, Configured):
+        if id(value) in seen:
+            return {"shared": seen[id(value)]}
+        if value.unique:
+            seen[id(value)] = len(seen)
+        kind = type(value).__name__
+        return {"class": kind} | {
+            name: _plain(v, seen, f"{kind}.{name}") for name, v in value.arguments().items()
+        }
+    if isinstance(value, list | tuple):
+        return [_plain(v, seen, owner) for v in value]
+    if isinstance(value, dict):
+        return {str(k): _plain(v, seen, owner) for k, v in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"{owner}: expected a number, text, None, a list of these or an object of nnx, got "
+        f"{value!r}, which cannot be written as plain data"
+    )
+
+
+def _build(data: Any, known: dict[str, type[Configured]], made: list[Any]) -> Any:
+    if isinstance(data, list):
+        return [_build(item, known, made) for item in data]
+    if not isinstance(data, dict):
+        return data
+    if "shared" in data:
+        if data["shared"] not in range(len(made)):
+            raise ValueError(f"expected one of {len(made)} shared objects, got {data['shared']!r}")
+        return made[data["shared"]]
+    if "class" not in data:
+        return {name: _build(item, known, made) for name, item in data.items()}
+    name = data["class"]
+    if name not in known:
+        raise ValueError(
+            f"unknown class {name!r}; if it is a class of your own, pass it: classes=[{name}]"
+        )
+    kind = known[name]
+    if unknown := sorted(set(data) - {"class"} - set(_parameters(kind))):
+        raise ValueError(f"{name}: its constructor has no argument {', '.join(unknown)}")
+    if kind.unique:
+        place = len(made)
+        made.append(None)
+    arguments = {key: _build(item, known, made) for key, item in data.items() if key != "class"}
+    thing = kind(**arguments)
+    if kind.unique:
+        made[place] = thing
+    return thing
+
+
+def _subclasses(kind: type) -> Iterator[type]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _is_own(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == "nnx"
