@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-__all__ = ["Configured", "Value", "build", "plain"]
+__all__ = ["Configured", "Value", "Watched", "build", "plain"]
 
 
 class Configured:
@@ -37,27 +37,32 @@ class Configured:
         Raises:
             TypeError: the class does not keep one of them; the message says what to add.
         """
-        return {
-            name: _kept(self, name) for name in _parameters(type(self)) if name not in self.transient
-        }
+        names = _parameters(type(self))
+        try:
+            return {name: getattr(self, name) for name in names if name not in self.transient}
+        except AttributeError:
+            return {name: _kept(self, name) for name in names if name not in self.transient}
 
     def clone(self) -> Self:
         """A new object made with the same arguments; it has no state of this one."""
         return _clone(self, {})
 
     def __repr__(self) -> str:
+        try:
+            known = self.arguments()
+        except TypeError:  # an argument is not kept; an error message must be able to show this
+            known = {}
         shown = []
         for name, parameter in _parameters(type(self)).items():
+            value = known.get(name, _MISSING)
+            required = parameter.default is parameter.empty
             if name in self.transient:
                 continue
-            value = vars(self).get(name, _MISSING)
-            if value is _MISSING:
-                value = getattr(self, name, _MISSING)
             if value is _MISSING:
                 shown.append(f"{name}=?")
-            elif parameter.default is parameter.empty and not any("=" in s for s in shown):
+            elif required and not any("=" in text for text in shown):
                 shown.append(repr(value))
-            elif parameter.default is parameter.empty or not _same(value, parameter.default):
+            elif required or not _same(value, parameter.default):
                 shown.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -75,6 +80,26 @@ class Value(Configured):
 
     def __hash__(self) -> int:
         return hash((type(self), *self.arguments().items()))
+
+
+class Watched(Configured):
+    """Base class of what may change after construction: it counts assignments to its attributes.
+
+    What was prepared for it, such as the plan of a training, compares `changes` to know whether it
+    still holds.
+
+    Attributes:
+        changes: the number of assignments so far.
+        unwatched: attributes that do not count; those that begin with an underscore never do.
+    """
+
+    unwatched: ClassVar[frozenset[str]] = frozenset()
+    changes: int = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name[0] != "_" and name not in self.unwatched:
+            vars(self)["changes"] = self.changes + 1
 
 
 def plain(thing: Any) -> Any:

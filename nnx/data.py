@@ -13,7 +13,7 @@ import array_api_compat
 import numpy as np
 
 from nnx.backend import Array, Backend, array_namespace
-from nnx.layers.base import ShapeError
+from nnx.checks import ShapeError
 
 __all__ = [
     "as_inputs",

@@ -204,3 +204,9 @@ def _same_shape(owner: str, outputs: Array, targets: Array) -> Array:
             f"{tuple(targets.shape)}"
         )
     return array_namespace(targets).expand_dims(targets, axis=-1)
+
+
+def hits(outputs, targets, threshold=0.5, per_entry=False):
+    guess, truth = _guess_and_truth(outputs, targets, threshold)
+    xp = array_namespace(outputs)
+    return xp.reshape(xp.astype(guess == truth, outputs.dtype), outputs.shape[:-1])

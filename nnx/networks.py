@@ -1,205 +1,155 @@
-"""The sequential network: a list of layers and a loss."""
+"""The sequential network: a sequence of layers, the shape of its inputs, and a loss."""
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from nnx import training
-from nnx.activations import (
-    AbsLike,
-    Activation,
-    Exp,
-    Linear,
-    Logistic,
-    LogSigmoid,
-    LogSoftmax,
-    ReLULike,
-    SignLike,
-    SoftMax,
+from nnx.backend import Array, Backend, working_on
+from nnx.checks import ShapeError, instance
+from nnx.data import (
+    as_inputs,
+    as_targets,
+    as_weights,
+    batches,
+    check_batch_size,
+    check_finite,
+    is_classification,
 )
-from nnx.backend import Array, Backend, resolve, working_on
-from nnx.data import as_inputs, batches, check_batch_size, is_classification
-from nnx.groups import grouped
-from nnx.layers.activation import ActivationLayer
-from nnx.layers.base import AffineLayer, Backward, Layer, gradient_of
+from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
-from nnx.losses import (
-    BinaryCrossEntropy,
-    CrossEntropy,
-    KullbackLeibler,
-    LogisticCrossEntropy,
-    Loss,
-    QuadraticCost,
-    SoftMaxCrossEntropy,
-)
+from nnx.layers.tree import Slot, once, slots
+from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
-from nnx.steps import Step
+from nnx.training import run
+from nnx.training.history import History, Score
+from nnx.training.plan import Plan
 
 __all__ = ["SequentialNet"]
 
-# Where a loss cancels with the output activation, the loss of the preactivation that stands in
-# for the two. Each of them alone remains its own exact derivative.
-FUSED: dict[tuple[type[Loss], type[Activation]], Callable[[Any, Any], Loss]] = {
-    (CrossEntropy, SoftMax): lambda cost, afun: SoftMaxCrossEntropy(
-        cost.label_smoothing, cost.class_weights
-    ),
-    (BinaryCrossEntropy, Logistic): lambda cost, afun: LogisticCrossEntropy(
-        cost.label_smoothing, cost.class_weights, afun.k
-    ),
-}
 
-
-# What no probabilities come out of.
-NO_PROBABILITIES = (AbsLike, Exp, Linear, LogSigmoid, LogSoftmax, ReLULike, SignLike)
-
-
-class Objective(NamedTuple):
-    """What training minimises: the layers' forwards, and a loss of what comes out of them.
-
-    Where the loss is fused with the last activation, the last forward stops before it.
-    """
-
-    forwards: list[Callable[..., Any]]
-    loss: Loss
-
-
-class SequentialNet:
+class SequentialNet(SequentialLayer):
     """Layers one after another, and the loss that training minimises.
 
     Args:
         input_shape: number of input features, or the shape of one sample.
         layers: the layers, in order. A layer that stands in several places is one set of
-            parameters; a network stands for its layers.
-        cost: the loss; QuadraticCost() if not given.
-        optim: one optimizer for all parameters, instead of the layers' own; the network takes a
+            parameters; a network in the list stands for the sequence of its layers.
+        cost: the loss.
+        optim: one optimizer for all parameters, instead of the layers' own; the network keeps a
             clone of it.
 
     Raises:
         ShapeError: a layer does not take what the one before it gives.
         BackendError: the layers were not all born on one backend.
-        ValueError: there is no layer.
+        ValueError: there is no layer, or the loss does not go with the last activation.
     """
+
+    _plan: Plan | None = None
 
     def __init__(
         self,
         input_shape: int | tuple[int, ...],
         layers: Iterable[Layer],
-        cost: Loss | None = None,
+        cost: Loss = QuadraticCost(),
         optim: Optimizer | None = None,
     ) -> None:
+        super().__init__(layers)
         sizes = input_shape if isinstance(input_shape, tuple | list) else (input_shape,)
-        if not all(isinstance(size, Integral) and size > 0 for size in sizes):
+        if not all(isinstance(s, Integral) and not isinstance(s, bool) and s > 0 for s in sizes):
             raise ValueError(
                 "SequentialNet: expected the number of features or the shape of a sample, such as "
                 f"784 or (1, 28, 28), got {input_shape!r}"
             )
         self.input_shape = tuple(map(int, sizes))
-        self.layers = list(layers)
-        self.cost = cost or QuadraticCost()
-        if not isinstance(self.cost, Loss):
-            raise TypeError(f"SequentialNet: expected a loss such as CrossEntropy(), got {cost!r}")
-        if not isinstance(optim, Optimizer | None):
-            raise TypeError(f"SequentialNet: expected an optimizer such as Adam(), got {optim!r}")
-        _check_cost(self.cost, self.layers[-1])
-        self.optim = optim and optim.clone()
-        self._backward: Backward | None = None
+        self.cost = cost
+        self.optim = optim if optim is None else _optimizer(optim).clone()
+        self.check()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name)
+        if name == "cost":
+            instance(self, name, value, Loss, "CrossEntropy()")
+        if name == "optim":
+            value = value if value is None else _optimizer(value)
+            for _, layer in once(self):
+                if not layer.children:
+                    layer.states = {}
+        super().__setattr__(name, value)
+        if name in ("cost", "layers") and before is not None:
+            try:
+                self.check()
+            except Exception:
+                super().__setattr__(name, before)
+                raise
+
+    def check(self) -> None:
+        """Check that the layers fit together, and that the loss goes with the last activation.
+
+        Raises:
+            ShapeError, BackendError, ValueError: they do not; with what to do.
+        """
+        shape, _ = self.output_shape, self.backend
+        for afun in self.last_activations() or ():
+            self.cost.check_activation(afun, shape[-1])
 
     @property
-    def layers(self) -> list[Layer]:
-        """The layers, in order; those that are assigned are checked as at the beginning."""
-        return self.chain.children
+    def output_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The shape of one sample's output."""
+        return self.shapes(self.input_shape, "the network's input is")[-1]
 
-    @layers.setter
-    def layers(self, layers: list[Layer]) -> None:
-        chain = SequentialLayer(layers, name="SequentialNet")
-        self.output_shape = chain.shapes(self.input_shape, "the network's input is")[-1]
-        self.chain, self.backend = chain, chain.backend
+    def as_child(self) -> SequentialLayer:
+        """Return the sequence of the layers, as which the network stands in another one.
 
-    @property
-    def frozen(self) -> bool:
-        """Are all layers frozen? To say so is to say it to each of them."""
-        return self.chain.frozen
-
-    @frozen.setter
-    def frozen(self, value: bool) -> None:
-        self.chain.frozen = value
-
-    # The mathematics.
-
-    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The outputs and their backward, delta -> (dx, gradients).
-
-        Parameters go by dotted names, "0.W" is W of the first layer.
+        Raises:
+            ValueError: the network has an optimizer of its own.
         """
-        return self.chain.forward(x, training)
+        if self.optim is not None:
+            raise ValueError(
+                "SequentialNet: a network inside of another one cannot have an optimizer; give it "
+                "to its layers, or to the outermost network: SequentialNet(..., optim=...)"
+            )
+        return SequentialLayer(self.layers)
 
-    def objective(self) -> Objective:
-        """What training minimises, the loss fused with the last activation where they cancel."""
-        forwards: list[Callable[..., Any]] = [layer.forward for layer in self.layers]
-        last = self.layers[-1]
-        if isinstance(last, AffineLayer | ActivationLayer):
-            fuse = FUSED.get((type(self.cost), type(last.afun)))
-            if fuse is not None:
-                forwards[-1] = last.preactivation
-                return Objective(forwards, fuse(self.cost, last.afun))
-        return Objective(forwards, self.cost)
+    def optimized(self, trained: Sequence[Slot]) -> list[tuple[Optimizer, list[Slot]]]:
+        """Return each optimizer with the parameters that it steps together."""
+        if self.optim is None:
+            return super().optimized(trained)
+        return [(self.optim, list(trained))] if trained else []
 
-    def step(self, x: Array, y: Array, *weights: Array) -> Array:
-        """One training step on a batch of the backend's arrays; nothing is read back.
+    def plan(self) -> Plan:
+        """Return the network's plan of a training step: the last one, or a new one if it is stale.
 
-        Args:
-            x: inputs (samples, *input_shape).
-            y: targets, class indices or rows.
-            weights: of the samples, where they have some.
-
-        Returns:
-            The outputs before the step; where the loss is fused with the last activation, those
-            of the layer before it: see `objective`.
+        Raises:
+            ShapeError, BackendError, ValueError: the network has been changed so that its layers do
+                not fit together, or the loss not to the last activation.
         """
-        return Step(self)(x, y, *weights)
+        if self._plan is None or self._plan.stale:
+            self.check()
+            self._plan = Plan(self, self.cost, self._plan)
+        return self._plan
 
-    def penalty(self) -> Array | float:
-        """The sum of the layers' penalties."""
-        return self.chain.penalty()
+    def step(self, x: Array, y: Array, weights: Array | None = None) -> Array:
+        """Make one training step with a batch of the backend's arrays; see `Plan.step`."""
+        return self.plan().step(x, y, weights)
 
-    # The classroom interface.
+    # The interface of the lecture: `evaluate`, then `backprop` and `update` of every layer.
 
     def evaluate(self, x: Any, training: bool = False) -> Array:
-        """The outputs (samples, ...) as an array of the backend; remembers what backprop needs.
+        """Return the outputs (samples, ...) as an array of the backend.
+
+        The network remembers what `backprop` needs.
 
         Args:
             x: (samples, *input_shape), NumPy data or an array of the backend.
-            training: as in training, for layers to which that matters.
+            training: True for layers that act differently in training.
         """
-        with working_on(self.backend):
-            y, self._backward = self.forward(as_inputs(self.backend, self.input_shape, x), training)
-            return y
-
-    def backprop(self, delta: Array) -> Array:
-        """The gradient with respect to the x of the last `evaluate`; layers keep theirs."""
-        if self._backward is None:
-            raise RuntimeError("SequentialNet.backprop: call evaluate(x) first")
-        dx, gradients = self._backward(delta)
-        self.chain.gradients = self.chain.regularize(gradients)
-        return dx
-
-    def update(self) -> None:
-        """Let the optimizers act with the gradients of the last `backprop`."""
-        slots = self.chain.slots(frozen=False)
-        if slots and not self.chain.gradients:
-            raise RuntimeError("SequentialNet.update: call evaluate(x) and backprop(delta) first")
-        if self.optim is None:
-            self.chain.update()
-            return
-        gradients = [gradient_of(slot.leaf, slot.leaf.gradients, slot.name) for slot in slots]
-        for group in grouped(self.backend, self.chain.slots(), self.optim):
-            group.update(gradients)
+        with working_on(self.backend) as backend:
+            return super().evaluate(as_inputs(backend, self.input_shape, x), training)
 
     # The everyday interface.
 
@@ -210,13 +160,13 @@ class SequentialNet:
         batch_size: int = 10,
         epochs: int = 1,
         *,
-        validation: tuple[Any, Any] | None = None,
-        callbacks: Sequence[training.Callback] = (),
+        validation: tuple[Any, ...] | None = None,
+        callbacks: Sequence[Callable[[SequentialNet, History], Any]] = (),
         progress: bool = True,
         shuffle: bool = True,
         sample_weights: Any = None,
         rng: np.random.Generator | None = None,
-    ) -> training.History:
+    ) -> History:
         """Minimise the loss over batches of the data; the data moves to the device once.
 
         Args:
@@ -224,70 +174,98 @@ class SequentialNet:
             y: class indices (samples,), or rows (samples, *output_shape).
             batch_size: samples per step; the last step of an epoch takes what is left.
             epochs: passes over the data.
-            validation: a pair (x, y) that is scored after every epoch.
+            validation: (x, y) or (x, y, weights), scored after every epoch.
             callbacks: called as callback(net, history) after every epoch; one that returns
                 True ends the training.
             progress: show a progress bar.
             shuffle: draw a new order for every epoch.
-            sample_weights: (samples,), >= 0; how often each sample counts in the loss.
+            sample_weights: (samples,), or (samples, time) for a loss of time steps; >= 0: how
+                often each counts in the loss.
             rng: draw the orders from it, instead of the seeded stream "batches".
 
         Returns:
             The History; Ctrl-C ends the training with what there is so far.
 
         Raises:
-            NonFiniteLossError: the loss has become infinite or NaN; carries the History.
-            ShapeError, ValueError, TypeError: the data does not fit, with what to do.
+            NonFiniteLossError: the loss, the validation loss or a parameter has become infinite or
+                NaN; carries the History.
+            ShapeError, ValueError, TypeError: the data or an argument does not fit, with what to
+                do.
         """
+        if not isinstance(epochs, int | np.integer) or epochs < 0:
+            raise ValueError(f"expected a number of epochs >= 0, got {epochs!r}")
         with working_on(self.backend):
-            return training.train(
+            data = self._checked(x, y, sample_weights)
+            check_batch_size(batch_size, data[0].shape[0])
+            valid = None if validation is None else self._checked(*validation, which="validation ")
+            return run.train(
                 self,
-                x,
-                y,
+                data,
                 batch_size,
                 epochs,
-                validation=validation,
+                classes=self._are_classes(data[1]),
+                validation=valid,
+                validation_classes=valid is not None and self._are_classes(valid[1]),
                 callbacks=callbacks,
                 progress=progress,
                 shuffle=shuffle,
-                sample_weights=sample_weights,
                 rng=rng,
             )
 
     def predict(self, x: Any, batch_size: int = 1024) -> Array:
-        """The outputs (samples, ...) as an array of the backend, computed in batches.
+        """Return the outputs (samples, ...) as an array of the backend, computed in batches.
 
         Nothing is remembered. `nnx.to_numpy` brings the result to the host.
         """
         check_batch_size(batch_size)
-        with working_on(self.backend):
-            x = as_inputs(self.backend, self.input_shape, x)
+        with working_on(self.backend) as backend:
+            x = as_inputs(backend, self.input_shape, x)
             outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], batch_size)]
-            return outputs[0] if len(outputs) == 1 else self.backend.xp.concat(outputs, axis=0)
+            return outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
 
-    def score(self, x: Any, y: Any, batch_size: int = 1024) -> training.Score:
-        """The loss, penalties included, and the accuracy on the given data."""
+    def score(self, x: Any, y: Any, batch_size: int = 1024, sample_weights: Any = None) -> Score:
+        """Return the loss, penalties included, and the accuracy on the given data."""
         check_batch_size(batch_size)
         with working_on(self.backend):
-            x, y = training.checked(self, x, y)
-            classes = is_classification(self.backend, self.output_shape, y)
-            return training.score(self, x, y, batch_size, classes)
+            data = self._checked(x, y, sample_weights)
+            return run.score(self, data, batch_size, self._are_classes(data[1]))
 
-    def to(self, backend: str | Backend, dtype: str | None = None) -> SequentialNet:
-        """The same network on another backend, in the middle of its training; this one stays."""
-        if dtype is None and not isinstance(backend, Backend):
-            dtype = self.backend.dtype_name
-        target = resolve(backend, dtype)
-        twin = copy.copy(self)
-        twin.chain = self.chain.to(target)
-        twin.optim = self.optim and self.optim.move(lambda a: target.copy_of(a, self.backend))
-        twin.backend = target
-        twin._backward = None
-        return twin
+    def _checked(self, x: Any, y: Any, weights: Any = None, which: str = "") -> tuple[Array, ...]:
+        """Return the data of a person as arrays of the network's backend.
+
+        Raises:
+            ShapeError, ValueError, TypeError: it does not fit, with what to do.
+        """
+        backend, outputs = self.backend, self.output_shape
+        with np.errstate(over="ignore"):  # what overflows is found below
+            x = as_inputs(backend, self.input_shape, x)
+            y = as_targets(backend, outputs, y)
+        if x.shape[0] != y.shape[0]:
+            raise ShapeError(
+                f"expected as many {which}targets as inputs, got {y.shape[0]} and {x.shape[0]}"
+            )
+        check_finite(x, f"{which}x")
+        if y.ndim > len(outputs):
+            self.cost.check_targets(y)
+        if weights is None:
+            return x, y
+        return x, y, as_weights(backend, weights, x.shape[0])
+
+    def _are_classes(self, y: Array) -> bool:
+        return is_classification(self.backend, self.output_shape, y)
+
+    # Copies and pictures.
+
+    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Layer]) -> None:
+        """Give a twin layers and an optimizer of its own."""
+        super()._fill(source, backend, convert, made)
+        vars(self)["_plan"] = None
+        if source.optim is not None:
+            vars(self)["optim"] = source.optim.move(convert)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the closure of the last `evaluate`, which belongs to this very network."""
-        return {**vars(self), "_backward": None}
+        """Return everything but the plan and the closure of the last `evaluate`."""
+        return {**super().__getstate__(), "_plan": None}
 
     def summary(self) -> None:
         """Print the layers, the shapes that they give for one sample, how many parameters."""
@@ -297,7 +275,7 @@ class SequentialNet:
 
         table = Table("", "layer", "output shape")
         table.add_column("parameters", justify="right")
-        shapes = self.chain.shapes(self.input_shape, "")
+        shapes = self.shapes(self.input_shape, "")
         table.add_row("", "input", str(self.input_shape), "")
         for number, (layer, shape) in enumerate(zip(self.layers, shapes, strict=True), start=1):
             name = "" if layer.name == type(layer).__name__ else f"{layer.name} "
@@ -305,40 +283,19 @@ class SequentialNet:
             table.add_row(str(number), Text(text), str(shape), f"{_count(layer.parameters):,}")
         console = Console()
         console.print(table)
-        trained = [s.leaf.parameters[s.name] for s in self.chain.slots(frozen=False)]
+        trained = [slot.array for slot in slots(self, frozen=False)]
         console.print(
-            f"{_count(self.chain.parameters):,} parameters, {_count(trained):,} of them trained",
+            f"{_count(self.parameters):,} parameters, {_count(trained):,} of them trained",
             highlight=False,
         )
 
-    def __repr__(self) -> str:
-        lines = "".join(f"\n    {layer!r}," for layer in self.layers)
-        return f"SequentialNet({self.input_shape}, [{lines}\n], cost={self.cost!r})"
 
-
-def _check_cost(cost: Loss, last: Layer) -> None:
-    """Refuse a loss of probabilities on what are none, and a loss of logits on probabilities."""
-    if not isinstance(last, AffineLayer | ActivationLayer):
-        return
-    if isinstance(cost, CrossEntropy | BinaryCrossEntropy | KullbackLeibler):
-        if isinstance(last.afun, NO_PROBABILITIES):
-            afun, logits = "SoftMax", "SoftMaxCrossEntropy() with Linear()"
-            if isinstance(cost, BinaryCrossEntropy):
-                afun, logits = "Logistic", "LogisticCrossEntropy() with Linear()"
-            raise ValueError(
-                f"{type(cost).__name__} takes probabilities, and the last layer ({last.name}) ends "
-                f"in {last.afun!r}; give it {afun}(), or the network {logits}"
-            )
-    elif isinstance(cost, SoftMaxCrossEntropy | LogisticCrossEntropy) and isinstance(
-        last.afun, SoftMax | Logistic
-    ):
-        raise ValueError(
-            f"{type(cost).__name__} contains {last.afun!r}, in which the last layer ({last.name}) "
-            "ends too; give that Linear(), or the network CrossEntropy() or BinaryCrossEntropy()"
-        )
+def _optimizer(optim: Any) -> Optimizer:
+    """Return an optimizer; anything else is refused."""
+    return instance("SequentialNet", "optim", optim, Optimizer, "Adam()")
 
 
 def _count(arrays: Any) -> int:
-    """How many numbers there are in arrays."""
-    arrays = arrays.values() if isinstance(arrays, dict) else arrays
+    """Return how many numbers there are in arrays, or in a dict of them."""
+    arrays = arrays if isinstance(arrays, list) else arrays.values()
     return sum(math.prod(array.shape) for array in arrays)

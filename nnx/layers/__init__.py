@@ -2,7 +2,8 @@
 
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
-from nnx.layers.base import AffineLayer, Layer, Parameter, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import AffineLayer, Layer, Parameter
 from nnx.layers.bidirectional import BidirectionalLayer
 from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
 from nnx.layers.convolution import (

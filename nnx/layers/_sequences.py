@@ -8,7 +8,8 @@ from typing import Any
 
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer
-from nnx.layers.base import Layer, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import Layer
 from nnx.regularizers import Regularizer
 
 

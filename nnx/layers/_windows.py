@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nnx.backend import Array, array_namespace
-from nnx.layers.base import ShapeError
+from nnx.checks import ShapeError
 
 __all__ = [
     "Geometry",

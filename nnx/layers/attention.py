@@ -19,7 +19,8 @@ from nnx.layers._sequences import (
     place,
     size,
 )
-from nnx.layers.base import Backward, Layer, Parameter, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import Optimizer
 from nnx.regularizers import Regularizer
 

@@ -1,29 +1,30 @@
-"""What a layer is: two formulas, a dict of parameters, and the classroom interface on top."""
+"""What a layer is: two formulas, parameters by name, and the interface of the lecture on top."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend, get_backend
-from nnx.checks import ShapeError
-from nnx.config import Configured
+from nnx.backend import Array, Backend, get_backend, resolve
+from nnx.checks import ShapeError, instance
+from nnx.config import Watched
+from nnx.layers.tree import Slot, State, gather, once, slots, take_step
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
-__all__ = ["AffineLayer", "Layer", "Parameter", "ShapeError"]
+__all__ = ["AffineLayer", "Checked", "Layer", "Parameter"]
 
-Gradients = dict[str, Array]
+Gradients = dict[Any, Any]
 Backward = Callable[..., tuple[Array, Gradients]]
 
 
 class Parameter:
-    """Declares a parameter of a layer: `layer.W` reads and writes `layer.parameters["W"]`.
+    """Declares a parameter of a layer: `layer.W` and `layer.W = array`.
 
-    What is assigned is copied to the layer's backend and dtype: training changes parameters in
-    place, and must not reach the array of somebody else.
+    Reading gives a copy, an array that training does not change, on every backend. The array that
+    training works with, and may change in place, is `layer.parameters["W"]`: formulas read that.
+    What is assigned is copied to the layer's backend and dtype.
     """
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -33,100 +34,126 @@ class Parameter:
         if layer is None:
             return self
         try:
-            return layer.parameters[self.name]
+            return layer.backend.xp.asarray(layer.parameters[self.name], copy=True)
         except KeyError:
             raise AttributeError(f"{layer.name} has no parameter {self.name!r}") from None
 
-    def __set__(self, layer: Layer, array: Array) -> None:
+    def __set__(self, layer: Layer, array: Any) -> None:
+        backend = layer.backend
+        own = backend.xp.asarray(backend.asarray(array, dtype=backend.dtype), copy=True)
         known = layer.parameters.get(self.name)
-        if known is not None and tuple(known.shape) != tuple(array.shape):
+        if known is not None and tuple(known.shape) != tuple(own.shape):
             raise ShapeError(
                 f"{layer.name}.{self.name}: expected shape {tuple(known.shape)}, got "
-                f"{tuple(array.shape)}"
+                f"{tuple(own.shape)}"
             )
-        backend = layer.backend
-        own = backend.asarray(array, dtype=backend.dtype)
-        layer.parameters[self.name] = backend.xp.asarray(own, copy=True)
+        layer.parameters[self.name] = own
 
 
-class Layer(Configured):
+class Checked:
+    """Declares an attribute that must be an object of a kind; assigning anything else is refused."""
+
+    def __init__(self, kind: type, example: str) -> None:
+        self.kind, self.example = kind, example
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __set__(self, layer: Layer, value: Any) -> None:
+        vars(layer)[self.name] = instance(layer.name, self.name, value, self.kind, self.example)
+
+
+class Layer(Watched):
     """Base class of all layers.
 
-    Subclasses define `forward(x, training=False) -> (y, backward)`, where backward(delta) returns
-    the gradient with respect to x and a dict of gradients with a key for each parameter, and
-    `output_shape(input_shape)`, both shapes without the samples.
+    Subclasses define `forward(x, training=False) -> (y, backward)`. backward(delta) returns the
+    gradient with respect to x and a dict with the gradient of each parameter under its name. They
+    also define `output_shape(input_shape)`, both shapes without the samples. A layer that acts
+    differently in training does so if `training and not self.frozen`. A layer that is made of
+    layers derives from `Container`.
+
+    Args:
+        optim: the optimizer of this layer, of which it keeps a clone; SGD() if not given.
+        name: what messages call the layer; its class if not given.
 
     Attributes:
-        parameters: what is trained, name -> array.
+        parameters: what is trained, name -> array. Training may change these arrays in place.
         buffers: what is kept but not trained, name -> array.
         regularizers: parameter name -> its penalty.
-        optim: the optimizer of this layer.
-        gradients: name -> gradient, after `backprop`; `layer.dW` reads `gradients["W"]`.
-        frozen: True keeps the layer as it is: training neither changes nor randomises it.
+        gradients: parameter name -> gradient, after `backprop`; `layer.dW` reads one.
+        states: parameter name -> state of the optimizer, after the first step.
+        frozen: if True, training leaves the layer as it is.
         backend: where the parameters were born.
-        name: what messages call the layer.
+        children: the layers that this one is made of.
     """
 
     unique = True
+    unwatched = frozenset({"gradients"})
+    children: Sequence[Layer] = ()
     frozen: bool = False
+    _backward: Backward | None = None
 
-    # May its backward be called as backward(delta, need_dx=False), to save the work for a dx that
-    # nobody needs? The first layer of a network is.
+    # May backward be called as backward(delta, need_dx=False)? That saves the work for a dx which
+    # nobody needs, as in the first layer of a network.
     can_skip_dx: ClassVar[bool] = False
 
-    # Does forward nothing but compute? One that also records or prints what passes says False, and
-    # where the library would compile the steps of a training they are made one by one.
-    traceable: ClassVar[bool] = True
+    # Does forward only compute? A layer that also records or prints what passes sets this to False;
+    # its steps are not compiled then.
+    traceable: bool = True
+
+    # Are the outputs the inputs in another arrangement? The last activation of a network is then
+    # that of a layer before this one.
+    keeps_values: ClassVar[bool] = False
 
     def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
-        if not isinstance(name, str | None):
-            raise TypeError(
-                f"{type(self).__name__}: expected a name or nothing, got {name!r}; several layers "
-                "are given as a list"
-            )
-        self.name = name or type(self).__name__
+        self.name = checked_name(self, name)
         self.parameters: dict[str, Array] = {}
         self.buffers: dict[str, Array] = {}
         self.regularizers: dict[str, Regularizer] = {}
         self.gradients: Gradients = {}
-        if not isinstance(optim, Optimizer | None):
-            raise TypeError(f"{self.name}: expected an optimizer such as SGD(0.1), got {optim!r}")
-        self.optim = (optim or SGD()).clone()
+        self.states: dict[str, State] = {}
         self.backend: Backend = get_backend()
-        self._backward: Backward | None = None
+        given = SGD() if optim is None else optim
+        self.optim = instance(self.name, "optim", given, Optimizer, "SGD(0.1)").clone()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "optim":
+            instance(self.name, name, value, Optimizer, "SGD(0.1)")
+            self.states = {}
+        super().__setattr__(name, value)
+
+    def arguments(self) -> dict[str, Any]:
+        """The constructor's arguments by name; `name` is None for a layer named by its class."""
+        arguments = super().arguments()
+        if arguments.get("name") == type(self).__name__:
+            arguments["name"] = None
+        return arguments
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The value and its backward, delta -> (dx, gradients)."""
+        """Return the value and its backward, delta -> (dx, gradients)."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, training)")
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of one sample's output for that of its input.
+        """Return the shape of one sample's output for that of its input.
 
         Raises:
             ShapeError: the layer does not take that input.
         """
         raise NotImplementedError(f"{type(self).__name__} must define output_shape(input_shape)")
 
-    def places(self) -> list[tuple[str, Layer]]:
-        """Where layers that are not made of others stand in this one, with the prefix of their
-        names: this layer alone, with none.
-        """
-        return [("", self)]
+    def last_activations(self) -> list[Activation] | None:
+        """Return the activations whose values come out of this layer; None if it has none."""
+        return None
 
-    def leaves(self) -> list[tuple[str, Layer]]:
-        """The layers of `places`, each of them once."""
-        found: dict[int, tuple[str, Layer]] = {}
-        for prefix, leaf in self.places():
-            found.setdefault(id(leaf), (prefix, leaf))
-        return list(found.values())
+    # The interface of the lecture.
 
     def evaluate(self, x: Array, training: bool = False) -> Array:
-        """The value; remembers what `backprop` needs."""
+        """Return the value; remember what `backprop` needs."""
         y, self._backward = self.forward(x, training)
         return y
 
     def backprop(self, delta: Array) -> Array:
-        """The gradient with respect to the x of the last `evaluate`.
+        """Return the gradient with respect to the x of the last `evaluate`.
 
         The layer then holds the gradients of its parameters, those of the penalties included:
         `layer.dW`, `layer.db`.
@@ -134,65 +161,112 @@ class Layer(Configured):
         if self._backward is None:
             raise RuntimeError(f"{self.name}.backprop: call evaluate(x) first")
         dx, gradients = self._backward(delta)
-        self.gradients = self.regularize(gradients)
+        found = slots(self)
+        for slot, gradient in zip(found, gather(found, gradients), strict=True):
+            if regularizer := slot.layer.regularizers.get(slot.name):
+                gradient = regularizer.update(slot.array, gradient)
+            slot.layer.gradients[slot.name] = gradient
         return dx
 
     def update(self) -> None:
-        """Let the optimizer act with the gradients of the last `backprop`, unless frozen."""
-        if self.frozen:
-            return
-        if self.parameters and not self.gradients:
+        """Let the optimizers act with the gradients of the last `backprop`, unless frozen."""
+        trained = slots(self, frozen=False)
+        if any(slot.name not in slot.layer.gradients for slot in trained):
             raise RuntimeError(f"{self.name}.update: call evaluate(x) and backprop(delta) first")
-        self.parameters = step(self, self.optim, self.gradients)
+        for optimizer, own in self.optimized(trained):
+            take_step(optimizer, own, [slot.layer.gradients[slot.name] for slot in own])
 
-    def regularize(self, gradients: Gradients) -> Gradients:
-        """The gradients plus those of the penalties."""
-        for name, regularizer in self.regularizers.items():
-            gradients[name] = regularizer.update(self.parameters[name], gradients[name])
-        return gradients
+    def optimized(self, trained: Sequence[Slot]) -> list[tuple[Optimizer, list[Slot]]]:
+        """Return each optimizer with the parameters that it steps together."""
+        found: dict[int, tuple[Optimizer, list[Slot]]] = {}
+        for slot in trained:
+            optimizer = slot.layer.optim
+            found.setdefault(id(optimizer), (optimizer, []))[1].append(slot)
+        return list(found.values())
 
     def penalty(self) -> Array | float:
-        """The sum of the penalties, a 0-d array; 0.0 without any."""
+        """Return the sum of the penalties, a 0-d array; 0.0 without any."""
         return sum(
-            (r.value(self.parameters[name]) for name, r in self.regularizers.items()), start=0.0
+            (
+                regularizer.value(layer.parameters[name])
+                for _, layer in once(self)
+                if not layer.children
+                for name, regularizer in layer.regularizers.items()
+            ),
+            start=0.0,
+        )
+
+    # Copies.
+
+    def to(self, backend: str | Backend, dtype: str | None = None) -> Self:
+        """Return the same layer on another backend, with its optimizer's states; this one stays."""
+        if dtype is None and not isinstance(backend, Backend):
+            dtype = self.backend.dtype_name
+        target, source = resolve(backend, dtype), self.backend
+        return self.twin(target, lambda array: target.copy_of(array, source), {})
+
+    def twin(
+        self, backend: Backend, convert: Callable[[Array], Array], made: dict[int, Layer]
+    ) -> Any:
+        """Return a layer with the same arguments and converted arrays; what is shared stays shared.
+
+        Args:
+            backend: that of the arrays which `convert` returns.
+            convert: is applied to each parameter, buffer and array of an optimizer.
+            made: the twins so far, by id of the original.
+        """
+        if id(self) in made:
+            return made[id(self)]
+        twin = made[id(self)] = object.__new__(type(self))
+        vars(twin).update(vars(self), _backward=None, backend=backend)
+        twin._fill(self, backend, convert, made)
+        return twin
+
+    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Layer]) -> None:
+        """Give a twin arrays of its own."""
+        vars(self).update(
+            parameters={name: convert(p) for name, p in source.parameters.items()},
+            buffers={name: convert(p) for name, p in source.buffers.items()},
+            regularizers=dict(source.regularizers),
+            gradients={},
+            states={name: s.converted(convert) for name, s in source.states.items()},
+            optim=source.optim.move(convert),
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the closure of the last `evaluate`, which belongs to this very layer."""
-        return {**vars(self), "_backward": None}
+        """Everything but the closure of the last `evaluate`; arrays that may be views are copied."""
+        kept = {**vars(self), "_backward": None}
+        if not self.children:
+            backend = self.backend
 
-    def to(self, backend: Backend) -> Layer:
-        """The same layer, its optimizer included, on another backend; this one stays."""
-        twin = copy.copy(self)
-        twin.parameters = {n: backend.copy_of(p, self.backend) for n, p in self.parameters.items()}
-        twin.buffers = {n: backend.copy_of(p, self.backend) for n, p in self.buffers.items()}
-        twin.optim = self.optim.move(lambda array: backend.copy_of(array, self.backend))
-        twin.regularizers = dict(self.regularizers)
-        twin.gradients, twin._backward = {}, None
-        twin.backend = backend
-        return twin
+            def copy(array: Array) -> Array:
+                return backend.xp.asarray(array, copy=True)
+
+            kept["parameters"] = {name: copy(p) for name, p in self.parameters.items()}
+            kept["states"] = {name: s.converted(copy) for name, s in self.states.items()}
+        return kept
 
     def __getattr__(self, name: str) -> Any:
-        gradients = self.__dict__.get("gradients", {})
-        if name[:1] == "d" and name[1:] in gradients:
-            return gradients[name[1:]]
+        known = self.__dict__
+        if name[:1] == "d" and name[1:] in known.get("gradients", {}):
+            return known["gradients"][name[1:]]
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}"
-            + (" before backprop" if name[1:] in self.__dict__.get("parameters", {}) else "")
+            + (" before backprop" if name[1:] in known.get("parameters", {}) else "")
         )
 
 
 class AffineLayer(Layer):
     """Base class of the layers a = phi(z), z affine in the weights W and the bias b.
 
-    Subclasses define `preactivation(x, training) -> (z, backward)`, where backward(dz,
-    need_dx=True) may leave out dx. A network whose loss cancels with the last activation works
-    with z itself.
+    Subclasses define `preactivation(x, training) -> (z, backward)`; backward(dz, need_dx=True) may
+    leave out dx. A network whose loss cancels with the last activation works with z itself.
     """
 
     can_skip_dx = True
     W = Parameter()
     b = Parameter()
+    afun = Checked(Activation, "ReLU()")
 
     def __init__(
         self,
@@ -202,12 +276,6 @@ class AffineLayer(Layer):
         name: str | None,
     ) -> None:
         super().__init__(optim, name)
-        for given, kind, example in (
-            (afun, Activation, "ReLU()"),
-            (kernel_regularizer, Regularizer | None, "L2Regularizer(0.01)"),
-        ):
-            if not isinstance(given, kind):
-                raise TypeError(f"{self.name}: expected an object such as {example}, got {given!r}")
         self.afun = afun
         self.kernel_regularizer = kernel_regularizer
 
@@ -218,41 +286,36 @@ class AffineLayer(Layer):
 
     @kernel_regularizer.setter
     def kernel_regularizer(self, regularizer: Regularizer | None) -> None:
-        if regularizer is None:
-            self.regularizers.pop("W", None)
-        else:
-            self.regularizers["W"] = regularizer
+        self.regularizers.pop("W", None)
+        if regularizer is not None:
+            self.regularizers["W"] = instance(
+                self.name, "kernel_regularizer", regularizer, Regularizer, "L2Regularizer(0.01)"
+            )
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The affine part z and its backward."""
+        """Return the affine part z and its backward."""
         raise NotImplementedError(f"{type(self).__name__} must define preactivation(x, training)")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """a = phi(z); backward: dz = phi'(z) delta, then the backward of z."""
+        """Return a = phi(z); backward: dz = phi'(z) delta, then the backward of z."""
         z, affine = self.preactivation(x, training)
         a, activation = self.afun.forward(z)
         return a, lambda delta, need_dx=True: affine(activation(delta), need_dx)
 
-
-def step(layer: Layer, optim: Optimizer, gradients: Gradients) -> dict[str, Array]:
-    """The parameters of a layer after one step of the optimizer."""
-    parameters = layer.parameters
-    updated = optim.update(
-        list(parameters.values()), [gradient_of(layer, gradients, name) for name in parameters]
-    )
-    return dict(zip(parameters, updated, strict=True))
+    def last_activations(self) -> list[Activation]:
+        """Return the activation of the layer."""
+        return [self.afun]
 
 
-def gradient_of(layer: Layer, gradients: Gradients, name: str) -> Array:
-    """The gradient of one parameter.
+def checked_name(layer: Layer, name: Any) -> str:
+    """Return the name of a layer.
 
     Raises:
-        ValueError: the layer's backward has not returned it.
+        TypeError: something else was given in its place.
     """
-    try:
-        return gradients[name]
-    except KeyError:
-        raise ValueError(
-            f"{layer.name}: backward returned gradients of {sorted(gradients)}, expected one for "
-            f"each of the parameters {sorted(layer.parameters)}; {name} has none"
-        ) from None
+    if not isinstance(name, str | None):
+        raise TypeError(
+            f"{type(layer).__name__}: expected name to be text or None, got {name!r}; several "
+            "layers are given as a list"
+        )
+    return name or type(layer).__name__

@@ -2,135 +2,119 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar
 
+from nnx.activations import Activation
 from nnx.backend import Array, Backend, BackendError, array_namespace, get_backend
-from nnx.layers.base import Backward, Gradients, Layer, ShapeError, gradient_of
+from nnx.checks import ShapeError, choice, sequence, shapes
+from nnx.layers.base import Backward, Gradients, Layer, checked_name
+from nnx.layers.tree import once, walk
+from nnx.optimizers import Optimizer
 
 __all__ = ["Container", "ParallelLayer", "ResidualLayer", "SequentialLayer"]
 
 Shape = tuple[int, ...]
 
 
-class Slot(NamedTuple):
-    """A parameter of a container: whose, its name there, its dotted name, where it is used.
-
-    A place is the number of a child and the name in the gradients of that child.
-    """
-
-    leaf: Layer
-    name: str
-    key: str
-    places: list[tuple[int, str]]
-
-
 class Container(Layer):
-    """Base class of layers that are made of layers, their children.
+    """Base class of layers that are made of layers: those among its constructor's arguments.
 
-    What it has is its children's: parameters, buffers, penalties and gradients, under dotted
-    names; "0.W" is W of the first child. A child may stand in several places, also inside of
-    other containers; it is one set of parameters then, and its gradients are added. Every child
-    has its own optimizer.
+    A subclass keeps them under the arguments' names, one layer or a list of them, and defines
+    `forward` and `output_shape`. Its backward returns, in place of gradients by name, those of its
+    children by their index:
 
-    Subclasses define `forward`, whose backward returns `self.merge([...])`, and `output_shape`.
+        class Residual(nnx.Container):
+            def __init__(self, block):
+                super().__init__()
+                self.block = block
+
+            def forward(self, x, training=False):
+                y, backward_of_block = self.block.forward(x, training)
+
+                def backward(delta):
+                    dx, gradients = backward_of_block(delta)
+                    return delta + dx, {0: gradients}
+
+                return x + y, backward
+
+            def output_shape(self, input_shape):
+                return self.block.output_shape(input_shape)
+
+    What a container has is what its children have, under paths: "0.W" is W of the first child. A
+    layer may stand in several places, also inside of other containers; it is one set of
+    parameters then, and its gradients are added. A container has no parameters of its own.
 
     Args:
-        children: layers; a SequentialNet stands for its layers.
-        name: what messages call the layer.
-
-    Raises:
-        TypeError: something is no layer.
-        BackendError: the children were not all born on one backend.
+        name: what messages call the layer; its class if not given.
     """
 
-    can_skip_dx: ClassVar[bool] = True
+    optim: Optimizer | None = None  # type: ignore[assignment]
 
-    def __init__(self, children: Iterable[Any], name: str | None = None) -> None:
-        self.children = [
-            _as_layer(type(self).__name__, number, child)
-            for number, child in enumerate(children, start=1)
-        ]
-        super().__init__(None, name)
-        self.backend = _common_backend(self.children)
+    def __init__(self, name: str | None = None) -> None:
+        self.name = checked_name(self, name)
 
-    def places(self) -> list[tuple[str, Layer]]:
-        """Every place of a layer without children, with the prefix of its names."""
-        return [
-            (f"{i}.{prefix}", leaf)
-            for i, child in enumerate(self.children)
-            for prefix, leaf in child.places()
-        ]
+    def __setattr__(self, name: str, value: Any) -> None:
+        super(Layer, self).__setattr__(name, value)
 
-    def slots(self, frozen: bool = True) -> list[Slot]:
-        """The parameters, each of them once; those of frozen layers only if asked for."""
-        slots: dict[tuple[int, str], Slot] = {}
-        for i, child in enumerate(self.children):
-            for prefix, leaf in child.leaves():
-                if leaf.frozen and not frozen:
-                    continue
-                for name in leaf.parameters:
-                    own = slots.setdefault(
-                        (id(leaf), name), Slot(leaf, name, f"{i}.{prefix}{name}", [])
-                    )
-                    own.places.append((i, prefix + name))
-        return list(slots.values())
+    def as_child(self) -> Layer:
+        """Return what stands for this layer inside of another one."""
+        return self
 
-    def merge(self, gradients: Sequence[Gradients], frozen: bool = True) -> Gradients:
-        """The gradients of the children, in order, under dotted names; shared ones are summed."""
-        slots = self.slots(frozen)
-        return dict(
-            zip([s.key for s in slots], gather(slots, self.children, gradients), strict=True)
+    @property
+    def children(self) -> list[Layer]:  # type: ignore[override]
+        """The layers among the arguments, in order; a list counts with each of its items."""
+        found: list[Layer] = []
+        for value in self.arguments().values():
+            if isinstance(value, Layer):
+                found.append(value)
+            elif isinstance(value, list):
+                found += [as_layer(self.name, i, item) for i, item in enumerate(value)]
+        return found
+
+    def by_path(self, attribute: str) -> Mapping[str, Any]:
+        """Return what the layers below keep under names, as one read-only dict under paths."""
+        return MappingProxyType(
+            {
+                ".".join(map(str, (*keys, name))): value
+                for keys, layer in once(self)
+                if not layer.children
+                for name, value in getattr(layer, attribute).items()
+            }
         )
 
-    # What a layer has: here it is the children's.
+    parameters = property(lambda self: self.by_path("parameters"))  # type: ignore[assignment]
+    buffers = property(lambda self: self.by_path("buffers"))  # type: ignore[assignment]
+    regularizers = property(lambda self: self.by_path("regularizers"))  # type: ignore[assignment]
+    gradients = property(lambda self: self.by_path("gradients"))  # type: ignore[assignment]
+    states = property(lambda self: self.by_path("states"))  # type: ignore[assignment]
 
-    def _collect(self, attribute: str) -> dict[str, Any]:
-        return {
-            prefix + name: value
-            for prefix, leaf in self.leaves()
-            for name, value in getattr(leaf, attribute).items()
-        }
+    @property
+    def backend(self) -> Backend:  # type: ignore[override]
+        """That of the children.
 
-    def _distribute(self, attribute: str, values: dict[str, Any]) -> None:
-        for prefix, leaf in self.leaves():
-            size = len(prefix)
-            setattr(
-                leaf,
-                attribute,
-                {
-                    key[size:]: value
-                    for key, value in values.items()
-                    if key.startswith(prefix) and "." not in key[size:]
-                },
-            )
-
-    parameters = property(
-        lambda self: self._collect("parameters"),
-        lambda self, values: values and self._distribute("parameters", values),
-    )
-    buffers = property(
-        lambda self: self._collect("buffers"),
-        lambda self, values: values and self._distribute("buffers", values),
-    )
-    regularizers = property(
-        lambda self: self._collect("regularizers"),
-        lambda self, values: values and self._distribute("regularizers", values),
-    )
-    gradients = property(
-        lambda self: self._collect("gradients"),
-        lambda self, values: self._distribute("gradients", values),
-    )
+        Raises:
+            BackendError: they were not all born on one backend.
+        """
+        leaves = [layer for _, layer in walk(self) if not layer.children]
+        first = leaves[0].backend if leaves else get_backend()
+        for layer in leaves[1:]:
+            if layer.backend is not first and not layer.backend.same_place(first):
+                raise BackendError(
+                    f"{leaves[0].name} was born on {first}, {layer.name} on {layer.backend}",
+                    "make all layers of a network under one nnx.set_backend(...)",
+                )
+        return first
 
     @property
     def traceable(self) -> bool:  # type: ignore[override]
-        """Are all children? A subclass that is not says False."""
+        """Are all children traceable? A subclass that is not sets this to False."""
         return all(child.traceable for child in self.children)
 
     @property
-    def frozen(self) -> bool:
-        """Are all children frozen? To say so is to say it to each of them."""
+    def frozen(self) -> bool:  # type: ignore[override]
+        """Are all children frozen? Setting it sets every layer below."""
         return bool(self.children) and all(child.frozen for child in self.children)
 
     @frozen.setter
@@ -138,66 +122,58 @@ class Container(Layer):
         for child in self.children:
             child.frozen = value
 
-    def regularize(self, gradients: Gradients) -> Gradients:
-        """The gradients plus those of the penalties."""
-        for key, regularizer in self.regularizers.items():
-            gradients[key] = regularizer.update(self.parameters[key], gradients[key])
-        return gradients
-
-    def update(self) -> None:
-        """Let the children's optimizers act with the gradients of the last `backprop`."""
-        for _, leaf in self.leaves():
-            leaf.update()
-
-    def to(self, backend: Backend, moved: dict[int, Layer] | None = None) -> Self:
-        """The same layer on another backend; what is shared stays shared."""
-        moved = {} if moved is None else moved
-        twin = copy.copy(self)
-        twin.children = []
-        for child in self.children:
-            if id(child) in moved:
-                pass
-            elif isinstance(child, Container):
-                moved[id(child)] = child.to(backend, moved)
-            else:
-                moved[id(child)] = child.to(backend)
-            twin.children.append(moved[id(child)])
-        twin.backend, twin._backward = backend, None
-        return twin
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(map(repr, self.children))})"
+    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Layer]) -> None:
+        """Give a twin children of its own."""
+        own = vars(self)
+        own.pop("backend", None)
+        for name, value in source.arguments().items():
+            if isinstance(value, Layer):
+                own[name] = value.twin(backend, convert, made)
+            elif isinstance(value, list):
+                own[name] = [
+                    v.twin(backend, convert, made) if isinstance(v, Layer) else v for v in value
+                ]
 
 
 class SequentialLayer(Container):
     """Layers one after another: y = f_n(... f_1(x)); backward runs through them in reverse.
 
     Args:
-        layers: in order; a layer may stand in the list twice.
+        layers: in order; a layer may stand in the list twice, and a list in it is a
+            SequentialLayer.
         name: what messages call the layer.
 
     Raises:
         ValueError: there is no layer.
+        TypeError: something in the list is not a layer.
     """
 
     def __init__(self, layers: Iterable[Any], name: str | None = None) -> None:
-        super().__init__(layers, name)
-        if not self.children:
-            raise ValueError(f"{self.name}: expected at least one layer, got none")
+        super().__init__(name)
+        self.layers = layers
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "layers":
+            value = as_layers(self.name, value)
+        super().__setattr__(name, value)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The last value and the backward through all."""
-        x, backwards = run([child.forward for child in self.children], self.children, x, training)
+        """Return the last value and the backward through all."""
+        backwards = []
+        for layer in self.layers:
+            x, backward_of_layer = layer.forward(x, training)
+            backwards.append(backward_of_layer)
 
-        def backward(delta: Array, need_dx: bool = True) -> tuple[Array, Gradients]:
-            lowest = 0 if need_dx else first_to_train(self.children)
-            dx, gradients = run_back(self.children, backwards, delta, lowest, need_dx)
-            return dx, self.merge(gradients, frozen=need_dx)
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            gradients: Gradients = {}
+            for i in reversed(range(len(backwards))):
+                delta, gradients[i] = backwards[i](delta)
+            return delta, gradients
 
         return x, backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape that the last layer gives.
+        """Return the shape that the last layer gives.
 
         Raises:
             ShapeError: a layer does not take what the one before it gives; both are named.
@@ -205,54 +181,66 @@ class SequentialLayer(Container):
         return self.shapes(input_shape, "the input is")[-1]
 
     def shapes(self, shape: Shape, source: str) -> list[Shape]:
-        """The output shapes of all layers; `source` is who gives the first input, for a message."""
+        """Return the output shapes of all layers.
+
+        Args:
+            shape: of the first input.
+            source: who gives it, for a message.
+        """
         found = []
-        for number, layer in enumerate(self.children, start=1):
+        for number, layer in enumerate(self.layers, start=1):
             try:
-                found.append(layer.output_shape(shape))
+                shape_after = layer.output_shape(shape)
             except ShapeError as error:
                 raise ShapeError(
                     f"layer {number} ({layer.name}) {error}; {source} {shape}"
                 ) from None
-            shape, source = found[-1], f"layer {number} ({layer.name}) gives"
+            found.append(shape_after)
+            shape, source = shape_after, f"layer {number} ({layer.name}) gives"
         return found
+
+    def last_activations(self) -> list[Activation] | None:
+        """Return those of the last layer that is not just another arrangement of its inputs."""
+        for layer in reversed(self.layers):
+            if not layer.keeps_values:
+                return layer.last_activations()
+        return None
 
 
 class ResidualLayer(Container):
     """y = x + f(x), with f a block of layers that keeps the shape; backward: delta + f'(x) delta.
 
     Args:
-        block: a layer, a list of layers or a SequentialNet.
+        block: a layer, or a list of layers, which is a SequentialLayer.
         name: what messages call the layer.
 
     Source: He, Zhang, Ren and Sun, CVPR 2016.
     """
 
     def __init__(self, block: Any, name: str | None = None) -> None:
-        super().__init__([_as_block(block)], name)
+        super().__init__(name)
+        self.block = as_layer(self.name, 0, block)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """x + f(x) and delta -> delta + f'(x) delta."""
-        (block,) = self.children
-        y, block_backward = block.forward(x, training and not block.frozen)
+        """Return x + f(x) and delta -> delta + f'(x) delta."""
+        y, backward_of_block = self.block.forward(x, training)
 
-        def backward(delta: Array, need_dx: bool = True) -> tuple[Array, Gradients]:
-            dx, gradients = call(block, block_backward, delta, need_dx)
-            return delta + dx if need_dx else None, self.merge([gradients], frozen=need_dx)
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            dx, gradients = backward_of_block(delta)
+            return delta + dx, {0: gradients}
 
         return x + y, backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input.
+        """Return the shape of the input.
 
         Raises:
             ShapeError: the block gives another shape.
         """
-        (block,) = self.children
-        shape = block.output_shape(input_shape)
+        shape = self.block.output_shape(input_shape)
         if shape != input_shape:
             raise ShapeError(
-                f"adds its input to what its block gives: expected {input_shape}, got {shape}; "
+                f"adds its input to the output of its block: expected {input_shape}, got {shape}; "
                 "give the block's last layer as many outputs as the block has inputs"
             )
         return shape
@@ -266,7 +254,7 @@ class ParallelLayer(Container):
     to the branch.
 
     Args:
-        branches: layers; a list of layers or a SequentialNet is a branch too.
+        branches: layers; a list in it is a SequentialLayer.
         merge: "sum" or "concat".
         axis: of one sample, for "concat". If not given it is the channels of images (0) and the
             features of vectors and sequences (-1).
@@ -274,7 +262,10 @@ class ParallelLayer(Container):
 
     Raises:
         ValueError: there is no branch, or an unknown merge.
+        TypeError: a branch is not a layer, or the axis not an integer.
     """
+
+    MERGES: ClassVar[tuple[str, ...]] = ("sum", "concat")
 
     def __init__(
         self,
@@ -283,192 +274,117 @@ class ParallelLayer(Container):
         axis: int | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__([_as_block(branch) for branch in branches], name)
-        if not self.children:
-            raise ValueError(f"{self.name}: expected at least one branch, got none")
-        if merge not in ("sum", "concat"):
-            raise ValueError(f'{self.name}: merge must be "sum" or "concat", got {merge!r}')
-        self.merging, self.axis = merge, axis
+        super().__init__(name)
+        self.branches = as_layers(self.name, branches)
+        self.merge = choice(self.name, "merge", merge, self.MERGES)
+        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
+            raise TypeError(f"{self.name}: expected axis to be an integer or None, got {axis!r}")
+        self.axis = axis
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The branches' outputs as one, and delta -> the sum of what they return."""
-        ys, backwards = [], []
-        for child in self.children:
-            y, backward_of_child = child.forward(x, training and not child.frozen)
-            ys.append(y)
-            backwards.append(backward_of_child)
-        if self.merging == "concat":
+        """Return the branches' outputs as one, and delta -> the sum of what they return."""
+        results = [branch.forward(x, training) for branch in self.children]
+        ys = [y for y, _ in results]
+        if self.merge == "sum":
+            y, split = sum(ys[1:], start=ys[0]), lambda delta: [delta] * len(ys)
+        else:
             axis = self._axis(x.ndim - 1)
             axis = axis + 1 if axis >= 0 else axis
-            y = array_namespace(x).concat(ys, axis=axis)
-            sizes = [part.shape[axis] for part in ys]
-        else:
-            y = sum(ys[1:], start=ys[0])
+            y, split = array_namespace(x).concat(ys, axis=axis), _splitter(ys, axis)
 
-        def backward(delta: Array, need_dx: bool = True) -> tuple[Array, Gradients]:
-            if self.merging == "concat":
-                parts = _split(delta, sizes, axis)
-            else:
-                parts = [delta] * len(self.children)
-            results = [
-                call(child, backward_of_child, part, need_dx)
-                for child, backward_of_child, part in zip(
-                    self.children, backwards, parts, strict=True
-                )
+        def backward(delta: Array) -> tuple[Array, Gradients]:
+            parts = [
+                backward_of_branch(part)
+                for (_, backward_of_branch), part in zip(results, split(delta), strict=True)
             ]
-            first, *others = [dx for dx, _ in results]
-            return (
-                sum(others, start=first) if need_dx else None,
-                self.merge([gradients for _, gradients in results], frozen=need_dx),
-            )
+            first, *others = [dx for dx, _ in parts]
+            return sum(others, start=first), {i: part[1] for i, part in enumerate(parts)}
 
         return y, backward
 
     def _axis(self, axes: int) -> int:
-        """Along which axis of samples of so many axes the branches are joined."""
+        """Return the axis along which branches are joined, for samples of so many axes."""
         if self.axis is not None:
             return self.axis
         return 0 if axes == 3 else -1
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The common shape, or that of the branches side by side.
+        """Return the common shape, or that of the branches side by side.
 
         Raises:
             ShapeError: the branches' outputs do not fit together.
         """
-        shapes = [child.output_shape(input_shape) for child in self.children]
-        first = shapes[0]
-        if self.merging == "sum":
-            if any(shape != first for shape in shapes):
+        found = [branch.output_shape(input_shape) for branch in self.children]
+        first = found[0]
+        if self.merge == "sum":
+            if any(shape != first for shape in found):
                 raise ShapeError(
-                    f"adds its branches: expected outputs of one shape, got {_list(shapes)}"
+                    f"adds its branches: expected outputs of one shape, got {shapes(found)}"
                 )
             return first
         axis = self._axis(len(input_shape))
         if not -len(first) <= axis < len(first):
-            raise ShapeError(f"joins axis {axis}: its branches give {_list(shapes)}")
+            raise ShapeError(f"joins axis {axis}: its branches give {shapes(found)}")
         axis %= len(first)
         if any(
             len(s) != len(first) or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
-            for s in shapes
+            for s in found
         ):
             raise ShapeError(
                 f"joins its branches along axis {axis}: expected outputs that differ there "
-                f"only, got {_list(shapes)}"
+                f"only, got {shapes(found)}"
             )
-        return (*first[:axis], sum(shape[axis] for shape in shapes), *first[axis + 1 :])
+        return (*first[:axis], sum(shape[axis] for shape in found), *first[axis + 1 :])
+
+    def last_activations(self) -> list[Activation] | None:
+        """Return those of all branches if they stand side by side; a sum has none."""
+        found = [branch.last_activations() for branch in self.children]
+        if self.merge == "sum" or None in found:
+            return None
+        return [afun for of_branch in found for afun in of_branch or ()]
 
 
-def run(
-    forwards: Sequence[Callable[..., Any]], layers: Sequence[Layer], x: Array, training: bool
-) -> tuple[Array, list[Backward]]:
-    """Through the forwards of layers in order: the last value, and every backward.
-
-    A frozen layer is evaluated as it is outside of training.
-    """
-    backwards = []
-    for forward, layer in zip(forwards, layers, strict=True):
-        x, backward = forward(x, training and not layer.frozen)
-        backwards.append(backward)
-    return x, backwards
-
-
-def run_back(
-    layers: Sequence[Layer],
-    backwards: Sequence[Backward],
-    delta: Array,
-    lowest: int = 0,
-    need_dx: bool = True,
-) -> tuple[Array, list[Gradients]]:
-    """Through the backwards in reverse, down to layer `lowest`; those below have no gradients."""
-    gradients: list[Gradients] = [{}] * len(layers)
-    for i in range(len(layers) - 1, lowest, -1):
-        delta, gradients[i] = backwards[i](delta)
-    if lowest < len(layers):
-        delta, gradients[lowest] = call(layers[lowest], backwards[lowest], delta, need_dx)
-    return delta, gradients
-
-
-def call(layer: Layer, backward: Backward, delta: Array, need_dx: bool) -> tuple[Array, Gradients]:
-    """The backward of a layer, without dx where nobody needs it and the layer can leave it out."""
-    if need_dx or not layer.can_skip_dx:
-        return backward(delta)
-    return backward(delta, need_dx=False)
-
-
-def first_to_train(layers: Sequence[Layer]) -> int:
-    """The number of the first layer with something to train; below it no gradient is needed."""
-    for i, layer in enumerate(layers):
-        if any(leaf.parameters and not leaf.frozen for _, leaf in layer.leaves()):
-            return i
-    return len(layers)
-
-
-def gather(
-    slots: Sequence[Slot], layers: Sequence[Layer], gradients: Sequence[Gradients]
-) -> list[Array]:
-    """The gradients of slots, from those of the layers; what is used in several places is summed.
+def as_layer(owner: str, index: int, child: Any) -> Layer:
+    """Return a child; a list of layers as a SequentialLayer.
 
     Raises:
-        ValueError: a layer's backward has not returned one of them.
+        TypeError: it is not a layer.
+        ValueError: it is a network with an optimizer of its own.
     """
-    try:
-        # One place each, and nothing missing: the usual case, in a third of the time.
-        return [gradients[i][name] for ((i, name),) in [slot.places for slot in slots]]
-    except (KeyError, ValueError):
-        pass
-    found = []
-    for slot in slots:
-        (i, name), *others = slot.places
-        gradient = gradient_of(layers[i], gradients[i], name)
-        for j, other in others:
-            gradient = gradient + gradient_of(layers[j], gradients[j], other)
-        found.append(gradient)
-    return found
+    if isinstance(child, list | tuple):
+        return SequentialLayer(child)
+    if not isinstance(child, Layer):
+        remedy = f"; write {child.__name__}(...)" if isinstance(child, type) else ""
+        raise TypeError(f"{owner}: expected layer {index + 1} to be a layer, got {child!r}{remedy}")
+    return child.as_child() if isinstance(child, Container) else child
 
 
-def _split(delta: Array, sizes: Sequence[int], axis: int) -> list[Array]:
-    """The parts of an array along an axis, views of it."""
-    axis %= delta.ndim
-    parts, start = [], 0
-    for size in sizes:
-        here = (*[slice(None)] * axis, slice(start, start + size))
-        parts.append(delta[(*here, ...)])
-        start += size
-    return parts
+def as_layers(owner: str, layers: Any) -> list[Layer]:
+    """Return a list of at least one layer.
+
+    Raises:
+        TypeError: not a list, or something in it is not a layer.
+        ValueError: it is empty.
+    """
+    if isinstance(layers, Layer):
+        raise TypeError(f"{owner}: expected a list of layers, got one layer; write [{layers!r}]")
+    items = sequence(owner, "layers", layers, "a list of layers")
+    if not items:
+        raise ValueError(f"{owner}: expected at least one layer, got none")
+    return [as_layer(owner, i, item) for i, item in enumerate(items)]
 
 
-def _as_layer(owner: str, number: int, child: Any) -> Layer:
-    """The child; a network as the layer that its layers are."""
-    if isinstance(child, Layer):
-        return child
-    chain = getattr(child, "chain", None)
-    if not isinstance(chain, Layer):
-        raise TypeError(f"{owner}: layer {number} is no Layer but {child!r}")
-    if child.optim is not None:
-        raise ValueError(
-            f"{owner}: layer {number} is a network with an optimizer of its own; give the "
-            "optimizer to its layers, or to the outermost network: SequentialNet(..., optim=...)"
-        )
-    return chain
+def _splitter(parts: Sequence[Array], axis: int) -> Callable[[Array], list[Array]]:
+    """Return what splits an array along an axis into parts of the same sizes, views of it."""
+    axis %= parts[0].ndim
+    sizes = [part.shape[axis] for part in parts]
 
+    def split(delta: Array) -> list[Array]:
+        found, start = [], 0
+        for size in sizes:
+            here = (*[slice(None)] * axis, slice(start, start + size))
+            found.append(delta[(*here, ...)])
+            start += size
+        return found
 
-def _as_block(block: Any) -> Any:
-    """A list of layers as one layer."""
-    return SequentialLayer(block) if isinstance(block, list | tuple) else block
-
-
-def _common_backend(layers: Sequence[Layer]) -> Backend:
-    backend = layers[0].backend if layers else get_backend()
-    for number, layer in enumerate(layers, start=1):
-        if not layer.backend.same_place(backend):
-            raise BackendError(
-                f"layer 1 ({layers[0].name}) was born on {backend}, "
-                f"layer {number} ({layer.name}) on {layer.backend}",
-                "make all layers of a network under one nnx.set_backend(...)",
-            )
-    return backend
-
-
-def _list(shapes: Sequence[Shape]) -> str:
-    return ", ".join(map(str, shapes))
+    return split

@@ -30,7 +30,8 @@ from nnx.layers._windows import (
     short,
     spaced,
 )
-from nnx.layers.base import AffineLayer, Backward, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import AffineLayer, Backward
 from nnx.optimizers import Optimizer
 from nnx.regularizers import Regularizer
 

@@ -9,8 +9,9 @@ from typing import Any
 from nnx.activations import Activation, ReLU
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
-from nnx.layers.base import AffineLayer, Backward, ShapeError
-from nnx.optimizers import Optimizer
+from nnx.checks import ShapeError
+from nnx.layers.base import AffineLayer, Backward
+from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
 __all__ = ["DenseLayer"]
@@ -42,18 +43,19 @@ class DenseLayer(AffineLayer):
         self,
         ni: int,
         no: int,
-        afun: Activation | None = None,
-        optim: Optimizer | None = None,
-        initializer: Initializer | None = None,
+        afun: Activation = ReLU(),
+        optim: Optimizer = SGD(),
+        initializer: Initializer = RandnAverage(),
         kernel_regularizer: Regularizer | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(afun or ReLU(), optim, kernel_regularizer, name)
+        super().__init__(afun, optim, kernel_regularizer, name)
         for size in (ni, no):
             if not isinstance(size, Integral) or size < 1:
                 raise ValueError(f"DenseLayer(ni={ni!r}, no={no!r}): expected positive integers")
         self.ni, self.no = ni, no = int(ni), int(no)
-        self.W = self.afun.factor * (initializer or RandnAverage()).wfun(no, ni)
+        self.initializer = initializer
+        self.W = self.afun.factor * initializer.wfun(no, ni)
         self.b = self.backend.xp.zeros((no,), dtype=self.backend.dtype, device=self.backend.device)
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
@@ -90,6 +92,3 @@ class DenseLayer(AffineLayer):
                 remedy += "" if size == self.ni else f", and give it {size} inputs"
             raise ShapeError(f"takes input of shape ({self.ni},), got {input_shape}{remedy}")
         return (*input_shape[:-1], self.no)
-
-    def __repr__(self) -> str:
-        return f"DenseLayer({self.ni}, {self.no}, afun={self.afun!r})"

@@ -7,7 +7,8 @@ from numbers import Integral
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, LeCunNormal
 from nnx.layers._sequences import initializer_of, penalties, place, size
-from nnx.layers.base import Backward, Layer, Parameter, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import Optimizer
 from nnx.regularizers import Regularizer
 

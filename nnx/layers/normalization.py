@@ -22,7 +22,8 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 from nnx.backend import Array, array_namespace
-from nnx.layers.base import Backward, Gradients, Layer, Parameter, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import Backward, Gradients, Layer, Parameter
 from nnx.optimizers import Optimizer
 
 __all__ = ["BatchNormLayer", "GroupNormLayer", "LayerNormLayer"]

@@ -21,7 +21,8 @@ from nnx.layers._windows import (
     samples_last,
     short,
 )
-from nnx.layers.base import Backward, Layer, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import Backward, Layer
 
 __all__ = ["AvgPool2DLayer", "GlobalAvgPoolLayer", "MaxPool2DLayer", "PoolingLayer"]
 

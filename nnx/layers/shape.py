@@ -9,7 +9,8 @@ from typing import Any
 
 from nnx.backend import Array, array_namespace
 from nnx.layers._windows import images, numbers, pad, part, samples_first, samples_last, short
-from nnx.layers.base import Backward, Layer, ShapeError
+from nnx.checks import ShapeError
+from nnx.layers.base import Backward, Layer
 
 __all__ = [
     "FlattenLayer",

@@ -84,6 +84,18 @@ class Loss(Value):
 
     over: ClassVar[slice] = ROWS
     threshold: ClassVar[float] = 0.5
+    per_entry: ClassVar[bool] = False
+
+    def fused(self, afun):
+        from nnx.activations import SoftMax, Logistic
+        if type(self) is CrossEntropy and type(afun) is SoftMax:
+            return SoftMaxCrossEntropy(self.label_smoothing, self.class_weights)
+        if type(self) is BinaryCrossEntropy and type(afun) is Logistic:
+            return LogisticCrossEntropy(self.label_smoothing, self.class_weights, afun.k)
+        return None
+
+    def check_activation(self, afun, outputs):
+        pass
 
     def losses(self, a: Array, t: Array) -> Array:
         """The terms of the mean, of the shape a.shape[over]."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from nnx.backend import Array, Backend, array_namespace, get_backend, to_numpy
 from nnx.checks import instance, number, shapes
 from nnx.clipping import Clip
-from nnx.config import Configured, build, plain
+from nnx.config import Watched, build, plain
 from nnx.schedules import Schedule
 
 __all__ = ["Factors", "Optimizer", "State"]
@@ -17,7 +17,7 @@ State = tuple[Array, ...]
 Factors = tuple[float, ...]
 
 
-class Optimizer(Configured):
+class Optimizer(Watched):
     """Base class: a learning rate, an optional clip, and the rule of a subclass.
 
     Subclasses define `init(p)`, a tuple of arrays of the shape of p, `rule(p, g, state, factors)`
@@ -40,6 +40,7 @@ class Optimizer(Configured):
     """
 
     fusible: ClassVar[bool] = False
+    unwatched = frozenset({"t", "state"})
 
     def __init__(self, eta: float | Schedule, clip: Clip | None = None) -> None:
         self.eta = eta if isinstance(eta, Schedule) else number(self, "eta", eta, ">= 0")

@@ -1,0 +1,142 @@
+"""One walk over a tree of layers, and what follows from it: parameters by path, gradients, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from nnx.backend import Array, array_namespace
+from nnx.optimizers import Optimizer
+
+__all__ = ["Slot", "State", "gather", "once", "slots", "state_of", "take_step", "walk"]
+
+
+@dataclass(slots=True)
+class State:
+    """What an optimizer keeps for one parameter: the number of its steps, and arrays."""
+
+    t: int
+    arrays: tuple[Array, ...]
+
+    def converted(self, convert: Callable[[Array], Array]) -> State:
+        """Return a state with arrays of its own."""
+        return State(self.t, tuple(convert(array) for array in self.arrays))
+
+
+class Slot(NamedTuple):
+    """A parameter in a tree: whose, its name there, its path, and where its gradients are.
+
+    A place is the keys that lead to one of its gradients in what the backward of the tree returns:
+    indices of children, then the name. A layer that stands in several places has as many.
+    """
+
+    layer: Any
+    name: str
+    path: str
+    places: list[tuple[Any, ...]]
+
+    @property
+    def array(self) -> Array:
+        """The parameter."""
+        return self.layer.parameters[self.name]
+
+
+def walk(layer: Any, keys: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Any]]:
+    """Return the layer and all below it, in order, each with the indices that lead to it.
+
+    A layer that stands in several places comes several times.
+    """
+    found = [(keys, layer)]
+    for i, child in enumerate(layer.children):
+        found += walk(child, (*keys, i))
+    return found
+
+
+def once(layer: Any) -> list[tuple[tuple[int, ...], Any]]:
+    """Return what `walk` does, each layer at its first place only."""
+    found: dict[int, tuple[tuple[int, ...], Any]] = {}
+    for keys, below in walk(layer):
+        found.setdefault(id(below), (keys, below))
+    return list(found.values())
+
+
+def slots(layer: Any, frozen: bool = True) -> list[Slot]:
+    """Return the parameters of a tree, each once; those of frozen layers only if `frozen`."""
+    found: dict[tuple[int, str], Slot] = {}
+    for keys, below in walk(layer):
+        if below.children or (below.frozen and not frozen):
+            continue
+        for name in below.parameters:
+            place = (*keys, name)
+            known = found.get((id(below), name))
+            if known is None:
+                path = ".".join(map(str, place))
+                found[id(below), name] = Slot(below, name, path, [place])
+            else:
+                known.places.append(place)
+    return list(found.values())
+
+
+def gather(slots: Sequence[Slot], gradients: Any) -> list[Array]:
+    """Return the gradient of each parameter, summed over its places.
+
+    Raises:
+        ValueError: the backward of a layer has not returned one of them.
+    """
+    found = []
+    for slot in slots:
+        total = None
+        for place in slot.places:
+            gradient = gradients
+            try:
+                for key in place:
+                    gradient = gradient[key]
+            except (KeyError, IndexError, TypeError):
+                raise ValueError(
+                    f"{slot.layer.name}: expected backward to return (dx, gradients) with a "
+                    f"gradient for each of the parameters {sorted(slot.layer.parameters)}; "
+                    f"{slot.name} has none"
+                ) from None
+            total = gradient if total is None else total + gradient
+        found.append(total)
+    return found
+
+
+def state_of(optimizer: Optimizer, slot: Slot) -> State:
+    """Return the state of a parameter; a new one if it has none that belongs to the optimizer."""
+    known, fresh = slot.layer.states.get(slot.name), optimizer.init(slot.array)
+    if known is None or len(known.arrays) != len(fresh):
+        known = slot.layer.states[slot.name] = State(known.t if known else 0, fresh)
+    return known
+
+
+def take_step(optimizer: Optimizer, slots: Sequence[Slot], gradients: Sequence[Array]) -> None:
+    """Step parameters by an optimizer, array by array.
+
+    The layers get new arrays; what somebody has read before stays as it is.
+    """
+    parameters = [slot.array for slot in slots]
+    optimizer.check(parameters, gradients)
+    parameters = [array_namespace(p).asarray(p, copy=True) for p in parameters]
+    if type(optimizer).update is not Optimizer.update:
+        updated = optimizer.update(parameters, gradients)
+    else:
+        updated = list(_steps(optimizer, slots, parameters, gradients))
+    for slot, p in zip(slots, updated, strict=True):
+        slot.layer.parameters[slot.name] = p
+
+
+def _steps(
+    optimizer: Optimizer,
+    slots: Sequence[Slot],
+    parameters: Sequence[Array],
+    gradients: Sequence[Array],
+) -> Iterator[Array]:
+    if optimizer.clip is not None:
+        gradients = optimizer.clip(gradients)
+    for slot, p, g in zip(slots, parameters, gradients, strict=True):
+        state = state_of(optimizer, slot)
+        p, state.arrays = optimizer.rule(p, g, state.arrays, optimizer.factors_of(state.t + 1))
+        state.t += 1
+        yield p

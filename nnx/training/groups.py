@@ -1,0 +1,221 @@
+"""Parameters that one rule steps together.
+
+Layers hold their parameters as arrays of their own. Where arrays can be written in place, those
+whose optimizers do the same are packed: small arrays become views of one flat array, so that a
+rule is a few operations for all of them, and large ones go through the rule in blocks of rows that
+stay in the cache. A rule works elementwise, so the results have the same bits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from nnx.backend import Array, Backend, array_namespace
+from nnx.layers.tree import Slot, State, state_of, take_step
+from nnx.optimizers import Factors, Optimizer
+
+__all__ = ["Group", "grouped"]
+
+Arrays = tuple[Array, ...]
+Rule = Callable[[Array, Array, Arrays, Factors], None]
+
+
+class Group:
+    """Parameters that optimizers with equal arguments step.
+
+    Args:
+        backend: that of the parameters.
+        optimizer: one of those optimizers.
+        slots: the parameters.
+        numbers: the indices of their gradients in the list that `step` is given.
+    """
+
+    def __init__(
+        self, backend: Backend, optimizer: Optimizer, slots: list[Slot], numbers: list[int]
+    ) -> None:
+        self.backend, self.optimizer = backend, optimizer
+        self.slots, self.numbers = slots, numbers
+        self.follows_rule = type(optimizer).update is Optimizer.update
+        self.in_place = self.follows_rule and backend.mutable
+        self.segments: list[_Segment] = []
+        self.packed: list[tuple[dict[str, Array], str, Array]] = []
+
+    def step(self, gradients: list[Array]) -> None:
+        """Make one step.
+
+        It takes its own gradients out of the list: their memory is free as soon as they are used.
+        """
+        own: list[Array] = []
+        for number in self.numbers:
+            own.append(gradients[number])
+            gradients[number] = None
+        if not self.in_place:
+            take_step(self.optimizer, self.slots, own)
+            return
+        for parameters, name, array in self.packed:
+            if parameters[name] is not array:  # somebody has assigned another one
+                self.segments = []
+                break
+        if not self.segments:
+            self._pack(own)
+        optimizer = self.optimizer
+        if optimizer.clip is not None:
+            own = optimizer.clip(own)
+        t, factors = 0, ()
+        for segment in self.segments:
+            if segment.t + 1 != t:
+                t = segment.t + 1
+                factors = optimizer.factors_of(t)
+            segment.step(own, self.rule, factors)
+            segment.count(t)
+
+    def _pack(self, gradients: list[Array]) -> None:
+        """Make the segments, with arrays of their own; if it fails, everything is as it was."""
+        optimizer, block = self.optimizer, self.backend.block or math.inf
+        parameters = [slot.array for slot in self.slots]
+        optimizer.check(parameters, gradients)
+        states = [state_of(optimizer, slot) for slot in self.slots]
+        fused = None
+        if optimizer.fusible:
+            fused = self.backend.fuse_rule(optimizer.rule, len(states[0].arrays))
+        self.rule = fused or _in_place(optimizer.rule)
+        segments: list[_Segment] = []
+        small: dict[Any, list[int]] = {}  # by step and dtype: the indices of one flat array
+        for i, (p, state) in enumerate(zip(parameters, states, strict=True)):
+            size, key = math.prod(p.shape), (state.t, p.dtype)
+            if size >= block / 8:  # to copy its gradient takes more than it saves
+                segments.append(_Segment([i], parameters, states, block))
+                continue
+            others = small.setdefault(key, [])
+            if others and size + sum(math.prod(parameters[j].shape) for j in others) > block:
+                segments.append(_Segment(others, parameters, states, block))
+                others = small[key] = []
+            others.append(i)
+        segments += [_Segment(of, parameters, states, block) for of in small.values() if of]
+        self.packed = []
+        for segment in segments:
+            for i, p, arrays in segment.parts:
+                slot = self.slots[i]
+                slot.layer.parameters[slot.name], states[i].arrays = p, arrays
+                self.packed.append((slot.layer.parameters, slot.name, p))
+        self.segments = segments
+
+
+class _Segment:
+    """Parameters that go through the rule together: one in blocks of rows, or several as one.
+
+    All arrays are new ones: nobody else has read them, and they can be written.
+
+    Attributes:
+        parts: of each parameter its index, its array and those of its state.
+        t: the number of steps so far.
+    """
+
+    def __init__(
+        self, numbers: list[int], parameters: list[Array], states: list[State], block: float
+    ) -> None:
+        self.numbers, self.states = numbers, [states[i] for i in numbers]
+        self.t = self.states[0].t
+        p, of_p = _joined([parameters[i] for i in numbers])
+        joined = [_joined(arrays) for arrays in zip(*(s.arrays for s in self.states), strict=True)]
+        of_states = list(zip(*(parts for _, parts in joined), strict=True)) or [()] * len(numbers)
+        self.parts = list(zip(numbers, of_p, of_states, strict=True))
+        self.rows = _rows(p, block)
+        self.blocks = [(p[rows], tuple(whole[rows] for whole, _ in joined)) for rows in self.rows]
+        self.g, self.of_g = (None, []) if len(numbers) == 1 else _joined(of_p)
+
+    def step(self, gradients: list[Array], rule: Rule, factors: Factors) -> None:
+        """Apply the rule, block for block."""
+        g = self.g
+        if g is None:
+            g = gradients[self.numbers[0]]
+        else:
+            for number, part in zip(self.numbers, self.of_g, strict=True):
+                part[...] = gradients[number]
+                gradients[number] = None
+        for rows, (p, state) in zip(self.rows, self.blocks, strict=True):
+            rule(p, g[rows], state, factors)
+
+    def count(self, t: int) -> None:
+        """Note that step t is made."""
+        self.t = t
+        for state in self.states:
+            state.t = t
+
+
+def grouped(
+    backend: Backend, owners: Sequence[tuple[Optimizer, list[Slot]]], trained: Sequence[Slot]
+) -> list[Group]:
+    """Return the parameters in groups: one for all optimizers that do the same.
+
+    An optimizer that clips has a group of its own: a norm is that of its own gradients. So has one
+    that defines `update` itself.
+
+    Args:
+        backend: that of the parameters.
+        owners: optimizers, each with its parameters.
+        trained: all parameters, in the order of their gradients.
+    """
+    numbers = {id(slot): number for number, slot in enumerate(trained)}
+    groups: list[Group] = []
+    for optimizer, own in owners:
+        for group in groups:
+            if _alike(group.optimizer, optimizer):
+                group.slots += own
+                group.numbers += [numbers[id(slot)] for slot in own]
+                break
+        else:
+            groups.append(Group(backend, optimizer, own, [numbers[id(slot)] for slot in own]))
+    return groups
+
+
+def _alike(one: Optimizer, other: Optimizer) -> bool:
+    """Do both make the same steps, array by array?"""
+    return (
+        type(one) is type(other)
+        and type(one).update is Optimizer.update
+        and one.clip is None
+        and one.arguments() == other.arguments()
+    )
+
+
+def _joined(arrays: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """Return a new array that holds them all, and each as a part of it; one keeps its shape."""
+    xp = array_namespace(arrays[0])
+    if len(arrays) == 1:
+        whole = xp.asarray(arrays[0], copy=True)
+        return whole, [whole]
+    whole = xp.concat([xp.reshape(array, (-1,)) for array in arrays])
+    parts, start = [], 0
+    for array in arrays:
+        size = math.prod(array.shape)
+        parts.append(xp.reshape(whole[start : start + size], array.shape))
+        start += size
+    return whole, parts
+
+
+def _rows(p: Array, block: float) -> list[Any]:
+    """Return the indices of blocks of rows, views of an array whatever its layout."""
+    count = math.ceil(math.prod(p.shape) / block)
+    count = min(count, p.shape[0]) if p.ndim else 1
+    if count <= 1:
+        return [...]
+    edges = [p.shape[0] * i // count for i in range(count + 1)]
+    return [(slice(a, b), ...) for a, b in pairwise(edges)]
+
+
+def _in_place(rule: Callable[..., Any]) -> Rule:
+    """Return the rule; what it returns as a new array is written to the old one."""
+
+    def step(p: Array, g: Array, state: Arrays, factors: Factors) -> None:
+        new, new_state = rule(p, g, state, factors)
+        if new is not p:
+            p[...] = new
+        for old, now in zip(state, new_state, strict=True):
+            if now is not old:
+                old[...] = now
+
+    return step

@@ -1,0 +1,191 @@
+"""A step of training, prepared once: forward, gradient of the loss, backward, penalties, update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nnx.backend import Array, Backend
+from nnx.layers.base import Layer
+from nnx.layers.container import SequentialLayer
+from nnx.layers.tree import gather, once, slots
+from nnx.losses import Loss
+from nnx.optimizers import Optimizer
+from nnx.training.compiled import CompiledLoop, compile_key
+from nnx.training.groups import grouped
+
+__all__ = ["Plan"]
+
+
+class Plan:
+    """What a step of training needs and does not change from batch to batch.
+
+    `step` is what `train` runs, and what a loop of one's own runs at the same cost:
+
+        plan = net.plan()
+        for x, y in batches:
+            plan.step(x, y)
+
+    A plan holds as long as nobody assigns to an attribute of a layer, of its optimizer or of the
+    network, and the lists of layers stay the same. After that it is stale, and refuses to step.
+    New values of parameters, and what an optimizer's schedule does, do not matter.
+
+    Args:
+        chain: the layers.
+        cost: the loss.
+        before: the plan in whose place this one comes; what it has compiled is kept if it holds.
+
+    Attributes:
+        chain, cost, backend: as given; the backend is that of the layers.
+        forwards: what computes the outputs, in order. Sequences of layers are taken apart, and if
+            the loss and the last activation cancel, the last one stops before the activation.
+        loss: the loss of what the last forward returns.
+        slots: the parameters that are trained.
+        groups: the same, as they are stepped together.
+    """
+
+    def __init__(self, chain: SequentialLayer, cost: Loss, before: Plan | None = None) -> None:
+        self.chain, self.cost, self.backend = chain, cost, chain.backend
+        parts = _parts(chain, ())
+        self.layers = [layer for _, layer in parts]
+        self.forwards: list[Callable[..., Any]] = [layer.forward for layer in self.layers]
+        self.loss = cost
+        last: Any = self.layers[-1]
+        if hasattr(last, "preactivation") and (fused := cost.fused(last.afun)) is not None:
+            self.forwards[-1], self.loss = last.preactivation, fused
+
+        self.slots = slots(chain, frozen=False)
+        position = {keys: i for i, (keys, _) in enumerate(parts)}
+        # Of each parameter: the forward and the name of its gradient, if it has one place and no
+        # container is around it. That is the usual case, and found in a third of the time.
+        self.direct: list[tuple[int, str]] | None = []
+        places: list[Any] = []
+        for slot in self.slots:
+            own = [_place(place, position) for place in slot.places]
+            places.append(slot._replace(places=own))
+            if self.direct is not None and len(own) == 1 and len(own[0]) == 2:
+                self.direct.append(own[0])
+            else:
+                self.direct = None
+        self._placed = places
+        # No gradient is needed below the first layer with something to train.
+        self.lowest = min((place[0] for slot in places for place in slot.places), default=len(parts))
+        self.groups = grouped(self.backend, chain.optimized(self.slots), self.slots)
+
+        tree = [layer for _, layer in once(chain)]
+        watched = [*tree, *(group.optimizer for group in self.groups)]
+        watched += [layer.optim for layer in tree if not layer.children]
+        self._made_of = [(thing, thing.changes) for thing in watched if thing is not None]
+        lists = [v for c in tree if c.children for v in vars(c).values() if isinstance(v, list)]
+        self._lists = [(items, list(items)) for items in lists]
+        self._compiled = before and before._compiled
+
+    @property
+    def stale(self) -> bool:
+        """Has something changed since the plan was made?"""
+        for thing, changes in self._made_of:
+            if thing.changes != changes:
+                return True
+        for items, known in self._lists:
+            if items != known:
+                return True
+        return False
+
+    def step(self, x: Array, y: Array, weights: Array | None = None) -> Array:
+        """Make one step with a batch of the backend's arrays; nothing is read back.
+
+        Args:
+            x: inputs (samples, *input_shape).
+            y: targets, class indices or rows.
+            weights: of the samples, or of the terms of the loss.
+
+        Returns:
+            The outputs before the step. If the loss is fused with the last activation, they are
+            those before the activation.
+
+        Raises:
+            RuntimeError: the plan is stale.
+        """
+        if self.stale:
+            raise RuntimeError(
+                "the network was changed after this plan was made (a layer, its optimizer, `frozen`"
+                ", the list of layers or the loss); make a new one: plan = net.plan()"
+            )
+        a, gradients = self.gradients(x, y, weights)
+        for group in self.groups:
+            group.step(gradients)
+        return a
+
+    def gradients(
+        self, x: Array, y: Array, weights: Array | None = None
+    ) -> tuple[Array, list[Array]]:
+        """Return the outputs, and the gradient of loss and penalties for each of `slots`."""
+        backwards = []
+        for forward in self.forwards:
+            x, backward = forward(x, True)
+            backwards.append(backward)
+        delta = self.loss.gradient(x, y, weights)
+        found: list[Any] = [{}] * len(backwards)
+        lowest = self.lowest
+        for i in range(len(backwards) - 1, lowest, -1):
+            delta, found[i] = backwards[i](delta)
+        if lowest < len(backwards):
+            skip = {"need_dx": False} if self.layers[lowest].can_skip_dx else {}
+            _, found[lowest] = backwards[lowest](delta, **skip)
+        return x, self._penalized(self._gathered(found))
+
+    def outputs(self, x: Array) -> Array:
+        """Return what `loss` takes, for inputs of the backend; no backward is kept."""
+        for forward in self.forwards:
+            x = forward(x)[0]
+        return x
+
+    def compiled(self, outputs: int) -> CompiledLoop | None:
+        """Return the compiled loop over steps; None if the library does not trace.
+
+        None, too, if a layer must not be traced, or an optimizer defines `update` itself.
+        """
+        if type(self.backend).compile_loop is Backend.compile_loop or not self.chain.traceable:
+            return None
+        if not all(type(g.optimizer).update is Optimizer.update for g in self.groups):
+            return None
+        key = compile_key(self)
+        if self._compiled is None or self._compiled.key != key:
+            twin = self.chain.twin(self.backend, lambda array: array, {})
+            self._compiled = CompiledLoop(Plan(twin, self.cost), key, outputs)
+        return self._compiled
+
+    def _gathered(self, found: list[Any]) -> list[Array]:
+        """Return the gradients in the order of `slots`."""
+        if self.direct is not None:
+            try:
+                return [found[i][name] for i, name in self.direct]
+            except (KeyError, TypeError):
+                pass  # which one is missing, `gather` tells
+        return gather(self._placed, found)
+
+    def _penalized(self, gradients: list[Array]) -> list[Array]:
+        """Add the gradients of the penalties."""
+        for i, slot in enumerate(self.slots):
+            penalties = slot.layer.regularizers
+            if penalties and slot.name in penalties:
+                gradients[i] = penalties[slot.name].update(slot.array, gradients[i])
+        return gradients
+
+
+def _parts(layer: Layer, keys: tuple[int, ...]) -> list[tuple[tuple[int, ...], Layer]]:
+    """Return the layers of a sequence, and those of the sequences in it, with their indices."""
+    if type(layer).forward is not SequentialLayer.forward:
+        return [(keys, layer)]
+    found = []
+    for i, child in enumerate(layer.children):
+        found += _parts(child, (*keys, i))
+    return found
+
+
+def _place(keys: tuple[Any, ...], position: dict[tuple[Any, ...], int]) -> tuple[Any, ...]:
+    """Return the keys of a gradient with the position of its part in place of the first ones."""
+    for size in range(len(keys)):
+        if keys[:size] in position:
+            return (position[keys[:size]], *keys[size:])
+    raise KeyError(keys)
