@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-__all__ = ["Configured", "Value", "Watched", "build", "plain"]
+__all__ = ["Configured", "Value", "Watched", "build", "kept", "parameters_of", "plain"]
 
 
 class Configured:
@@ -37,11 +37,11 @@ class Configured:
         Raises:
             TypeError: the class does not keep one of them; the message says what to add.
         """
-        names = _parameters(type(self))
+        names = parameters_of(type(self))
         try:
             return {name: getattr(self, name) for name in names if name not in self.transient}
         except AttributeError:
-            return {name: _kept(self, name) for name in names if name not in self.transient}
+            return {name: kept(self, name) for name in names if name not in self.transient}
 
     def clone(self) -> Self:
         """A new object made with the same arguments; it has no state of this one."""
@@ -53,7 +53,7 @@ class Configured:
         except TypeError:  # an argument is not kept; an error message must be able to show this
             known = {}
         shown = []
-        for name, parameter in _parameters(type(self)).items():
+        for name, parameter in parameters_of(type(self)).items():
             value = known.get(name, _MISSING)
             required = parameter.default is parameter.empty
             if name in self.transient:
@@ -134,8 +134,8 @@ _MISSING = object()
 
 
 @functools.cache
-def _parameters(kind: type) -> dict[str, inspect.Parameter]:
-    """The constructor's parameters by name, without self."""
+def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
+    """Return the constructor's parameters by name, without self."""
     if kind.__init__ is object.__init__:
         return {}
     parameters = dict(list(inspect.signature(kind.__init__).parameters.items())[1:])
@@ -148,7 +148,12 @@ def _parameters(kind: type) -> dict[str, inspect.Parameter]:
     return parameters
 
 
-def _kept(thing: Configured, name: str) -> Any:
+def kept(thing: Configured, name: str) -> Any:
+    """Return an argument that the thing has kept.
+
+    Raises:
+        TypeError: it has not; the message says what to add.
+    """
     value = getattr(thing, name, _MISSING)
     if value is _MISSING:
         kind = type(thing).__name__
@@ -174,7 +179,7 @@ def _clone(value: Any, made: dict[int, Any]) -> Any:
         return value
     if id(value) in made:
         return made[id(value)]
-    arguments = {name: _clone(_kept(value, name), made) for name in _parameters(type(value))}
+    arguments = {name: _clone(kept(value, name), made) for name in parameters_of(type(value))}
     twin = type(value)(**arguments)
     if value.unique:
         made[id(value)] = twin
@@ -222,7 +227,7 @@ def _build(data: Any, known: dict[str, type[Configured]], made: list[Any]) -> An
             f"unknown class {name!r}; if it is a class of your own, pass it: classes=[{name}]"
         )
     kind = known[name]
-    if unknown := sorted(set(data) - {"class"} - set(_parameters(kind))):
+    if unknown := sorted(set(data) - {"class"} - set(parameters_of(kind))):
         raise ValueError(f"{name}: its constructor has no argument {', '.join(unknown)}")
     if kind.unique:
         place = len(made)

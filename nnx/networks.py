@@ -22,7 +22,7 @@ from nnx.data import (
 )
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
-from nnx.layers.tree import Slot, once, slots
+from nnx.layers.tree import Slot, once, slots, walk
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
 from nnx.training import run
@@ -58,7 +58,6 @@ class SequentialNet(SequentialLayer):
         cost: Loss = QuadraticCost(),
         optim: Optimizer | None = None,
     ) -> None:
-        super().__init__(layers)
         sizes = input_shape if isinstance(input_shape, tuple | list) else (input_shape,)
         if not all(isinstance(s, Integral) and not isinstance(s, bool) and s > 0 for s in sizes):
             raise ValueError(
@@ -67,6 +66,7 @@ class SequentialNet(SequentialLayer):
             )
         self.input_shape = tuple(map(int, sizes))
         self.cost = cost
+        super().__init__(layers)
         self.optim = optim if optim is None else _optimizer(optim).clone()
         self.check()
 
@@ -80,7 +80,7 @@ class SequentialNet(SequentialLayer):
                 if not layer.children:
                     layer.states = {}
         super().__setattr__(name, value)
-        if name in ("cost", "layers") and before is not None:
+        if before is not None and name in ("cost", "layers", "input_shape"):
             try:
                 self.check()
             except Exception:
@@ -93,7 +93,7 @@ class SequentialNet(SequentialLayer):
         Raises:
             ShapeError, BackendError, ValueError: they do not; with what to do.
         """
-        shape, _ = self.output_shape, self.backend
+        shape = self.output_shape
         for afun in self.last_activations() or ():
             self.cost.check_activation(afun, shape[-1])
 
@@ -115,11 +115,11 @@ class SequentialNet(SequentialLayer):
             )
         return SequentialLayer(self.layers)
 
-    def optimized(self, trained: Sequence[Slot]) -> list[tuple[Optimizer, list[Slot]]]:
-        """Return each optimizer with the parameters that it steps together."""
+    def optimized(self, trained: Sequence[Slot]) -> list[tuple[Optimizer, list[int]]]:
+        """Return each optimizer with the indices of the parameters that it steps."""
         if self.optim is None:
             return super().optimized(trained)
-        return [(self.optim, list(trained))] if trained else []
+        return [(self.optim, list(range(len(trained))))] if trained else []
 
     def plan(self) -> Plan:
         """Return the network's plan of a training step: the last one, or a new one if it is stale.
@@ -130,12 +130,15 @@ class SequentialNet(SequentialLayer):
         """
         if self._plan is None or self._plan.stale:
             self.check()
-            self._plan = Plan(self, self.cost, self._plan)
-        return self._plan
+            vars(self)["_plan"] = Plan(self, self.cost, self._plan)
+        return self._plan  # type: ignore[return-value]
 
     def step(self, x: Array, y: Array, weights: Array | None = None) -> Array:
         """Make one training step with a batch of the backend's arrays; see `Plan.step`."""
-        return self.plan().step(x, y, weights)
+        plan = self._plan
+        if plan is None or plan.stale:
+            plan = self.plan()
+        return plan.step(x, y, weights)
 
     # The interface of the lecture: `evaluate`, then `backprop` and `update` of every layer.
 
@@ -283,7 +286,7 @@ class SequentialNet(SequentialLayer):
             table.add_row(str(number), Text(text), str(shape), f"{_count(layer.parameters):,}")
         console = Console()
         console.print(table)
-        trained = [slot.array for slot in slots(self, frozen=False)]
+        trained = [slot.array for slot in slots(walk(self), frozen=False)]
         console.print(
             f"{_count(self.parameters):,} parameters, {_count(trained):,} of them trained",
             highlight=False,

@@ -9,7 +9,7 @@ from nnx.activations import Activation
 from nnx.backend import Array, Backend, get_backend, resolve
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
-from nnx.layers.tree import Slot, State, gather, once, slots, take_step
+from nnx.layers.tree import Slot, State, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
@@ -161,7 +161,7 @@ class Layer(Watched):
         if self._backward is None:
             raise RuntimeError(f"{self.name}.backprop: call evaluate(x) first")
         dx, gradients = self._backward(delta)
-        found = slots(self)
+        found = slots(walk(self))
         for slot, gradient in zip(found, gather(found, gradients), strict=True):
             if regularizer := slot.layer.regularizers.get(slot.name):
                 gradient = regularizer.update(slot.array, gradient)
@@ -170,18 +170,21 @@ class Layer(Watched):
 
     def update(self) -> None:
         """Let the optimizers act with the gradients of the last `backprop`, unless frozen."""
-        trained = slots(self, frozen=False)
+        trained = slots(walk(self), frozen=False)
         if any(slot.name not in slot.layer.gradients for slot in trained):
             raise RuntimeError(f"{self.name}.update: call evaluate(x) and backprop(delta) first")
-        for optimizer, own in self.optimized(trained):
+        for optimizer, numbers in self.optimized(trained):
+            own = [trained[number] for number in numbers]
             take_step(optimizer, own, [slot.layer.gradients[slot.name] for slot in own])
 
-    def optimized(self, trained: Sequence[Slot]) -> list[tuple[Optimizer, list[Slot]]]:
-        """Return each optimizer with the parameters that it steps together."""
-        found: dict[int, tuple[Optimizer, list[Slot]]] = {}
-        for slot in trained:
+    def optimized(self, trained: Sequence[Slot]) -> list[tuple[Optimizer, list[int]]]:
+        """Return each optimizer with the indices of the parameters that it steps."""
+        found: dict[int, tuple[Optimizer, list[int]]] = {}
+        for number, slot in enumerate(trained):
             optimizer = slot.layer.optim
-            found.setdefault(id(optimizer), (optimizer, []))[1].append(slot)
+            if id(optimizer) not in found:
+                found[id(optimizer)] = (optimizer, [])
+            found[id(optimizer)][1].append(number)
         return list(found.values())
 
     def penalty(self) -> Array | float:

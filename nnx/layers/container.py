@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from nnx.activations import Activation
 from nnx.backend import Array, Backend, BackendError, array_namespace, get_backend
 from nnx.checks import ShapeError, choice, sequence, shapes
+from nnx.config import kept, parameters_of
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
@@ -66,11 +67,12 @@ class Container(Layer):
     def children(self) -> list[Layer]:  # type: ignore[override]
         """The layers among the arguments, in order; a list counts with each of its items."""
         found: list[Layer] = []
-        for value in self.arguments().values():
+        for name in parameters_of(type(self)):
+            value = vars(self)[name] if name in vars(self) else kept(self, name)
             if isinstance(value, Layer):
                 found.append(value)
             elif isinstance(value, list):
-                found += [as_layer(self.name, i, item) for i, item in enumerate(value)]
+                found += value
         return found
 
     def by_path(self, attribute: str) -> Mapping[str, Any]:
@@ -92,20 +94,25 @@ class Container(Layer):
 
     @property
     def backend(self) -> Backend:  # type: ignore[override]
-        """That of the children.
+        """That of the first layer; `check_backend` tells whether it is that of all."""
+        layer: Layer = self
+        while children := layer.children:
+            layer = children[0]
+        return get_backend() if isinstance(layer, Container) else layer.backend
+
+    def check_backend(self) -> None:
+        """Check that all layers were born on one backend.
 
         Raises:
-            BackendError: they were not all born on one backend.
+            BackendError: they were not; two of them are named.
         """
-        leaves = [layer for _, layer in walk(self) if not layer.children]
-        first = leaves[0].backend if leaves else get_backend()
-        for layer in leaves[1:]:
-            if layer.backend is not first and not layer.backend.same_place(first):
+        first, *others = [layer for _, layer in walk(self) if not layer.children]
+        for layer in others:
+            if layer.backend is not first.backend and not layer.backend.same_place(first.backend):
                 raise BackendError(
-                    f"{leaves[0].name} was born on {first}, {layer.name} on {layer.backend}",
+                    f"{first.name} was born on {first.backend}, {layer.name} on {layer.backend}",
                     "make all layers of a network under one nnx.set_backend(...)",
                 )
-        return first
 
     @property
     def traceable(self) -> bool:  # type: ignore[override]
@@ -151,6 +158,7 @@ class SequentialLayer(Container):
     def __init__(self, layers: Iterable[Any], name: str | None = None) -> None:
         super().__init__(name)
         self.layers = layers
+        self.check_backend()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "layers":
@@ -181,7 +189,7 @@ class SequentialLayer(Container):
         return self.shapes(input_shape, "the input is")[-1]
 
     def shapes(self, shape: Shape, source: str) -> list[Shape]:
-        """Return the output shapes of all layers.
+        """Return the output shapes of all layers, which are checked to be such.
 
         Args:
             shape: of the first input.
@@ -189,6 +197,9 @@ class SequentialLayer(Container):
         """
         found = []
         for number, layer in enumerate(self.layers, start=1):
+            if not isinstance(layer, Layer):
+                self.layers[:] = as_layers(self.name, self.layers)
+                return self.shapes(shape, source)
             try:
                 shape_after = layer.output_shape(shape)
             except ShapeError as error:
@@ -280,6 +291,7 @@ class ParallelLayer(Container):
         if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
             raise TypeError(f"{self.name}: expected axis to be an integer or None, got {axis!r}")
         self.axis = axis
+        self.check_backend()
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return the branches' outputs as one, and delta -> the sum of what they return."""

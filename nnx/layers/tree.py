@@ -25,7 +25,7 @@ class State:
 
 
 class Slot(NamedTuple):
-    """A parameter in a tree: whose, its name there, its path, and where its gradients are.
+    """A parameter in a tree: whose, its name there, and where its gradients are.
 
     A place is the keys that lead to one of its gradients in what the backward of the tree returns:
     indices of children, then the name. A layer that stands in several places has as many.
@@ -33,7 +33,6 @@ class Slot(NamedTuple):
 
     layer: Any
     name: str
-    path: str
     places: list[tuple[Any, ...]]
 
     @property
@@ -61,18 +60,17 @@ def once(layer: Any) -> list[tuple[tuple[int, ...], Any]]:
     return list(found.values())
 
 
-def slots(layer: Any, frozen: bool = True) -> list[Slot]:
-    """Return the parameters of a tree, each once; those of frozen layers only if `frozen`."""
+def slots(places: Sequence[tuple[tuple[int, ...], Any]], frozen: bool = True) -> list[Slot]:
+    """Return the parameters of a walk, each once; those of frozen layers only if `frozen`."""
     found: dict[tuple[int, str], Slot] = {}
-    for keys, below in walk(layer):
-        if below.children or (below.frozen and not frozen):
+    for keys, layer in places:
+        if layer.children or (layer.frozen and not frozen):
             continue
-        for name in below.parameters:
+        for name in layer.parameters:
             place = (*keys, name)
-            known = found.get((id(below), name))
+            known = found.get((id(layer), name))
             if known is None:
-                path = ".".join(map(str, place))
-                found[id(below), name] = Slot(below, name, path, [place])
+                found[id(layer), name] = Slot(layer, name, [place])
             else:
                 known.places.append(place)
     return list(found.values())
@@ -86,21 +84,28 @@ def gather(slots: Sequence[Slot], gradients: Any) -> list[Array]:
     """
     found = []
     for slot in slots:
-        total = None
-        for place in slot.places:
-            gradient = gradients
-            try:
-                for key in place:
-                    gradient = gradient[key]
-            except (KeyError, IndexError, TypeError):
-                raise ValueError(
-                    f"{slot.layer.name}: expected backward to return (dx, gradients) with a "
-                    f"gradient for each of the parameters {sorted(slot.layer.parameters)}; "
-                    f"{slot.name} has none"
-                ) from None
-            total = gradient if total is None else total + gradient
-        found.append(total)
+        try:
+            ((i, name),) = slot.places  # once, and outside of containers: the usual case
+            found.append(gradients[i][name])
+        except (ValueError, KeyError, TypeError):
+            found.append(_gathered(slot, gradients))
     return found
+
+
+def _gathered(slot: Slot, gradients: Any) -> Array:
+    total = None
+    for place in slot.places:
+        gradient = gradients
+        try:
+            for key in place:
+                gradient = gradient[key]
+        except (KeyError, IndexError, TypeError):
+            raise ValueError(
+                f"{slot.layer.name}: expected backward to return (dx, gradients) with a gradient "
+                f"for each of the parameters {sorted(slot.layer.parameters)}; {slot.name} has none"
+            ) from None
+        total = gradient if total is None else total + gradient
+    return total
 
 
 def state_of(optimizer: Optimizer, slot: Slot) -> State:

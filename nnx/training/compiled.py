@@ -6,6 +6,7 @@ trace; the network itself is not touched by it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,11 +29,10 @@ class CompiledLoop:
     Args:
         plan: a plan of the twin, which has the arrays of the trace.
         key: `compile_key` of the network's plan, which tells whether the loop holds for another.
-        outputs: the number of outputs of one sample.
     """
 
-    def __init__(self, plan: Any, key: Any, outputs: int) -> None:
-        self.plan, self.key, self.outputs, self.backend = plan, key, outputs, plan.backend
+    def __init__(self, plan: Any, key: Any) -> None:
+        self.plan, self.key, self.backend = plan, key, plan.backend
         self.leaves = _leaves(plan)
         self.loop = self.backend.compile_loop(self._step)
         self.draws: dict[int, list[tuple[Draw, np.ndarray]]] = {}
@@ -44,11 +44,11 @@ class CompiledLoop:
 
         Yields the outputs (samples, ...) of each loop, and the number of samples so far.
         """
-        samples, start = len(order), 0
+        samples, start, outputs = len(order), 0, math.prod(plan.chain.output_shape)
         while start < samples:
             size = min(batch_size, samples - start)
             draws = self._draws(plan, data, size)
-            numbers = self.outputs * size + sum(host.size for _, host in draws)
+            numbers = outputs * size + sum(host.size for _, host in draws)
             steps = min((samples - start) // size, max(1, LOOP // numbers))
             stop = start + steps * size
             a = self._run(plan, data, order[start:stop].reshape(steps, size), draws)

@@ -29,15 +29,15 @@ class Group:
     Args:
         backend: that of the parameters.
         optimizer: one of those optimizers.
-        slots: the parameters.
-        numbers: the indices of their gradients in the list that `step` is given.
+        slots: all parameters of the network that are trained.
+        numbers: the indices of those of the group.
     """
 
     def __init__(
-        self, backend: Backend, optimizer: Optimizer, slots: list[Slot], numbers: list[int]
+        self, backend: Backend, optimizer: Optimizer, slots: Sequence[Slot], numbers: list[int]
     ) -> None:
         self.backend, self.optimizer = backend, optimizer
-        self.slots, self.numbers = slots, numbers
+        self.slots, self.numbers = [slots[number] for number in numbers], numbers
         self.follows_rule = type(optimizer).update is Optimizer.update
         self.in_place = self.follows_rule and backend.mutable
         self.segments: list[_Segment] = []
@@ -70,7 +70,6 @@ class Group:
                 t = segment.t + 1
                 factors = optimizer.factors_of(t)
             segment.step(own, self.rule, factors)
-            segment.count(t)
 
     def _pack(self, gradients: list[Array]) -> None:
         """Make the segments, with arrays of their own; if it fails, everything is as it was."""
@@ -138,16 +137,13 @@ class _Segment:
                 gradients[number] = None
         for rows, (p, state) in zip(self.rows, self.blocks, strict=True):
             rule(p, g[rows], state, factors)
-
-    def count(self, t: int) -> None:
-        """Note that step t is made."""
-        self.t = t
-        for state in self.states:
-            state.t = t
+        self.t += 1
+        for of_parameter in self.states:
+            of_parameter.t = self.t
 
 
 def grouped(
-    backend: Backend, owners: Sequence[tuple[Optimizer, list[Slot]]], trained: Sequence[Slot]
+    backend: Backend, owners: Sequence[tuple[Optimizer, list[int]]], slots: Sequence[Slot]
 ) -> list[Group]:
     """Return the parameters in groups: one for all optimizers that do the same.
 
@@ -156,20 +152,18 @@ def grouped(
 
     Args:
         backend: that of the parameters.
-        owners: optimizers, each with its parameters.
-        trained: all parameters, in the order of their gradients.
+        owners: optimizers, each with the indices of its parameters.
+        slots: the parameters, in the order of their gradients.
     """
-    numbers = {id(slot): number for number, slot in enumerate(trained)}
-    groups: list[Group] = []
-    for optimizer, own in owners:
-        for group in groups:
-            if _alike(group.optimizer, optimizer):
-                group.slots += own
-                group.numbers += [numbers[id(slot)] for slot in own]
+    groups: list[tuple[Optimizer, list[int]]] = []
+    for optimizer, numbers in owners:
+        for lead, together in groups:
+            if _alike(lead, optimizer):
+                together += numbers
                 break
         else:
-            groups.append(Group(backend, optimizer, own, [numbers[id(slot)] for slot in own]))
-    return groups
+            groups.append((optimizer, numbers))
+    return [Group(backend, lead, slots, numbers) for lead, numbers in groups]
 
 
 def _alike(one: Optimizer, other: Optimizer) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from nnx.backend import Array, Backend
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
-from nnx.layers.tree import gather, once, slots
+from nnx.layers.tree import gather, slots, walk
 from nnx.losses import Loss
 from nnx.optimizers import Optimizer
 from nnx.training.compiled import CompiledLoop, compile_key
@@ -46,38 +46,39 @@ class Plan:
 
     def __init__(self, chain: SequentialLayer, cost: Loss, before: Plan | None = None) -> None:
         self.chain, self.cost, self.backend = chain, cost, chain.backend
-        parts = _parts(chain, ())
-        self.layers = [layer for _, layer in parts]
+        self.tree = walk(chain)
+        self.layers: list[Layer] = []
+        tree, part = [], None  # what is in the tree, with the index of the forward it belongs to
+        for keys, layer in self.tree:
+            if part is None or keys[: len(part)] != part:
+                if type(layer).forward is SequentialLayer.forward:
+                    continue
+                part = keys
+                self.layers.append(layer)
+            tree.append(((len(self.layers) - 1, *keys[len(part) :]), layer))
         self.forwards: list[Callable[..., Any]] = [layer.forward for layer in self.layers]
         self.loss = cost
         last: Any = self.layers[-1]
         if hasattr(last, "preactivation") and (fused := cost.fused(last.afun)) is not None:
             self.forwards[-1], self.loss = last.preactivation, fused
 
-        self.slots = slots(chain, frozen=False)
-        position = {keys: i for i, (keys, _) in enumerate(parts)}
-        # Of each parameter: the forward and the name of its gradient, if it has one place and no
-        # container is around it. That is the usual case, and found in a third of the time.
-        self.direct: list[tuple[int, str]] | None = []
-        places: list[Any] = []
-        for slot in self.slots:
-            own = [_place(place, position) for place in slot.places]
-            places.append(slot._replace(places=own))
-            if self.direct is not None and len(own) == 1 and len(own[0]) == 2:
-                self.direct.append(own[0])
-            else:
-                self.direct = None
-        self._placed = places
-        # No gradient is needed below the first layer with something to train.
-        self.lowest = min((place[0] for slot in places for place in slot.places), default=len(parts))
+        self.slots = slots(tree, frozen=False)
+        # No gradient is needed below the first forward with something to train.
+        self.lowest = self.slots[0].places[0][0] if self.slots else len(self.layers)
         self.groups = grouped(self.backend, chain.optimized(self.slots), self.slots)
 
-        tree = [layer for _, layer in once(chain)]
-        watched = [*tree, *(group.optimizer for group in self.groups)]
-        watched += [layer.optim for layer in tree if not layer.children]
-        self._made_of = [(thing, thing.changes) for thing in watched if thing is not None]
-        lists = [v for c in tree if c.children for v in vars(c).values() if isinstance(v, list)]
-        self._lists = [(items, list(items)) for items in lists]
+        self._made_of: list[tuple[Any, int]] = []
+        self._lists: list[tuple[list[Any], list[Any]]] = []
+        for _, layer in self.tree:
+            self._made_of.append((layer, layer.changes))
+            if layer.optim is not None:
+                self._made_of.append((layer.optim, layer.optim.changes))
+            if layer.children:
+                for value in vars(layer).values():
+                    if type(value) is list:
+                        self._lists.append((value, value.copy()))
+            elif layer.backend is not self.backend:
+                chain.check_backend()
         self._compiled = before and before._compiled
 
     @property
@@ -132,7 +133,13 @@ class Plan:
         if lowest < len(backwards):
             skip = {"need_dx": False} if self.layers[lowest].can_skip_dx else {}
             _, found[lowest] = backwards[lowest](delta, **skip)
-        return x, self._penalized(self._gathered(found))
+
+        gradients = gather(self.slots, found)
+        for i, slot in enumerate(self.slots):
+            penalties = slot.layer.regularizers
+            if penalties and slot.name in penalties:
+                gradients[i] = penalties[slot.name].update(slot.array, gradients[i])
+        return x, gradients
 
     def outputs(self, x: Array) -> Array:
         """Return what `loss` takes, for inputs of the backend; no backward is kept."""
@@ -140,7 +147,7 @@ class Plan:
             x = forward(x)[0]
         return x
 
-    def compiled(self, outputs: int) -> CompiledLoop | None:
+    def compiled(self) -> CompiledLoop | None:
         """Return the compiled loop over steps; None if the library does not trace.
 
         None, too, if a layer must not be traced, or an optimizer defines `update` itself.
@@ -152,40 +159,5 @@ class Plan:
         key = compile_key(self)
         if self._compiled is None or self._compiled.key != key:
             twin = self.chain.twin(self.backend, lambda array: array, {})
-            self._compiled = CompiledLoop(Plan(twin, self.cost), key, outputs)
+            self._compiled = CompiledLoop(Plan(twin, self.cost), key)
         return self._compiled
-
-    def _gathered(self, found: list[Any]) -> list[Array]:
-        """Return the gradients in the order of `slots`."""
-        if self.direct is not None:
-            try:
-                return [found[i][name] for i, name in self.direct]
-            except (KeyError, TypeError):
-                pass  # which one is missing, `gather` tells
-        return gather(self._placed, found)
-
-    def _penalized(self, gradients: list[Array]) -> list[Array]:
-        """Add the gradients of the penalties."""
-        for i, slot in enumerate(self.slots):
-            penalties = slot.layer.regularizers
-            if penalties and slot.name in penalties:
-                gradients[i] = penalties[slot.name].update(slot.array, gradients[i])
-        return gradients
-
-
-def _parts(layer: Layer, keys: tuple[int, ...]) -> list[tuple[tuple[int, ...], Layer]]:
-    """Return the layers of a sequence, and those of the sequences in it, with their indices."""
-    if type(layer).forward is not SequentialLayer.forward:
-        return [(keys, layer)]
-    found = []
-    for i, child in enumerate(layer.children):
-        found += _parts(child, (*keys, i))
-    return found
-
-
-def _place(keys: tuple[Any, ...], position: dict[tuple[Any, ...], int]) -> tuple[Any, ...]:
-    """Return the keys of a gradient with the position of its part in place of the first ones."""
-    for size in range(len(keys)):
-        if keys[:size] in position:
-            return (position[keys[:size]], *keys[size:])
-    raise KeyError(keys)

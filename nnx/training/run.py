@@ -11,7 +11,6 @@ import numpy as np
 
 from nnx.backend import Array
 from nnx.data import batches
-from nnx.layers.tree import once
 from nnx.losses import one_hot
 from nnx.metrics import hits
 from nnx.randomness import generator
@@ -52,12 +51,13 @@ def train(
 ) -> History:
     """Train a network with checked data; see `SequentialNet.train`."""
     x, y, *weights = data
-    outputs = net.output_shape
+    plan, outputs = net.plan(), net.output_shape
+    backend = plan.backend
     if y.ndim < len(outputs) + 1 and math.prod(outputs) <= math.prod(x.shape[1:]):
-        y = one_hot(y, net.backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device))
-    for _, layer in once(net):
+        y = one_hot(y, backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device))
+    for _, layer in plan.tree:
         if not layer.children:
-            layer.gradients = {}  # those of an earlier backprop would be stale
+            layer.gradients.clear()  # those of an earlier backprop would be stale
 
     history = History()
     several = min(VALIDATION_BATCHES * batch_size, VALIDATION_SAMPLES)
@@ -67,7 +67,7 @@ def train(
                 start = time.perf_counter()
                 order = (rng or generator("batches")).permutation(x.shape[0]) if shuffle else None
                 bar.start(epoch)
-                with net.backend.fast_arithmetic():
+                with backend.fast_arithmetic():
                     result = _epoch(net, (x, y, *weights), batch_size, order, classes, bar)
                 seconds = time.perf_counter() - start
                 if not math.isfinite(result.loss):
@@ -109,9 +109,8 @@ def _epoch(
 ) -> Score:
     """Make one pass over the data; the host reads the device once, at its end."""
     samples, plan = data[0].shape[0], net.plan()
-    per_sample = math.prod(net.output_shape)
     tally, take = _Tally(net, plan, classes), _taker(plan, order)
-    compiled = plan.compiled(per_sample)
+    compiled = plan.compiled()
     if compiled is not None:
         order = np.arange(samples) if order is None else order
         steps = compiled.epoch(plan, data, order, batch_size)
@@ -122,7 +121,7 @@ def _epoch(
     first = 0
     for a, stop in steps:
         outputs.append(a)
-        if (stop - first) * per_sample >= OUTPUTS_KEPT or stop == samples:
+        if len(outputs) * math.prod(a.shape) >= OUTPUTS_KEPT or stop == samples:
             a = a if len(outputs) == 1 else plan.backend.xp.concat(outputs, axis=0)
             tally.add(a, *take(slice(first, stop), *data[1:]))
             outputs, first = [], stop
@@ -147,7 +146,7 @@ def _taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
     """Return what takes samples from arrays of the backend, in that order."""
     if order is None:
         return lambda part, *arrays: [array[part, ...] for array in arrays]
-    xp, index = plan.backend.xp, plan.backend.asarray(order)
+    xp, index = plan.backend.xp, plan.backend.from_numpy(order)
 
     def take(part: slice, *arrays: Array) -> list[Array]:
         return [xp.take(array, index[part], axis=0) for array in arrays]
