@@ -198,9 +198,9 @@ class SequentialNet(SequentialLayer):
         if not isinstance(epochs, int | np.integer) or epochs < 0:
             raise ValueError(f"expected a number of epochs >= 0, got {epochs!r}")
         with working_on(self.backend):
-            data = self._checked(x, y, sample_weights)
+            data = self.checked(x, y, sample_weights)
             check_batch_size(batch_size, data[0].shape[0])
-            valid = None if validation is None else self._checked(*validation, which="validation ")
+            valid = None if validation is None else self.checked(*validation, which="validation ")
             return run.train(
                 self,
                 data,
@@ -230,10 +230,10 @@ class SequentialNet(SequentialLayer):
         """Return the loss, penalties included, and the accuracy on the given data."""
         check_batch_size(batch_size)
         with working_on(self.backend):
-            data = self._checked(x, y, sample_weights)
+            data = self.checked(x, y, sample_weights)
             return run.score(self, data, batch_size, self._are_classes(data[1]))
 
-    def _checked(self, x: Any, y: Any, weights: Any = None, which: str = "") -> tuple[Array, ...]:
+    def checked(self, x: Any, y: Any, weights: Any = None, which: str = "") -> tuple[Array, ...]:
         """Return the data of a person as arrays of the network's backend.
 
         Raises:

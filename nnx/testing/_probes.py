@@ -23,7 +23,6 @@ from nnx.networks import SequentialNet
 from nnx.optimizers import Optimizer
 from nnx.randomness import generator
 from nnx.regularizers import Regularizer
-from nnx.training import checked
 
 __all__ = ["PROBES", "Claim", "Inputs", "Probe", "Quantity"]
 
@@ -241,7 +240,7 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
     y = inputs.y
     if y is None:
         y = inputs.array(inputs.classes((x.shape[0], *net.output_shape[:-1]), net.output_shape[-1]))
-    x, y = checked(net, x, y)
+    x, y = net.checked(x, y)
 
     few = x[: min(BATCH, x.shape[0]), ...]
     terms = int(np.prod(few.shape)) * len(layers)
@@ -254,10 +253,10 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
         for name, gradient in of.gradients.items():
             yield Quantity(f"gradient of {name} of layer {n}", gradient, terms)
 
-    objective, losses = net.objective(), []
+    cost, losses = net.plan().loss, []
     for batch in itertools.islice(_batches(inputs.backend, x.shape[0]), inputs.steps):
         xb, yb = xp.take(x, batch, axis=0), xp.take(y, batch, axis=0)
-        losses.append(objective.loss.value(net.step(xb, yb), yb))
+        losses.append(cost.value(net.step(xb, yb), yb))
     yield Quantity(f"losses of the first {inputs.steps} steps", xp.stack(losses), how=TRAINING)
 
     recorder, twin = _Recorder(), copy.copy(net)

@@ -16,6 +16,7 @@ from typing import Any
 
 from nnx import randomness
 from nnx.backend import Array, Backend, to_numpy
+from nnx.layers.tree import Slot, gather, slots, walk
 from nnx.losses import Loss
 
 Arrays = dict[str, Array]
@@ -57,8 +58,8 @@ def subject_of(thing: Any, x: Any, y: Any, training: bool) -> Subject:
         TypeError: the thing is none of them, or a loss without targets.
     """
     name = getattr(thing, "name", None) or type(thing).__name__
-    if hasattr(thing, "layers"):
-        form = _network if y is None else _training
+    if hasattr(thing, "cost") and y is not None:
+        form = _training
     elif hasattr(thing, "parameters"):
         form = _layer
     elif hasattr(thing, "forward"):
@@ -74,7 +75,7 @@ def subject_of(thing: Any, x: Any, y: Any, training: bool) -> Subject:
         )
     shape = getattr(x, "shape", None) or to_numpy(x).shape
     forms = lambda backend: form(thing, x, y, training, backend)
-    apart = form in (_activation, _layer, _network) and not training and len(shape) > 1
+    apart = form in (_activation, _layer) and not training and len(shape) > 1
     return Subject(name, forms, shape[0] if shape else 0, apart)
 
 
@@ -110,34 +111,16 @@ def _regularizer(
 
 def _layer(thing: Any, x: Any, y: Any, training: bool, backend: Backend) -> tuple[Arrays, Forward]:
     twin = _moved(thing, backend)
+    names = _names(twin)
 
     def forward(arrays: Arrays) -> tuple[Array, Backward]:
         layer = _fresh(twin, backend)
-        layer.parameters = {name: arrays[name] for name in twin.parameters}
+        found = _with_parameters(layer, [arrays[name] for name in names])
         value, layer_backward = layer.forward(arrays["x"], training)
 
         def backward(delta: Array) -> Arrays:
             dx, gradients = layer_backward(delta)
-            return {"x": dx, **gradients}
-
-        return value, backward
-
-    return {"x": _moved(x, backend), **twin.parameters}, forward
-
-
-def _network(
-    thing: Any, x: Any, y: Any, training: bool, backend: Backend
-) -> tuple[Arrays, Forward]:
-    twin = _moved(thing, backend)
-
-    def forward(arrays: Arrays) -> tuple[Array, Backward]:
-        net = _fresh(twin, backend)
-        _set_parameters(net, arrays)
-        value, net_backward = net.forward(arrays["x"], training)
-
-        def backward(delta: Array) -> Arrays:
-            dx, gradients = net_backward(delta)
-            return {"x": dx, **_by_name(net, gradients)}
+            return {"x": dx, **dict(zip(names, gather(found, gradients), strict=True))}
 
         return value, backward
 
@@ -149,56 +132,51 @@ def _training(
 ) -> tuple[Arrays, Forward]:
     """What training minimises, loss and penalties, with the gradients that the optimizer gets."""
     twin, y = _moved(thing, backend), _moved(y, backend)
+    twin.frozen = False
+    names = _names(twin)
 
     def forward(arrays: Arrays) -> tuple[Array, Backward]:
         net = _fresh(twin, backend)
-        _set_parameters(net, arrays)
+        _with_parameters(net, [arrays[name] for name in names])
         outputs, net_backward = net.forward(arrays["x"], True)
         value = net.cost.value(outputs, y) + net.penalty()
 
         def backward(delta: Array) -> Arrays:
             dx, _ = net_backward(net.cost.gradient(outputs, y))
             stepped = _fresh(twin, backend)
-            _set_parameters(stepped, arrays)
-            stepped.optim = optim = _Capture()
+            _with_parameters(stepped, [arrays[name] for name in names])
             with same_draws():
-                stepped.step(arrays["x"], y)
-            names = list(_parameters(twin))
-            return {"x": dx, **dict(zip(names, optim.gradients, strict=True))}
+                _, gradients = stepped.plan().gradients(arrays["x"], y)
+            return {"x": dx, **dict(zip(names, gradients, strict=True))}
 
         return value, backward
 
     return {"x": _moved(x, backend), **_parameters(twin)}, forward
 
 
-class _Capture:
-    """An optimizer that keeps the gradients and changes nothing."""
-
-    def update(self, parameters: list[Array], gradients: list[Array]) -> list[Array]:
-        self.gradients = gradients
-        return parameters
-
-
-def _names(net: Any) -> dict[str, str]:
-    """What messages call the parameters, by their dotted names in the network."""
-    names = {}
-    for slot in net.chain.slots():
-        number, _, inside = slot.key.partition(".")
-        where = f"{int(number) + 1}.{inside}".rpartition(".")[0]
-        names[slot.key] = f"{slot.name} of layer {where} ({slot.leaf.name})"
+def _names(thing: Any) -> list[str]:
+    """Return what messages call the parameters of a layer or a network, in the order of slots."""
+    names = []
+    for slot in slots(walk(thing)):
+        *indices, name = slot.places[0]
+        if hasattr(thing, "cost"):
+            where = ".".join(str(i + 1 if n == 0 else i) for n, i in enumerate(indices))
+            names.append(f"{name} of layer {where} ({slot.layer.name})")
+        else:
+            names.append(".".join(map(str, slot.places[0])))
     return names
 
 
-def _parameters(net: Any) -> Arrays:
-    return _by_name(net, net.chain.parameters)
+def _parameters(thing: Any) -> Arrays:
+    return dict(zip(_names(thing), (s.array for s in slots(walk(thing))), strict=True))
 
 
-def _by_name(net: Any, arrays: Arrays) -> Arrays:
-    return {name: arrays[key] for key, name in _names(net).items()}
-
-
-def _set_parameters(net: Any, arrays: Arrays) -> None:
-    net.chain.parameters = {key: arrays[name] for key, name in _names(net).items()}
+def _with_parameters(thing: Any, arrays: list[Array]) -> list[Slot]:
+    """Give a layer or a network these parameters; return where they are."""
+    found = slots(walk(thing))
+    for slot, array in zip(found, arrays, strict=True):
+        slot.layer.parameters[slot.name] = array
+    return found
 
 
 def _moved(thing: Any, backend: Backend) -> Any:
