@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from nnx.backend import Array, Backend, array_namespace, get_backend, to_numpy
-from nnx.checks import instance, number, shapes
+from nnx.checks import instance, shapes
 from nnx.clipping import Clip
 from nnx.config import Configured, build, plain
 from nnx.schedules import Schedule
 
-__all__ = ["Factors", "Optimizer", "State"]
+__all__ = ["Factors", "Optimizer", "State", "check_rule", "zeros"]
 
 State = tuple[Array, ...]
 Factors = tuple[float, ...]
@@ -42,12 +42,17 @@ class Optimizer(Configured):
     fusible: ClassVar[bool] = False
 
     def __init__(self, eta: float | Schedule, clip: Clip | None = None) -> None:
-        self.eta = eta if isinstance(eta, Schedule) else number(self, "eta", eta, ">= 0")
+        self.eta = Schedule.accept(self, "eta", eta)
         if clip is not None:
             instance(self, "clip", clip, Clip, "ClipNorm(1.0)")
         self.clip = clip
         self.t = 0
         self.state: list[State] | None = None
+
+    @property
+    def name(self) -> str:
+        """For people: "Adam(0.001)"."""
+        return f"{type(self).__name__}({self.eta!r})"
 
     def init(self, p: Array) -> State:
         """Return the state of one parameter before its first step."""
@@ -65,8 +70,13 @@ class Optimizer(Configured):
         raise NotImplementedError(f"{type(self).__name__} must define rule(p, g, state, factors)")
 
     def factors_of(self, t: int) -> Factors:
-        """Return the factors of step t, with the learning rate of that step."""
-        return self.factors(self.eta(t) if isinstance(self.eta, Schedule) else self.eta, t)
+        """Return the factors of step t, with the learning rate of that step.
+
+        Raises:
+            TypeError: the schedule does not return a number.
+            ValueError: it returns a negative or non-finite number.
+        """
+        return self.factors(self.eta.rate(t) if isinstance(self.eta, Schedule) else self.eta, t)
 
     def update(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
         """Return the parameters after one step; two lists of equal length, the same at every call.
@@ -74,44 +84,58 @@ class Optimizer(Configured):
         Parameters change in place where the library can write; use what is returned.
 
         Raises:
+            TypeError: a parameter or gradient is not float32 or float64, or their types differ.
             ValueError: the lists differ in length or shapes, or are not those of the last call.
             BackendError: a parameter and its gradient belong to different libraries.
         """
         self.check(parameters, gradients)
-        if self.state is None:
-            self.state = [self.init(p) for p in parameters]
-        self._check_state(parameters)
+        state = self.state
+        if state is None:
+            state = [_checked_init(self, p) for p in parameters]
+        self._check_state(state, parameters)
         if self.clip is not None:
             gradients = self.clip(gradients)
-        self.t += 1
-        factors = self.factors_of(self.t)
+        factors = _checked_factors(self, self.t + 1)
         steps = [
-            self.rule(p, g, state, factors)
-            for p, g, state in zip(parameters, gradients, self.state, strict=True)
+            _checked_step(self, p, g, s, factors)
+            for p, g, s in zip(parameters, gradients, state, strict=True)
         ]
-        self.state = [state for _, state in steps]
+        self.t += 1
+        self.state = [s for _, s in steps]
         return [p for p, _ in steps]
 
     def check(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> None:
-        """Refuse gradients that do not fit the parameters.
+        """Raise an error if the gradients do not fit the parameters.
 
         Raises:
+            TypeError: one of them is not float32 or float64, or their types differ.
             ValueError: their number or shapes differ.
             BackendError: a parameter and its gradient belong to different libraries.
         """
-        owner = type(self).__name__
+        owner = f"{type(self).__name__}.update"
         if len(parameters) != len(gradients):
             raise ValueError(
-                f"{owner}.update: expected one gradient for each of {len(parameters)} parameters, "
+                f"{owner}: expected one gradient for each of {len(parameters)} parameters, "
                 f"got {len(gradients)}"
             )
-        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True), start=1):
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+            xp = array_namespace(p, g)
+            if p.dtype not in (xp.float32, xp.float64):
+                raise TypeError(
+                    f"{owner}: expected parameters of type float32 or float64, got "
+                    f"parameters[{i}] of type {p.dtype}; convert it first: "
+                    "nnx.get_backend().asarray(p, dtype=nnx.get_backend().dtype)"
+                )
+            if g.dtype != p.dtype:
+                raise TypeError(
+                    f"{owner}: expected gradients[{i}] of the type of its parameter, {p.dtype}, "
+                    f"got {g.dtype}; convert it first: nnx.array_namespace(p).astype(g, p.dtype)"
+                )
             if p.shape != g.shape:
                 raise ValueError(
-                    f"{owner}.update: parameter {i} has shape {tuple(p.shape)}, its gradient "
-                    f"{tuple(g.shape)}"
+                    f"{owner}: expected gradients[{i}] of the shape of its parameter, "
+                    f"{tuple(p.shape)}, got {tuple(g.shape)}"
                 )
-            array_namespace(p, g)
 
     def move(self, convert: Callable[[Array], Array]) -> Optimizer:
         """Return the same optimizer with the arrays of its state passed through `convert`."""
@@ -153,19 +177,111 @@ class Optimizer(Configured):
             backend = backend or get_backend()
             twin.state = [tuple(backend.from_numpy(s.copy()) for s in of) for of in saved["state"]]
             if self.state is not None:
-                twin._check_state([of[0] for of in self.state if of])
+                twin._check_state(twin.state, [of[0] for of in self.state if of])
         vars(self).update(vars(twin))
 
-    def _check_state(self, parameters: Sequence[Array]) -> None:
-        """Is the state that of these parameters?"""
-        state = self.state or []
+    def _check_state(self, state: list[State], parameters: Sequence[Array]) -> None:
+        """Is this the state of these parameters?"""
         if len(state) != len(parameters) or any(
             s.shape != p.shape for of, p in zip(state, parameters, strict=True) for s in of
         ):
-            owner = type(self).__name__
             raise ValueError(
-                f"{owner}.update: got parameters of shapes {shapes([p.shape for p in parameters])}"
-                f", and has the state of {len(state)} others, "
-                f"{shapes([of[0].shape for of in state if of])}; give each set of parameters an "
-                "optimizer of its own: optimizer.clone()"
+                f"{type(self).__name__}: expected the state of parameters of shapes "
+                f"{shapes([p.shape for p in parameters])}, got that of "
+                f"{shapes([of[0].shape for of in state if of]) or len(state)}; give each set of "
+                "parameters an optimizer of its own: optimizer.clone()"
             )
+
+
+def zeros(p: Array, arrays: int) -> State:
+    """Return a state of so many arrays of zeros of the shape and type of p."""
+    xp = array_namespace(p)
+    return tuple(xp.zeros_like(p) for _ in range(arrays))
+
+
+def check_rule(optimizer: Optimizer, p: Array) -> None:
+    """Run `init`, `factors` and `rule` on small arrays, and raise an error if one breaks its contract.
+
+    The arrays have the library, device, type and number of axes of p, at most two entries along
+    each axis, and are filled with ones. Neither p nor the optimizer changes.
+
+    Raises:
+        TypeError: the constructor keeps too little, or a method returns what it should not.
+        ValueError: a method returns an array of the wrong shape, or the number of factors changes.
+    """
+    xp, shape = array_namespace(p), tuple(min(n, 2) for n in p.shape)
+    small, g = (xp.ones(shape, dtype=p.dtype, device=p.device) for _ in range(2))
+    factors = _checked_factors(optimizer, 1)
+    later = _checked_factors(optimizer, 2)
+    if len(later) != len(factors):
+        raise ValueError(
+            f"{type(optimizer).__name__}.factors: expected equally many floats for every step, "
+            f"got {len(factors)} for step 1 and {len(later)} for step 2; fill up with 0.0"
+        )
+    _checked_step(optimizer, small, g, _checked_init(optimizer, small), factors)
+
+
+def _checked_init(optimizer: Optimizer, p: Array) -> State:
+    owner, state = f"{type(optimizer).__name__}.init", optimizer.init(p)
+    if not isinstance(state, tuple):
+        raise TypeError(
+            f"{owner}: expected a tuple of arrays, () for none, got {_described(state)}; "
+            "for one array write `return (array,)`"
+        )
+    _check_arrays(owner, "state", state, p)
+    return state
+
+
+def _checked_factors(optimizer: Optimizer, t: int) -> Factors:
+    kind = type(optimizer).__name__
+    if not hasattr(optimizer, "eta") or not hasattr(optimizer, "clip"):
+        raise TypeError(
+            f"{kind}: expected its constructor to keep eta and clip, found none; "
+            f"call super().__init__(eta, clip) in {kind}.__init__"
+        )
+    factors = optimizer.factors_of(t)
+    # a NumPy scalar is a float, too, and turns a float32 array into float64
+    if not isinstance(factors, tuple) or any(type(f) not in (float, int) for f in factors):
+        raise TypeError(
+            f"{kind}.factors: expected a tuple of Python floats, got {_described(factors)}; "
+            "write `return (eta,)`, and float(...) around other numbers"
+        )
+    return factors
+
+
+def _checked_step(
+    optimizer: Optimizer, p: Array, g: Array, state: State, factors: Factors
+) -> tuple[Array, State]:
+    owner, stepped = f"{type(optimizer).__name__}.rule", optimizer.rule(p, g, state, factors)
+    if not isinstance(stepped, tuple) or len(stepped) != 2 or not isinstance(stepped[1], tuple):
+        raise TypeError(
+            f"{owner}: expected a pair of the new parameter and the tuple of its state, got "
+            f"{_described(stepped)}; write `return p, state`"
+        )
+    if len(stepped[1]) != len(state):
+        raise ValueError(
+            f"{owner}: expected a state of as many arrays as init gives, {len(state)}, got "
+            f"{len(stepped[1])}"
+        )
+    _check_arrays(owner, "p", stepped[:1], p)
+    _check_arrays(owner, "state", stepped[1], p)
+    return stepped
+
+
+def _check_arrays(owner: str, name: str, arrays: Sequence[Array], p: Array) -> None:
+    for array in arrays:
+        if not hasattr(array, "dtype") or array.dtype != p.dtype or array.shape != p.shape:
+            right = hasattr(array, "dtype") and array.shape != p.shape
+            raise (ValueError if right else TypeError)(
+                f"{owner}: expected {name} to have the shape and type of the parameter, "
+                f"{tuple(p.shape)} and {p.dtype}, got {_described(array)}"
+            )
+
+
+def _described(value: Any) -> str:
+    """A value in a message; an array by its shape and type, so that it is not read."""
+    if isinstance(value, tuple | list):
+        return f"{type(value).__name__} ({', '.join(map(_described, value))})"
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"an array of shape {tuple(value.shape)} and type {value.dtype}"
+    return repr(value)
