@@ -58,7 +58,8 @@ class ClipNorm(Clip):
 
     The norm is taken of the gradients that the optimizer is given: a layer's optimizer clips the
     gradients of the layer, a network's those of the network. Gradients within the limit keep
-    their bits, and no finite gradient overflows. If an entry is NaN or infinite, all become NaN.
+    their bits, and no finite gradient overflows. If limit / |g| is below the smallest normal
+    number, the gradients may become 0. If an entry is NaN or infinite, all become NaN.
 
     Args:
         limit: > 0.

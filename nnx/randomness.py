@@ -125,7 +125,7 @@ def set_state(saved: dict[str, Any]) -> None:
     """
     try:
         new = _Streams()
-        new.start(saved["entropy"])
+        new.start(count("set_state", "entropy", saved["entropy"], least=0))
         new.forks = count("set_state", "forks", saved["forks"], least=0)
         for purpose, position in saved["running"].items():
             new.running[purpose] = new.new(purpose)

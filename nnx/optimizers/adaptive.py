@@ -55,7 +55,8 @@ class AdaDelta(Optimizer):
     Args:
         eta: a factor, 1 in the paper, >= 0, or a Schedule.
         rho: decay of s and u, in [0, 1).
-        eps: > 0, inside the roots: the first step is proportional to its root.
+        eps: > 0, inside the roots: the first step is proportional to its root. Steps become 0
+            where eps / s is subnormal: from gradients of 4e16 in float32.
         clip: bounds the gradients first.
 
     Source: Zeiler, "ADADELTA", 2012, arXiv 1212.5701, Algorithm 1.

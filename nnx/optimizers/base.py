@@ -88,6 +88,7 @@ class Optimizer(Configured):
             ValueError: the lists differ in length or shapes, or are not those of the last call.
             BackendError: a parameter and its gradient belong to different libraries.
         """
+        _check_made(self)
         self.check(parameters, gradients)
         state = self.state
         if state is None:
@@ -209,6 +210,7 @@ def check_rule(optimizer: Optimizer, p: Array) -> None:
         TypeError: the constructor keeps too little, or a method returns what it should not.
         ValueError: a method returns an array of the wrong shape, or the number of factors changes.
     """
+    _check_made(optimizer)
     xp, shape = array_namespace(p), tuple(min(n, 2) for n in p.shape)
     small, g = (xp.ones(shape, dtype=p.dtype, device=p.device) for _ in range(2))
     factors = _checked_factors(optimizer, 1)
@@ -219,6 +221,15 @@ def check_rule(optimizer: Optimizer, p: Array) -> None:
             f"got {len(factors)} for step 1 and {len(later)} for step 2; fill up with 0.0"
         )
     _checked_step(optimizer, small, g, _checked_init(optimizer, small), factors)
+
+
+def _check_made(optimizer: Optimizer) -> None:
+    if not {"eta", "clip", "t", "state"} <= set(vars(optimizer)):
+        kind = type(optimizer).__name__
+        raise TypeError(
+            f"{kind}: expected its constructor to call that of Optimizer, which keeps eta and "
+            f"clip; add `super().__init__(eta, clip)` to {kind}.__init__"
+        )
 
 
 def _checked_init(optimizer: Optimizer, p: Array) -> State:
@@ -233,17 +244,11 @@ def _checked_init(optimizer: Optimizer, p: Array) -> State:
 
 
 def _checked_factors(optimizer: Optimizer, t: int) -> Factors:
-    kind = type(optimizer).__name__
-    if not hasattr(optimizer, "eta") or not hasattr(optimizer, "clip"):
-        raise TypeError(
-            f"{kind}: expected its constructor to keep eta and clip, found none; "
-            f"call super().__init__(eta, clip) in {kind}.__init__"
-        )
     factors = optimizer.factors_of(t)
     # a NumPy scalar is a float, too, and turns a float32 array into float64
     if not isinstance(factors, tuple) or any(type(f) not in (float, int) for f in factors):
         raise TypeError(
-            f"{kind}.factors: expected a tuple of Python floats, got {_described(factors)}; "
+            f"{type(optimizer).__name__}.factors: expected a tuple of Python floats, got {_described(factors)}; "
             "write `return (eta,)`, and float(...) around other numbers"
         )
     return factors
