@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 from nnx.backend import Array, array_namespace
@@ -58,8 +59,7 @@ class ClipNorm(Clip):
 
     The norm is taken of the gradients that the optimizer is given: a layer's optimizer clips the
     gradients of the layer, a network's those of the network. Gradients within the limit keep
-    their bits, and no finite gradient overflows. If limit / |g| is below the smallest normal
-    number, the gradients may become 0. If an entry is NaN or infinite, all become NaN.
+    their bits, and no finite gradient overflows. If an entry is NaN or infinite, all become NaN.
 
     Args:
         limit: > 0.
@@ -73,17 +73,27 @@ class ClipNorm(Clip):
             return []
         xp = array_namespace(*gradients)
         limit, most = self._limit_and_largest(gradients[0])
+        least = min(limit, 0.25 * most)
         # The norm is that of g / bound, whose entries are at most 4. If the largest entry is at
         # most four times the limit, the bound is the limit, and what underflows does not matter.
         # The factor is a quarter because the reciprocal of the largest numbers is subnormal, and
         # 0 on a GPU.
         largest = functools.reduce(xp.maximum, [xp.max(xp.abs(g)) for g in gradients])
-        bound = xp.maximum(0.25 * largest, min(limit, 0.25 * most))
+        bound = xp.maximum(0.25 * largest, least)
         squares: Array | float = 0.0
         for g in gradients:
             h = g / bound
             h *= h
             squares = squares + xp.sum(h)
-        ratio = limit / bound
-        scale = ratio / xp.maximum(xp.sqrt(squares), ratio)
-        return [g * scale for g in gradients]
+        # limit / |g| may be subnormal, which some libraries replace by 0. So it is applied as two
+        # factors; a power of 2 keeps the first one normal. Within the limit their product is 1.
+        power = min(1.0, 2.0 ** math.floor(math.log2(least)))
+        rest = power * (limit / least)
+        first = (least / power) / bound
+        second = rest / xp.maximum(xp.sqrt(squares), first * rest)
+        clipped = []
+        for g in gradients:
+            h = g * first
+            h *= second
+            clipped.append(h)
+        return clipped

@@ -91,9 +91,6 @@ def test_limits_at_the_ends_of_the_type_and_beyond(kind, limit, g, backend):
     limit = min(max(limit, float(FLOAT32.smallest_normal)), float(FLOAT32.max))
     g = np.asarray([g, -g, 0.0])
     norm = math.sqrt(2.0) * g[0]
-    if kind is nnx.ClipNorm and limit < FLOAT32.smallest_normal * norm:  # the factor underflows
-        assert np.all(np.abs(found) <= limit)
-        return
     expected = (
         np.clip(g, -limit, limit) if kind is nnx.ClipValue else g * (limit / max(norm, limit))
     )

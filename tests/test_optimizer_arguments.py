@@ -67,7 +67,7 @@ def int_of(value):
 
 
 def test_nesterov_needs_momentum():
-    with pytest.raises(ValueError, match="expected a momentum > 0 with nesterov=True.*write SGD"):
+    with pytest.raises(ValueError, match=r"a momentum > 0 with nesterov=True.*write SGD"):
         nnx.SGD(nesterov=True)
 
 

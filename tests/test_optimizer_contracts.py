@@ -80,16 +80,20 @@ BROKEN = {
 }
 
 
+HOW = {
+    "update": lambda optimizer, p: optimizer.update([p], [0.5 * p]),
+    "check_rule": check_rule,
+    "factors_of": lambda optimizer, p: optimizer.factors_of(1),
+}
+
+
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("how", ["update", "check_rule"])
 def test_a_broken_method_is_named(name, how, backend):
     method, broken, match = BROKEN[name]
     optimizer, p = own(method, broken), backend.asarray(np.ones((2, 2)))
     with pytest.raises((TypeError, ValueError), match=f"^Mine.{match}"):
-        if how == "update":
-            optimizer.update([p], [backend.asarray(np.ones((2, 2)))])
-        else:
-            check_rule(optimizer, p)
+        HOW[how](optimizer, p)
     assert optimizer.t == 0
     assert optimizer.state is None
 
@@ -188,20 +192,12 @@ class Rate(Schedule):
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("use", ["update", "check_rule", "factors_of", "warm-up"])
-def test_what_a_schedule_returns_is_checked_where_it_is_read(value, error, use):
-    optimizer, p = nnx.Adam(Rate(value)), np.ones(2)
-    with pytest.raises(
-        error, match=r"^Rate.__call__: expected the rate of step 1 to be .* >= 0, got"
-    ):
-        if use == "update":
-            optimizer.update([p], [p])
-        elif use == "check_rule":
-            check_rule(optimizer, p)
-        elif use == "factors_of":
-            optimizer.factors_of(1)
-        else:
-            nnx.SGD(nnx.WarmUpSchedule(Rate(value), 3)).factors_of(2)
+@pytest.mark.parametrize("how", HOW)
+def test_what_a_schedule_returns_is_checked_where_it_is_read(value, error, how):
+    match = r"^Rate.__call__: expected the rate of step 1 to be .* >= 0, got"
+    for schedule in (Rate(value), nnx.WarmUpSchedule(Rate(value), 3)):
+        with pytest.raises(error, match=match):
+            HOW[how](nnx.Adam(schedule), np.ones(2))
 
 
 @pytest.mark.parametrize("value", [0.25, np.float32(0.25), np.float64(0.25)])
@@ -246,6 +242,38 @@ def test_a_gradient_of_another_precision_is_refused(backend):
         nnx.SGD().update([p], [g])
 
 
-def test_what_is_no_array_is_refused():
+def test_what_is_not_an_array_is_refused():
     with pytest.raises(nnx.BackendError, match="expected an array"):
         nnx.SGD().update([1.0], [2.0])
+
+
+@pytest.mark.parametrize("make", [np.asarray, lambda of: dict(enumerate(of)), iter, set, str])
+def test_what_is_not_a_list_of_arrays_is_refused(make):
+    right = [np.ones(2), np.ones(2)]
+    for parameters, gradients in ((make([1.0, 2.0]), right), (right, make([1.0, 2.0]))):
+        with pytest.raises(TypeError, match=r"SGD.update: expected lists of .*update\(\[W, b\], "):
+            nnx.SGD().update(parameters, gradients)
+
+
+def test_a_state_of_another_type_is_refused_with_a_remedy():
+    p, g = np.ones(2, dtype=np.float32), np.ones(2, dtype=np.float32)
+    optimizer = nnx.Adam()
+    wide = [np.ones(2)]
+    optimizer.update(wide, wide)
+    with pytest.raises(TypeError, match=r"state of the type .* float32, got float64; conv") as e:
+        optimizer.update([p], [g])
+    names = {"nnx": nnx, "p": p, "optimizer": optimizer}
+    exec(str(e.value).rpartition("first: ")[2], names)  # the advice works
+    (p,) = names["optimizer"].update([p], [g])
+    assert p.dtype == np.float32
+    assert names["optimizer"].t == 2
+
+
+def test_a_state_of_another_library_is_refused(backend):
+    foreign = "numpy" if backend.name != "numpy" else "strict"
+    optimizer, one = nnx.SGD(0.1, 0.9), backend.asarray([1.0])
+    optimizer.update([one], [one * 1.0])
+    with nnx.use_backend(foreign) as other:
+        p, g = other.asarray([1.0]), other.asarray([1.0])
+    with pytest.raises(nnx.BackendError, match="in one formula"):
+        optimizer.update([p], [g])

@@ -1,6 +1,5 @@
 """The schedules against hand-worked numbers and PyTorch's."""
 
-import inspect
 import math
 
 import numpy as np

@@ -84,7 +84,8 @@ class Optimizer(Configured):
         Parameters change in place where the library can write; use what is returned.
 
         Raises:
-            TypeError: a parameter or gradient is not float32 or float64, or their types differ.
+            TypeError: the arguments are not lists, an array is not float32 or float64, the types of
+                a parameter and its gradient differ, or a method of a subclass breaks its contract.
             ValueError: the lists differ in length or shapes, or are not those of the last call.
             BackendError: a parameter and its gradient belong to different libraries.
         """
@@ -94,6 +95,14 @@ class Optimizer(Configured):
         if state is None:
             state = [_checked_init(self, p) for p in parameters]
         self._check_state(state, parameters)
+        for p, of in zip(parameters, state, strict=True):
+            array_namespace(p, *of)
+            if any(s.dtype != p.dtype for s in of):
+                raise TypeError(
+                    f"{type(self).__name__}.update: expected a state of the type of its parameter, "
+                    f"{p.dtype}, got {of[0].dtype}; convert it first: "
+                    "optimizer = optimizer.move(lambda s: nnx.array_namespace(s).astype(s, p.dtype))"
+                )
         if self.clip is not None:
             gradients = self.clip(gradients)
         factors = _checked_factors(self, self.t + 1)
@@ -109,11 +118,17 @@ class Optimizer(Configured):
         """Raise an error if the gradients do not fit the parameters.
 
         Raises:
-            TypeError: one of them is not float32 or float64, or their types differ.
+            TypeError: they are not lists; one is not float32 or float64, or their types differ.
             ValueError: their number or shapes differ.
             BackendError: a parameter and its gradient belong to different libraries.
         """
         owner = f"{type(self).__name__}.update"
+        if not isinstance(parameters, list | tuple) or not isinstance(gradients, list | tuple):
+            raise TypeError(
+                f"{owner}: expected lists of parameters and gradients, got "
+                f"{_described(parameters)} and {_described(gradients)}; "
+                "write update([W, b], [dW, db])"
+            )
         if len(parameters) != len(gradients):
             raise ValueError(
                 f"{owner}: expected one gradient for each of {len(parameters)} parameters, "
@@ -201,7 +216,7 @@ def zeros(p: Array, arrays: int) -> State:
 
 
 def check_rule(optimizer: Optimizer, p: Array) -> None:
-    """Run `init`, `factors` and `rule` on small arrays, and raise an error if one breaks its contract.
+    """Run `init`, `factors` and `rule` once on small arrays, and check what they return.
 
     The arrays have the library, device, type and number of axes of p, at most two entries along
     each axis, and are filled with ones. Neither p nor the optimizer changes.
@@ -248,8 +263,8 @@ def _checked_factors(optimizer: Optimizer, t: int) -> Factors:
     # a NumPy scalar is a float, too, and turns a float32 array into float64
     if not isinstance(factors, tuple) or any(type(f) not in (float, int) for f in factors):
         raise TypeError(
-            f"{type(optimizer).__name__}.factors: expected a tuple of Python floats, got {_described(factors)}; "
-            "write `return (eta,)`, and float(...) around other numbers"
+            f"{type(optimizer).__name__}.factors: expected a tuple of Python floats, got "
+            f"{_described(factors)}; write `return (eta,)`, and float(...) around other numbers"
         )
     return factors
 

@@ -53,7 +53,10 @@ class Lion(Optimizer):
         return eta, 1.0 - eta * self.weight_decay
 
     def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
-        """p <- p - eta (sign(c) + lambda p), with m / (1 - beta2) and c / (1 - beta1) for m and c."""
+        """p <- p - eta (sign(c) + lambda p).
+
+        m and c are the sums m / (1 - beta2) and c / (1 - beta1) here.
+        """
         eta, decay = factors
         (m,) = state
         xp = array_namespace(g)
