@@ -46,12 +46,11 @@ class ClipValue(Clip):
 
     def __call__(self, gradients: Sequence[Array]) -> list[Array]:
         """min(max(g, -limit), limit)."""
-        clipped = []
-        for g in gradients:
-            xp = array_namespace(g)
-            limit, _ = self._limit_and_largest(g)
-            clipped.append(xp.minimum(xp.maximum(g, -limit), limit))
-        return clipped
+        if not gradients:
+            return []
+        xp = array_namespace(*gradients)
+        limit, _ = self._limit_and_largest(gradients[0])
+        return [xp.minimum(xp.maximum(g, -limit), limit) for g in gradients]
 
 
 class ClipNorm(Clip):

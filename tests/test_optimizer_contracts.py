@@ -206,6 +206,27 @@ def test_a_rate_becomes_a_float(value):
     assert (type(rate), rate) == (float, 0.25)
 
 
+@pytest.mark.parametrize(
+    "value", ["0.1", None, True, -1, -0.1, math.nan, nnx.CosineSchedule, np.ones(1)], ids=repr
+)
+def test_a_rate_assigned_after_construction_is_checked(value):
+    optimizer = nnx.Adam()
+    optimizer.eta = value
+    with pytest.raises((TypeError, ValueError), match=r"^Adam: expected eta to be "):
+        optimizer.factors_of(1)
+
+
+@pytest.mark.parametrize(
+    "value", [np.float64(0.5), np.float32(0.5), 0.5, nnx.ConstantSchedule(0.5)]
+)
+def test_a_rate_may_be_assigned_after_construction(value):
+    optimizer, p = nnx.SGD(), np.ones(1, dtype=np.float32)
+    optimizer.eta = value
+    assert optimizer.factors_of(1) == (0.5,)
+    (p,) = optimizer.update([p], [np.ones(1, dtype=np.float32)])
+    assert (p.dtype, p[0]) == (np.float32, 0.5)
+
+
 def test_a_rate_that_overflows_is_named():
     for schedule in (nnx.ExponentialSchedule(1.0, 2.0), nnx.StepSchedule(1.0, 1, 2.0)):
         assert schedule.rate(1000) == 2.0**999

@@ -1,7 +1,8 @@
-"""What an optimizer is: a rule for one array, and what counts, schedules and clips around it."""
+"""The base class of optimizers: a rule for one array, with step count, schedule and clip."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -20,13 +21,13 @@ Factors = tuple[float, ...]
 class Optimizer(Configured):
     """Base class: a learning rate, an optional clip, and the rule of a subclass.
 
-    Subclasses define `init(p)`, a tuple of arrays of the shape of p, `rule(p, g, state, factors)`
-    and, if the rule needs more than the learning rate, `factors(eta, t)`. They keep their
-    constructor's arguments under their own names.
+    Subclasses define `init(p)`, a tuple of arrays of the shape and type of p, `rule(p, g, state,
+    factors)` and, if the rule needs more than the learning rate, `factors(eta, t)`. They keep
+    their constructor's arguments under their own names.
 
-    Layers and networks keep the state of each of their parameters themselves, together with the
-    number of its steps, and ask the optimizer for `init`, `factors` and `rule` alone. `update` is
-    the interface of the lecture, for lists of arrays; it keeps the state here.
+    Layers and networks keep the state of each of their parameters and the number of its steps;
+    they only call `init`, `factors_of` and `rule`. `update` is the interface of the lecture, for
+    lists of arrays; it keeps the state in the optimizer.
 
     Args:
         eta: the learning rate, a number >= 0 or a Schedule.
@@ -35,7 +36,7 @@ class Optimizer(Configured):
     Attributes:
         t: the number of calls of `update`.
         state: one tuple of arrays per parameter of `update`, None before the first call.
-        fusible: may a backend make one kernel of the rule? It traces the rule then, with the
+        fusible: True if a backend may make one kernel of the rule: it traces the rule, with the
             hyper-parameters as constants.
     """
 
@@ -51,7 +52,7 @@ class Optimizer(Configured):
 
     @property
     def name(self) -> str:
-        """For people: "Adam(0.001)"."""
+        """The optimizer in words: "Adam(0.001)"."""
         return f"{type(self).__name__}({self.eta!r})"
 
     def init(self, p: Array) -> State:
@@ -59,7 +60,7 @@ class Optimizer(Configured):
         return ()
 
     def factors(self, eta: float, t: int) -> Factors:
-        """Return what the rule must know of step t = 1, 2, ...: floats, always equally many."""
+        """Return what the rule needs to know about step t = 1, 2, ...: a fixed number of floats."""
         return (eta,)
 
     def rule(self, p: Array, g: Array, state: State, factors: Factors) -> tuple[Array, State]:
@@ -76,7 +77,11 @@ class Optimizer(Configured):
             TypeError: the schedule does not return a number.
             ValueError: it returns a negative or non-finite number.
         """
-        return self.factors(self.eta.rate(t) if isinstance(self.eta, Schedule) else self.eta, t)
+        eta = self.eta
+        if type(eta) is not float or not 0.0 <= eta < math.inf:  # a schedule, or assigned later
+            eta = Schedule.accept(self, "eta", eta)
+            eta = eta.rate(t) if isinstance(eta, Schedule) else eta
+        return self.factors(eta, t)
 
     def update(self, parameters: Sequence[Array], gradients: Sequence[Array]) -> list[Array]:
         """Return the parameters after one step; two lists of equal length, the same at every call.
@@ -100,8 +105,8 @@ class Optimizer(Configured):
             if any(s.dtype != p.dtype for s in of):
                 raise TypeError(
                     f"{type(self).__name__}.update: expected a state of the type of its parameter, "
-                    f"{p.dtype}, got {of[0].dtype}; convert it first: "
-                    "optimizer = optimizer.move(lambda s: nnx.array_namespace(s).astype(s, p.dtype))"
+                    f"{p.dtype}, got {of[0].dtype}; convert it first: optimizer = "
+                    "optimizer.move(lambda s: nnx.array_namespace(s).astype(s, p.dtype))"
                 )
         if self.clip is not None:
             gradients = self.clip(gradients)
@@ -164,7 +169,7 @@ class Optimizer(Configured):
     def state_dict(self) -> dict[str, Any]:
         """Return hyper-parameters, t and state as plain data and NumPy arrays, all copied.
 
-        An optimizer that loads it goes on, bit for bit, as this one.
+        An optimizer that loads it continues bit for bit as this one would.
         """
         state = self.state
         return {
@@ -174,7 +179,7 @@ class Optimizer(Configured):
         }
 
     def load_state_dict(self, saved: dict[str, Any], backend: Backend | None = None) -> None:
-        """Take over what `state_dict` of an optimizer of this class returned.
+        """Restore what `state_dict` of an optimizer of this class returned.
 
         Args:
             saved: hyper-parameters, t and state are replaced by those in it.
@@ -197,7 +202,7 @@ class Optimizer(Configured):
         vars(self).update(vars(twin))
 
     def _check_state(self, state: list[State], parameters: Sequence[Array]) -> None:
-        """Is this the state of these parameters?"""
+        """Raise ValueError if this is not the state of these parameters."""
         if len(state) != len(parameters) or any(
             s.shape != p.shape for of, p in zip(state, parameters, strict=True) for s in of
         ):
@@ -210,7 +215,7 @@ class Optimizer(Configured):
 
 
 def zeros(p: Array, arrays: int) -> State:
-    """Return a state of so many arrays of zeros of the shape and type of p."""
+    """Return a state of this many arrays of zeros, of the shape and type of p."""
     xp = array_namespace(p)
     return tuple(xp.zeros_like(p) for _ in range(arrays))
 
@@ -233,7 +238,7 @@ def check_rule(optimizer: Optimizer, p: Array) -> None:
     if len(later) != len(factors):
         raise ValueError(
             f"{type(optimizer).__name__}.factors: expected equally many floats for every step, "
-            f"got {len(factors)} for step 1 and {len(later)} for step 2; fill up with 0.0"
+            f"got {len(factors)} for step 1 and {len(later)} for step 2; pad with 0.0"
         )
     _checked_step(optimizer, small, g, _checked_init(optimizer, small), factors)
 
@@ -291,8 +296,8 @@ def _checked_step(
 def _check_arrays(owner: str, name: str, arrays: Sequence[Array], p: Array) -> None:
     for array in arrays:
         if not hasattr(array, "dtype") or array.dtype != p.dtype or array.shape != p.shape:
-            right = hasattr(array, "dtype") and array.shape != p.shape
-            raise (ValueError if right else TypeError)(
+            kind = ValueError if hasattr(array, "dtype") and array.shape != p.shape else TypeError
+            raise kind(
                 f"{owner}: expected {name} to have the shape and type of the parameter, "
                 f"{tuple(p.shape)} and {p.dtype}, got {_described(array)}"
             )

@@ -47,7 +47,7 @@ class SGD(Optimizer):
 
     @property
     def name(self) -> str:
-        """For people: "SGD(0.1) with momentum 0.9"."""
+        """The optimizer in words: "SGD(0.1) with momentum 0.9"."""
         kind = "Nesterov momentum" if self.nesterov else "momentum"
         return f"{super().name} with {kind} {self.momentum}" if self.momentum else super().name
 
