@@ -1,15 +1,16 @@
-"""Schedules: a learning rate that depends on the step, given wherever an optimizer takes `eta`.
+"""Schedules: a learning rate that depends on the step, given to an optimizer as `eta`.
 
-`schedule(t)` is the rate of step t = 1, 2, ... It is a function of t and of plain numbers alone:
-the step is counted by the optimizer, so that a saved optimizer goes on where it stopped, and one
-schedule may serve many optimizers.
+`schedule(t)` is the learning rate of step t = 1, 2, ... It depends on t and on plain numbers only.
+The optimizer counts the steps, so that a saved optimizer continues where it stopped, and one
+schedule may serve several optimizers.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from nnx.checks import count, number
+from nnx.checks import count, instance, number
 from nnx.config import Value
 
 __all__ = [
@@ -29,12 +30,41 @@ class Schedule(Value):
     """Base class; subclasses define `__call__(t)`.
 
     A subclass keeps its constructor's arguments, numbers or schedules, under their own names:
-    they are what is shown, compared and saved.
+    repr, comparison and saving use them.
     """
 
     def __call__(self, t: int) -> float:
-        """The learning rate of step t = 1, 2, ..."""
+        """Return the learning rate of step t = 1, 2, ..."""
         raise NotImplementedError(f"{type(self).__name__} must define __call__(t)")
+
+    def rate(self, t: int) -> float:
+        """Return the learning rate of step t as a float, checked.
+
+        Raises:
+            TypeError: `__call__(t)` does not return a number.
+            ValueError: it returns a negative or non-finite number, or overflows.
+        """
+        try:
+            eta = self(t)
+        except OverflowError:
+            eta = math.inf
+        if type(eta) is float and 0.0 <= eta < math.inf:
+            return eta
+        return number(f"{type(self).__name__}.__call__", f"the rate of step {t}", eta, ">= 0")
+
+    @staticmethod
+    def accept(owner: Any, name: str, value: Any) -> Schedule | float:
+        """Return a schedule as it is, and a number as a float.
+
+        Raises:
+            TypeError: neither; a class in place of a schedule is told to be called.
+            ValueError: the number is negative or not finite.
+        """
+        if isinstance(value, Schedule):
+            return value
+        if callable(value):
+            instance(owner, name, value, Schedule, "0.1 or CosineSchedule(0.1, 1000)")
+        return number(owner, name, value, ">= 0")
 
 
 class ConstantSchedule(Schedule):
@@ -53,12 +83,12 @@ class ConstantSchedule(Schedule):
 
 
 class StepSchedule(Schedule):
-    """eta(t) = eta factor^floor((t - 1) / every): constant, then suddenly less.
+    """eta(t) = eta factor^floor((t - 1) / every): the rate changes every so many steps.
 
     Args:
         eta: the rate of the first step, >= 0.
-        every: after so many steps the rate changes.
-        factor: by which it is multiplied then, > 0.
+        every: number of steps with the same rate.
+        factor: the rate is multiplied by it after that, > 0.
     """
 
     def __init__(self, eta: float, every: int, factor: float = 0.1) -> None:
@@ -76,8 +106,8 @@ class ExponentialSchedule(Schedule):
 
     Args:
         eta: the rate of the first step, >= 0.
-        factor: by which the rate is multiplied in the course of `every` steps, > 0.
-        every: that number of steps.
+        factor: the rate is multiplied by it in the course of `every` steps, > 0.
+        every: number of steps.
     """
 
     def __init__(self, eta: float, factor: float, every: int = 1) -> None:
@@ -95,9 +125,9 @@ class PolynomialSchedule(Schedule):
 
     Args:
         eta: the rate of the first step, >= 0.
-        steps: after so many steps the rate is `end`.
+        steps: number of steps after which the rate is `end`.
         power: 1 is a straight line; > 0.
-        end: the rate then, >= 0.
+        end: the last rate, >= 0.
     """
 
     def __init__(self, eta: float, steps: int, power: float = 1.0, end: float = 0.0) -> None:
@@ -117,8 +147,8 @@ class CosineSchedule(Schedule):
 
     Args:
         eta: the rate of the first step, >= 0.
-        steps: after so many steps the rate is `end`.
-        end: the rate then, >= 0.
+        steps: number of steps after which the rate is `end`.
+        end: the last rate, >= 0.
 
     Source: Loshchilov and Hutter, SGDR, ICLR 2017, without the restarts.
     """
@@ -134,15 +164,15 @@ class CosineSchedule(Schedule):
 
 
 class CosineRestartsSchedule(Schedule):
-    """The cosine from eta down to end, again and again: n = 0, 1, ... is a period of T_n steps.
+    """A cosine from eta down to end, repeated with periods of T_n steps, n = 0, 1, ...
 
-    eta(t) = end + (eta - end) (1 + cos(pi s / T_n)) / 2 with T_n = steps growth^n and s = 0, 1,
-    ..., T_n - 1 the steps since the last restart.
+    eta(t) = end + (eta - end) (1 + cos(pi s / T_n)) / 2 with T_n = steps growth^n, where s = 0, 1,
+    ..., T_n - 1 counts the steps since the last restart.
 
     Args:
         eta: the rate after each restart, >= 0.
         steps: length of the first period.
-        growth: each period is so many times longer than the last one.
+        growth: each period is this many times as long as the one before, an integer >= 1.
         end: the rate at the end of a period, >= 0.
 
     Source: Loshchilov and Hutter, SGDR, ICLR 2017, equation 5.
@@ -171,23 +201,22 @@ class WarmUpSchedule(Schedule):
     eta(t) = schedule(1) t / (steps + 1) for t <= steps, then schedule(t - steps).
 
     Args:
-        schedule: what follows the warm-up; a number stands for ConstantSchedule.
+        schedule: the schedule after the warm-up; a number means ConstantSchedule.
         steps: length of the warm-up.
 
     Source: Goyal et al., "Accurate, large minibatch SGD", 2017, arXiv 1706.02677.
     """
 
     def __init__(self, schedule: Schedule | float, steps: int) -> None:
-        if not isinstance(schedule, Schedule):
-            schedule = ConstantSchedule(number(self, "schedule", schedule, ">= 0"))
-        self.schedule = schedule
+        schedule = Schedule.accept(self, "schedule", schedule)
+        self.schedule = ConstantSchedule(schedule) if isinstance(schedule, float) else schedule
         self.steps = count(self, "steps", steps)
 
     def __call__(self, t: int) -> float:
         """schedule(1) t / (steps + 1), then schedule(t - steps)."""
         if t > self.steps:
-            return self.schedule(t - self.steps)
-        return self.schedule(1) * (t / (self.steps + 1))
+            return self.schedule.rate(t - self.steps)
+        return self.schedule.rate(1) * (t / (self.steps + 1))
 
 
 class OneCycleSchedule(Schedule):
@@ -199,9 +228,9 @@ class OneCycleSchedule(Schedule):
     Args:
         eta: the highest rate, >= 0.
         steps: length of the whole training.
-        rise: the part of it in which the rate goes up, in (0, 0.5]; rise steps must be > 1.
-        start: the rate of the first step, >= 0; eta/10 if not given.
-        end: the rate of the last step, >= 0; start/100 if not given.
+        rise: the fraction of it in which the rate goes up, in (0, 0.5]; rise steps must be > 1.
+        start: the rate of the first step, >= 0; eta/10 if None.
+        end: the rate of the last step, >= 0; start/100 if None.
 
     Source: Smith and Topin, "Super-convergence", 2017, arXiv 1708.07120: a cycle a little shorter
     than the training, and at its end a rate some orders of magnitude lower.
@@ -222,7 +251,8 @@ class OneCycleSchedule(Schedule):
         self.end = number(self, "end", self.start / 100 if end is None else end, ">= 0")
         if not self.rise * self.steps > 1:
             raise ValueError(
-                f"OneCycleSchedule: rise * steps must be > 1, got {self.rise} * {self.steps}"
+                f"OneCycleSchedule: expected rise * steps to be > 1, got {self.rise} * "
+                f"{self.steps}; increase one of them"
             )
 
     def __call__(self, t: int) -> float:

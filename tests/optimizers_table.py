@@ -184,8 +184,8 @@ CASES = {
     "RMSProp": case(
         nnx.RMSProp, {"eta": 0.01}, rmsprop, ("RMSprop", {"lr": 0.01, "alpha": 0.9}), 8
     ),
-    "Lion": case(nnx.Lion, {"eta": 0.01}, lion, None, 10),
-    "Lion, decay": case(nnx.Lion, {"eta": 0.01, "weight_decay": 0.1}, lion, None, 11),
+    "Lion": case(nnx.Lion, {"eta": 0.01}, lion, None, 9),
+    "Lion, decay": case(nnx.Lion, {"eta": 0.01, "weight_decay": 0.1}, lion, None, 10),
 }
 
 # Rates from which a cosine leads to the minimum of a parabola, and of Rosenbrock's function.

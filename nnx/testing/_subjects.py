@@ -199,11 +199,8 @@ def _fresh(thing: Any, backend: Backend) -> Any:
 @contextmanager
 def same_draws() -> Iterator[None]:
     """Random streams stand afterwards where they stood before."""
-    streams = copy.deepcopy(randomness._streams)
-    numbers = randomness._numbers.copy()
+    kept = randomness.state()
     try:
         yield
     finally:
-        for kept, now in ((streams, randomness._streams), (numbers, randomness._numbers)):
-            now.clear()
-            now.update(kept)  # type: ignore[arg-type]
+        randomness.set_state(kept)
