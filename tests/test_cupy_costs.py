@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.steps import Step
 
 pytestmark = pytest.mark.gpu
 counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")
@@ -57,7 +56,7 @@ def counted_in(work):
 def test_a_step_stays_within_its_launches_and_neither_copies_nor_waits(kind, cupy, monkeypatch):
     optim, hidden, batch, launches, products = BUDGETS[kind]
     monkeypatch.setattr(type(optim), "fusible", False)
-    step, (x, y) = Step(network(optim, hidden)), batch_of(cupy, batch)
+    step, (x, y) = network(optim, hidden).plan().step, batch_of(cupy, batch)
     step(x, y)
     counted = counted_in(lambda: step(x, y))
     print(kind, counted)

@@ -120,7 +120,10 @@ class Layer(Watched):
         if name == "optim":
             instance(self.name, name, value, Optimizer, "SGD(0.1)")
             self.states = {}
-        super().__setattr__(name, value)
+        if isinstance(getattr(type(self), name, None), Parameter):
+            object.__setattr__(self, name, value)  # new values change no plan
+        else:
+            super().__setattr__(name, value)
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name; `name` is None for a layer named by its class."""

@@ -119,15 +119,16 @@ def state_of(optimizer: Optimizer, slot: Slot) -> State:
 def take_step(optimizer: Optimizer, slots: Sequence[Slot], gradients: Sequence[Array]) -> None:
     """Step parameters by an optimizer, array by array.
 
-    The layers get new arrays; what somebody has read before stays as it is.
+    The layers get new arrays: what somebody has read before stays as it is, and arrays that cannot
+    be written are taken too.
     """
     parameters = [slot.array for slot in slots]
     optimizer.check(parameters, gradients)
-    parameters = [array_namespace(p).asarray(p, copy=True) for p in parameters]
+    copied = [_copy(p) for p in parameters]
     if type(optimizer).update is not Optimizer.update:
-        updated = optimizer.update(parameters, gradients)
+        updated = optimizer.update(copied, gradients)
     else:
-        updated = list(_steps(optimizer, slots, parameters, gradients))
+        updated = list(_steps(optimizer, slots, copied, gradients))
     for slot, p in zip(slots, updated, strict=True):
         slot.layer.parameters[slot.name] = p
 
@@ -142,6 +143,11 @@ def _steps(
         gradients = optimizer.clip(gradients)
     for slot, p, g in zip(slots, parameters, gradients, strict=True):
         state = state_of(optimizer, slot)
-        p, state.arrays = optimizer.rule(p, g, state.arrays, optimizer.factors_of(state.t + 1))
+        arrays, factors = tuple(map(_copy, state.arrays)), optimizer.factors_of(state.t + 1)
+        p, state.arrays = optimizer.rule(p, g, arrays, factors)
         state.t += 1
         yield p
+
+
+def _copy(array: Array) -> Array:
+    return array_namespace(array).asarray(array, copy=True)
