@@ -9,10 +9,11 @@ Each family has a `factor`, the gain of the initial weights that keeps the size 
 such a layer. s(t) = 1 / (1 + exp(-t)) throughout.
 
 Values and derivatives are right to a few epsilon of the dtype relative to max(1, |value|), for
-every finite x. Nothing overflows, with these exceptions: a value that is itself too large for the
-dtype; k x of a steep function, alpha x of HardSigmoid and x / alpha of CELU, after which the result
-is still right; and the difference to the largest entry of a row in SoftMax and LogSoftmax, likewise.
-An infinite x gives the limit or NaN. NaN gives NaN in the value.
+every finite x. An infinite x gives the limit or NaN. NaN gives NaN in the value.
+
+Where NumPy warns of an overflow, the result is still right: the value is too large for the dtype,
+or an intermediate result saturates (k x of a steep function, the difference to the largest entry
+of a row in SoftMax and LogSoftmax).
 
 `forward` takes arrays of float32 and float64 and does not check. `evaluate` and a call check:
 arrays of another dtype are refused.

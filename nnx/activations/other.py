@@ -10,15 +10,15 @@ from nnx.backend import Array, array_namespace
 from nnx.checks import number
 
 __all__ = [
+    "BentIdentity",
+    "Gaussian",
+    "HardShrink",
     "Linear",
     "LogSigmoid",
     "LogSoftmax",
-    "Gaussian",
     "Sinusoid",
-    "BentIdentity",
-    "TanhShrink",
     "SoftShrink",
-    "HardShrink",
+    "TanhShrink",
 ]
 
 

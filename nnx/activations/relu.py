@@ -11,20 +11,20 @@ from nnx.backend import Array, array_namespace, masked
 from nnx.checks import number
 
 __all__ = [
-    "ReLU",
-    "LeakyReLU",
-    "ELU",
-    "SoftPlus",
-    "Swish",
-    "GELU",
-    "GELUTanh",
-    "SELU",
     "CELU",
-    "Mish",
+    "ELU",
+    "GELU",
+    "SELU",
+    "GELUTanh",
     "HardSwish",
+    "LeakyReLU",
+    "Mish",
+    "ReLU",
     "ReLU6",
-    "ThresholdedReLU",
+    "SoftPlus",
     "Squareplus",
+    "Swish",
+    "ThresholdedReLU",
 ]
 
 
