@@ -42,18 +42,17 @@ class Regularizer(Value):
             _refuse(self, "gradient", gradient, p.shape, "the derivative by every entry of p")
         return dp + gradient
 
+    def checked_value(self, p: Array) -> Array:
+        """Return `value(p)` if it is a 0-d array; a training step uses `value` unchecked.
 
-def checked_value(regularizer: Regularizer, p: Array) -> Array:
-    """Return `regularizer.value(p)` if it is a 0-d array; a step of training does not check it.
-
-    Raises:
-        ShapeError: it is an array of another shape.
-        TypeError: it is not an array.
-    """
-    value = regularizer.value(p)
-    if getattr(value, "shape", None) != ():
-        _refuse(regularizer, "value", value, (), "one number, such as xp.sum(p * p)")
-    return value
+        Raises:
+            ShapeError: `value` returns an array of another shape.
+            TypeError: it does not return an array.
+        """
+        value = self.value(p)
+        if getattr(value, "shape", None) != ():
+            _refuse(self, "value", value, (), "one number, such as xp.sum(p * p)")
+        return value
 
 
 class L2Regularizer(Regularizer):

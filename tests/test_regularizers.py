@@ -274,13 +274,13 @@ def test_a_broken_value_is_told(defect):
     value, message = BROKEN_VALUES[defect]
     start = r"^Own\.value: expected it to return an array of shape \(\), "
     with pytest.raises((TypeError, ValueError), match=start + message):
-        regularizers.checked_value(own(value=value), np.ones((2, 3)))
+        own(value=value).checked_value(np.ones((2, 3)))
 
 
 @pytest.mark.parametrize("name", REGULARIZERS)
 def test_every_regularizer_keeps_the_contract(name, backend):
     p = backend.asarray(away_from_zero((3, 4)))
-    assert regularizers.checked_value(REGULARIZERS[name], p).dtype == backend.dtype
+    assert REGULARIZERS[name].checked_value(p).dtype == backend.dtype
 
 
 def test_an_unfinished_regularizer_says_so():

@@ -6,13 +6,20 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import numpy as np
-
 from nnx.backend import Array, BackendError, array_namespace
 from nnx.checks import ShapeError
 from nnx.config import Value
 
-__all__ = ["AbsLike", "Activation", "HeavisideLike", "ReLULike", "SignLike"]
+__all__ = [
+    "AbsLike",
+    "Activation",
+    "HeavisideLike",
+    "ReLULike",
+    "SignLike",
+    "checked_backward",
+    "checked_forward",
+    "real_array",
+]
 
 Backward = Callable[[Array], Array]
 
@@ -150,8 +157,8 @@ def real_array(owner: Any, name: str, x: Any) -> Array:
     if dtype is not None:
         if dtype in (xp.float32, xp.float64):
             return x
-        if isinstance(x, np.ndarray) and (native := dtype.newbyteorder("=")) in ("f4", "f8"):
-            return x.astype(native)
+        if not getattr(dtype, "isnative", True) and dtype.kind == "f":
+            return real_array(owner, name, x.astype(dtype.newbyteorder("=")))
     raise TypeError(
         f"{type(owner).__name__}: expected {name} to be an array of float32 or float64, got "
         f"{_described(x)}; convert it: backend = nnx.get_backend(); "

@@ -6,6 +6,8 @@ from typing import Any
 
 from nnx.backend import Array
 
+__all__ = ["keep_nan", "largest_exponent", "mills", "sign", "times"]
+
 
 def times(k: float, x: Array) -> Array:
     """Return k x, or x itself if k is 1, which saves an operation. Never write to the result."""
