@@ -152,6 +152,20 @@ def test_an_infinite_delta_gives_no_wrong_number(case, backend):
     assert np.all(np.isnan(dx[flat]) | (dx[flat] == 0))
 
 
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@every_elementwise
+def test_the_largest_delta_is_multiplied_by_the_derivative(case, backend):
+    x = np.array([-3e38, -30.0, -1.7, -0.2, 0.0, 0.3, 1.6, 30.0, 3e38], dtype=np.float32)
+    if case.cls is nnx.Sinusoid:
+        x = x[1:-1]
+    slope = run(case, backend, x)[1].astype(float)
+    backward = case.make().forward(backend.asarray(x))[1]
+    dx = nnx.to_numpy(backward(backend.asarray(np.full(x.shape, LARGEST))))
+    want = np.where(abs(slope) > 1 + 1e-6, np.copysign(np.inf, slope), slope * LARGEST)
+    near_one = (abs(abs(slope) - 1) < 1e-6) & np.isinf(dx)  # a slope of 1 + epsilon overflows
+    np.testing.assert_allclose(dx[~near_one], want[~near_one], rtol=1e-5, atol=1e-6 * LARGEST)
+
+
 LARGEST = float(np.finfo(np.float32).max)
 ROWS = [
     # row, SoftMax, LogSoftmax

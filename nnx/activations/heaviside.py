@@ -65,7 +65,7 @@ class Logistic(HeavisideLike):
         """Return s(kx) and delta -> k y (1 - y) delta."""
         xp = array_namespace(x)
         y = 1.0 / (1.0 + xp.exp(xp.minimum(-self.k * x, largest_exponent(x, xp))))
-        return y, lambda delta: times(self.k, delta) * y * (1.0 - y)
+        return y, lambda delta: times(self.k, y * (1.0 - y)) * delta
 
 
 class SoftMax(HeavisideLike):
@@ -131,4 +131,4 @@ class HardSigmoid(HeavisideLike):
         """Return alpha x + beta within [0, 1], and delta -> alpha delta inside, else 0."""
         xp = array_namespace(x)
         y = xp.minimum(xp.maximum(self.alpha * x + self.beta, 0.0), 1.0)
-        return y, lambda delta: masked(xp.logical_and(y > 0, y < 1), self.alpha * delta)
+        return y, lambda delta: self.alpha * masked(xp.logical_and(y > 0, y < 1), delta)

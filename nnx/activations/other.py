@@ -84,7 +84,7 @@ class Gaussian(Activation):
         xp = array_namespace(x)
         a = xp.minimum(xp.abs(x), 40.0)  # exp(-40^2) is 0, and x^2 might overflow
         y = xp.exp(-a * a)
-        return y, lambda delta: (x * y) * (-2.0 * delta)
+        return y, lambda delta: -2.0 * (x * y) * delta
 
 
 class Sinusoid(Activation):
@@ -109,7 +109,7 @@ class Sinusoid(Activation):
         """Return sin(kx) and delta -> k cos(kx) delta."""
         xp = array_namespace(x)
         t = times(self.k, x)
-        return xp.sin(t), lambda delta: times(self.k, delta) * xp.cos(t)
+        return xp.sin(t), lambda delta: times(self.k, xp.cos(t)) * delta
 
 
 class BentIdentity(Activation):

@@ -133,7 +133,7 @@ class Swish(ReLULike):
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """Return x / d and delta -> (1 + k y e) / d delta with e = exp(-kx), d = 1 + e."""
         xp = array_namespace(x)
-        x = xp.maximum(x, -largest_exponent(x, xp) / self.k)  # further left phi is 0
+        x = xp.maximum(x, -largest_exponent(x, xp) / self.k)  # further left phi is 0 to rounding
         e = xp.exp(-self.k * x)
         d = 1.0 + e
         y = x / d
@@ -180,7 +180,7 @@ class GELUTanh(ReLULike):
         """Return x / d and delta -> (1 + y e t') / d delta with e = exp(-t), d = 1 + e."""
         xp = array_namespace(x)
         c, b = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
-        x = xp.maximum(x, -9.0)  # further left phi is 0
+        x = xp.maximum(x, -9.0)  # further left phi is 0 to rounding
         bounded = xp.minimum(x, 22.0)  # further right exp(-t) is 0
         square = bounded * bounded
         e = xp.exp(-bounded * (c + (c * b) * square))

@@ -47,7 +47,7 @@ class TanH(SignLike):
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """Return tanh(kx) and delta -> k (1 - y^2) delta."""
         y = array_namespace(x).tanh(times(self.k, x))
-        return y, lambda delta: times(self.k, delta) * (1.0 - y * y)
+        return y, lambda delta: times(self.k, 1.0 - y * y) * delta
 
 
 class SoftSign(SignLike):
@@ -66,10 +66,15 @@ class SoftSign(SignLike):
         self.k = number(self, "k", k, "> 0")
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
-        """Return x / d and delta -> delta / (k d^2) with d = 1/k + |x|; d^2 might overflow."""
+        """Return x / d and delta -> k (r / d)^2 delta with r = 1/k, d = r + |x|."""
         r = 1.0 / self.k
         d = r + array_namespace(x).abs(x)
-        return x / d, lambda delta: times(r, delta) / d / d
+
+        def backward(delta: Array) -> Array:
+            slope = r / d
+            return times(self.k, delta * slope * slope)
+
+        return x / d, backward
 
 
 class HardTanh(SignLike):
