@@ -12,6 +12,7 @@ import nnx
 from nnx import activations
 from nnx.activations import Activation
 from nnx.activations.base import checked_backward, checked_forward
+from nnx.config import build, plain
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 X = np.array([[-1.5, 0.2, 0.7], [2.0, -0.1, 4.0]])
@@ -119,6 +120,9 @@ COPIES = {
     "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
+    "clone": lambda thing: thing.clone(),
+    "plain data": lambda thing: build(plain(thing)),
+    "repr": lambda thing: eval(repr(thing), dict(vars(nnx))),
 }
 
 
