@@ -1,26 +1,29 @@
 """Initial weights: `wfun(m, n)` draws an m x n matrix, `filters(shape)` those of a convolution.
 
-The draw is a host draw, in float64, from a stream for the weights of this shape (see
-`nnx.randomness`) or from a generator given as `rng`; the matrix is then born on the chosen
-backend. One seed so gives the same bits on every backend.
+The draw is made on the host, in float64, from a stream for the weights of this shape (see
+`nnx.randomness`) or from a generator given as `rng`; the result is then moved to the current
+backend. One seed therefore gives the same bits on every backend.
 
 m x n are weights of n inputs and m outputs: the fan-in is n, the fan-out m. Filters of shape
 (out_channels, in_channels, *kernel) have fan-in in_channels x area and fan-out out_channels x
 area, where the area is the product of the kernel's sides.
 
-A layer multiplies what it draws by the gain of its activation, `afun.factor * wfun(no, ni)`, and
-that of ReLU is sqrt(2): a ReLU layer with LeCunNormal has the variance 2 / n of He et al. HeNormal
-and HeUniform already include this gain; they are for weights that no activation scales.
+Layers call `weights(shape, gain)` with the gain `afun.factor` of their activation, sqrt(2) for
+ReLU. RandnAverage, RandAverage and RandnOrthonormal are multiplied by it. Initializers that are
+named after a law (He, LeCun, TruncatedNormal, VarianceScaling) or a value (Constant, Zeros, Ones,
+Identity) give exactly that law or value, whatever the activation is. The variance of HeNormal and
+HeUniform, 2 / n, already contains the gain of ReLU.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from nnx.backend import Array, get_backend
+from nnx.checks import ShapeError, choice, instance, number
 from nnx.config import Value
 from nnx.randomness import fresh_generator
 
@@ -45,38 +48,85 @@ Shape = tuple[int, ...]
 
 
 class Initializer(Value):
-    """Base class; subclasses define `draw(shape, rng)`, a NumPy float64 array.
+    """Base class; subclasses define `draw(shape, rng)`, which returns a NumPy array of float64.
 
     Args:
-        rng: draws from this generator instead of the seeded streams.
+        rng: draws come from this generator instead of the seeded streams.
+
+    Attributes:
+        scaled: True if a layer multiplies what is drawn by the gain of its activation.
     """
 
+    transient: ClassVar[tuple[str, ...]] = ("rng",)
+    scaled: ClassVar[bool] = True
     rng: np.random.Generator | None = None
 
     def __init__(self, rng: np.random.Generator | None = None) -> None:
+        if rng is not None:
+            example = f"numpy.random.default_rng({rng if type(rng) is int and rng >= 0 else 0})"
+            instance(self, "rng", rng, np.random.Generator, example)
         self.rng = rng
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """The weights of shape (m, n) or (m, n, *kernel) on the host, float64."""
+        """Return the weights of shape (m, n) or (m, n, *kernel) on the host, float64."""
         raise NotImplementedError(f"{type(self).__name__} must define draw(shape, rng)")
 
     def wfun(self, m: int, n: int) -> Array:
-        """An m x n matrix of the current backend, for n inputs and m outputs."""
+        """Return an m x n matrix of the current backend, for n inputs and m outputs."""
         return self.filters((m, n))
 
     def filters(self, shape: Shape) -> Array:
-        """Filters (out_channels, in_channels, *kernel) of the current backend.
+        """Return filters (out_channels, in_channels, *kernel) of the current backend.
 
         Raises:
-            ValueError: the shape is not two or more positive integers.
+            ValueError: the shape is not two or more positive integers, or `draw` returned numbers
+                that the backend's dtype cannot hold.
+            TypeError: `draw` did not return a NumPy array of floats.
+            ShapeError: `draw` returned an array of another shape.
         """
-        if len(shape) < 2 or not all(isinstance(s, int | np.integer) and s > 0 for s in shape):
+        sides = tuple(shape) if isinstance(shape, tuple | list) else ()
+        integers = all(isinstance(s, int | np.integer) and s > 0 and s is not True for s in sides)
+        if len(sides) < 2 or not integers:
             raise ValueError(
                 f"{type(self).__name__}: expected a shape (outputs, inputs, ...) of positive "
-                f"integers, got {shape}"
+                f"integers, got {shape!r}"
             )
-        rng = self.rng or fresh_generator("weights", *shape)
-        return get_backend().asarray(self.draw(shape, rng))
+        rng = self.rng or fresh_generator("weights", *sides)
+        return get_backend().asarray(self._checked(self.draw(sides, rng), sides))
+
+    def weights(self, shape: Shape, gain: float = 1.0) -> Array:
+        """Return the initial weights of a layer: `filters(shape)`, times the gain if `scaled`.
+
+        Args:
+            shape: (outputs, inputs) or (out_channels, in_channels, *kernel).
+            gain: the `factor` of the layer's activation.
+        """
+        gain = number(self, "gain", gain)
+        W = self.filters(shape)
+        return gain * W if self.scaled and gain != 1.0 else W
+
+    def _checked(self, W: Any, shape: Shape) -> np.ndarray:
+        """Return what `draw` returned, if it can be weights of this shape."""
+        owner = f"{type(self).__name__}.draw"
+        if not isinstance(W, np.ndarray) or W.dtype.kind != "f":
+            what = f"an array of {W.dtype}" if isinstance(W, np.ndarray) else f"{W!r:.60}"
+            raise TypeError(
+                f"{owner}: expected it to return a NumPy array of float64, got {what}; "
+                "return numpy.asarray(W, dtype=float)"
+            )
+        if W.shape != shape:
+            raise ShapeError(
+                f"{owner}: expected it to return an array of shape {shape}, got {W.shape}; "
+                "the shape that draw(shape, rng) receives is (outputs, inputs, *kernel)"
+            )
+        dtype = get_backend().dtype_name
+        if not (inside := np.abs(W) <= np.finfo(dtype).max).all():
+            raise ValueError(
+                f"{owner}: expected it to return numbers that {dtype} can hold, got "
+                f"{W[~inside][0]}; check the arguments of {self!r}"
+            )
+        return W
+
 
 class RandnAverage(Initializer):
     """Normal entries of mean 0 and variance 2 / (m + n); the field's name is Glorot normal.
@@ -87,7 +137,7 @@ class RandnAverage(Initializer):
     """
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries N(0, 2 / (m + n))."""
+        """Return entries N(0, 2 / (m + n))."""
         return _normal(shape, 2.0 / sum(_fans(shape)), rng)
 
 
@@ -100,7 +150,7 @@ class RandAverage(Initializer):
     """
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries U(-r, r), r = sqrt(6 / (m + n))."""
+        """Return entries U(-r, r), r = sqrt(6 / (m + n))."""
         return _uniform(shape, 2.0 / sum(_fans(shape)), rng)
 
 
@@ -116,7 +166,7 @@ class RandnOrthonormal(Initializer):
     """
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Q sign(diag(R)) of the longer x shorter matrix, transposed where m < n."""
+        """Return Q sign(diag(R)) of the longer x shorter matrix, transposed if m < n."""
         m, n = shape[0], math.prod(shape[1:])
         Q, R = np.linalg.qr(rng.standard_normal((max(m, n), min(m, n))))
         Q *= np.where(np.diag(R) < 0, -1.0, 1.0)
@@ -126,48 +176,52 @@ class RandnOrthonormal(Initializer):
 class HeNormal(Initializer):
     """Normal entries of mean 0 and variance 2 / n; PyTorch's name is Kaiming normal.
 
-    It includes the gain of ReLU: see the head of this module.
-
     Source: He, Zhang, Ren and Sun, ICCV 2015.
     """
 
+    scaled = False
+
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries N(0, 2 / n)."""
+        """Return entries N(0, 2 / n)."""
         return _normal(shape, 2.0 / _fans(shape)[0], rng)
 
 
 class HeUniform(Initializer):
     """Uniform entries on [-r, r], r = sqrt(6 / n): variance 2 / n; Kaiming uniform in PyTorch.
 
-    It includes the gain of ReLU: see the head of this module.
-
     Source: He, Zhang, Ren and Sun, ICCV 2015.
     """
 
+    scaled = False
+
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries U(-r, r), r = sqrt(6 / n)."""
+        """Return entries U(-r, r), r = sqrt(6 / n)."""
         return _uniform(shape, 2.0 / _fans(shape)[0], rng)
 
 
 class LeCunNormal(Initializer):
-    """Normal entries of mean 0 and variance 1 / n.
+    """Normal entries of mean 0 and variance 1 / n, whatever the activation is.
 
     Source: LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998.
     """
 
+    scaled = False
+
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries N(0, 1 / n)."""
+        """Return entries N(0, 1 / n)."""
         return _normal(shape, 1.0 / _fans(shape)[0], rng)
 
 
 class LeCunUniform(Initializer):
-    """Uniform entries on [-r, r], r = sqrt(3 / n): variance 1 / n.
+    """Uniform entries on [-r, r], r = sqrt(3 / n): variance 1 / n, whatever the activation is.
 
     Source: LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998.
     """
 
+    scaled = False
+
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries U(-r, r), r = sqrt(3 / n)."""
+        """Return entries U(-r, r), r = sqrt(3 / n)."""
         return _uniform(shape, 1.0 / _fans(shape)[0], rng)
 
 
@@ -180,18 +234,20 @@ class TruncatedNormal(Initializer):
     Args:
         std: standard deviation before the cut, > 0.
         mean: mean.
-        rng: draws from this generator instead of the seeded stream.
+        rng: draws come from this generator instead of the seeded stream.
     """
+
+    scaled = False
 
     def __init__(
         self, std: float = 0.05, mean: float = 0.0, rng: np.random.Generator | None = None
     ) -> None:
         super().__init__(rng)
-        self.std = _positive("TruncatedNormal", "std", std)
-        self.mean = _finite("TruncatedNormal", "mean", mean)
+        self.std = number(self, "std", std, "> 0")
+        self.mean = number(self, "mean", mean)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries mean + std z, z normal under the condition |z| <= 2."""
+        """Return entries mean + std z, z normal under the condition |z| <= 2."""
         return self.mean + self.std * _cut_normal(shape, rng)
 
 
@@ -207,8 +263,10 @@ class VarianceScaling(Initializer):
         scale: > 0.
         mode: "fan_in", "fan_out" or "fan_avg".
         distribution: "normal", "uniform" or "truncated_normal".
-        rng: draws from this generator instead of the seeded stream.
+        rng: draws come from this generator instead of the seeded stream.
     """
+
+    scaled = False
 
     def __init__(
         self,
@@ -218,12 +276,12 @@ class VarianceScaling(Initializer):
         rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__(rng)
-        self.scale = _positive("VarianceScaling", "scale", scale)
-        self.mode = _one_of("VarianceScaling", "mode", mode, MODES)
-        self.distribution = _one_of("VarianceScaling", "distribution", distribution, DISTRIBUTIONS)
+        self.scale = number(self, "scale", scale, "> 0")
+        self.mode = choice(self, "mode", mode, MODES)
+        self.distribution = choice(self, "distribution", distribution, DISTRIBUTIONS)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Entries of variance scale / fan."""
+        """Return entries of variance scale / fan."""
         fan = MODES[self.mode](*_fans(shape))
         return DISTRIBUTIONS[self.distribution](shape, self.scale / fan, rng)
 
@@ -235,33 +293,39 @@ class Constant(Initializer):
         value: that number.
     """
 
+    scaled = False
+
     def __init__(self, value: float = 0.0) -> None:
-        self.value = _finite("Constant", "value", value)
+        self.value = number(self, "value", value)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Nothing is drawn."""
+        """Return an array filled with the value; nothing is drawn."""
         return np.full(shape, self.value)
 
 
 class Zeros(Initializer):
     """All entries are 0."""
 
+    scaled = False
+
     def __init__(self) -> None:
         pass
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Nothing is drawn."""
+        """Return zeros; nothing is drawn."""
         return np.zeros(shape)
 
 
 class Ones(Initializer):
     """All entries are 1."""
 
+    scaled = False
+
     def __init__(self) -> None:
         pass
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Nothing is drawn."""
+        """Return ones; nothing is drawn."""
         return np.ones(shape)
 
 
@@ -269,7 +333,7 @@ class Identity(Initializer):
     """`gain` on the diagonal, 0 elsewhere; m x n need not be square.
 
     Filters have the diagonal in the centre of the kernel (at side // 2), so that a convolution
-    passes its first channels on.
+    passes its first channels on unchanged.
 
     Args:
         gain: the number on the diagonal.
@@ -277,11 +341,13 @@ class Identity(Initializer):
     Source: Le, Jaitly and Hinton, arXiv 1504.00941 (recurrent layers).
     """
 
+    scaled = False
+
     def __init__(self, gain: float = 1.0) -> None:
-        self.gain = _finite("Identity", "gain", gain)
+        self.gain = number(self, "gain", gain)
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        """Nothing is drawn."""
+        """Return the diagonal matrix; nothing is drawn."""
         m, n, *kernel = shape
         W = np.zeros(shape)
         centre: Any = (..., *(side // 2 for side in kernel))
@@ -290,7 +356,7 @@ class Identity(Initializer):
 
 
 def _fans(shape: Shape) -> tuple[int, int]:
-    """Fan-in and fan-out of weights (outputs, inputs, *kernel)."""
+    """Return fan-in and fan-out of weights (outputs, inputs, *kernel)."""
     m, n, *kernel = shape
     area = math.prod(kernel)
     return n * area, m * area
@@ -310,7 +376,7 @@ def _truncated(shape: Shape, variance: float, rng: np.random.Generator) -> np.nd
 
 
 def _cut_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
-    """Standard normal entries under the condition |z| <= CUT."""
+    """Return standard normal entries under the condition |z| <= CUT."""
     z = rng.standard_normal(shape)
     while (outside := np.abs(z) > CUT).any():
         z[outside] = rng.standard_normal(np.count_nonzero(outside))
@@ -330,21 +396,3 @@ MODES = {
     "fan_out": lambda fan_in, fan_out: fan_out,
     "fan_avg": lambda fan_in, fan_out: (fan_in + fan_out) / 2.0,
 }
-
-
-def _positive(owner: str, name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{owner}: expected {name} > 0, got {value!r}")
-    return float(value)
-
-
-def _finite(owner: str, name: str, value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"{owner}: expected a finite {name}, got {value!r}")
-    return float(value)
-
-
-def _one_of(owner: str, name: str, value: str, known: dict) -> str:
-    if value not in known:
-        raise ValueError(f"{owner}: expected {name} to be one of {', '.join(known)}, got {value!r}")
-    return value

@@ -259,7 +259,7 @@ class SequentialNet(SequentialLayer):
 
     # Copies and pictures.
 
-    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Layer]) -> None:
+    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Any]) -> None:
         """Give a twin layers and an optimizer of its own."""
         super()._fill(source, backend, convert, made)
         vars(self)["_plan"] = None

@@ -1,10 +1,13 @@
-"""Penalties on weights: `update(p, dp)` adds their gradient, `value(p)` is the penalty."""
+"""Penalties on weights: `update(p, dp)` adds their gradient, `value(p)` is the penalty.
+
+NaN in the weights stays NaN in the value and in the gradient.
+"""
 
 from __future__ import annotations
 
-import math
-
+from nnx.activations.formulas import keep_nan, sign
 from nnx.backend import Array, array_namespace
+from nnx.checks import ShapeError, number
 from nnx.config import Value
 
 __all__ = [
@@ -20,38 +23,61 @@ class Regularizer(Value):
     """Base class; subclasses define `value(p)` and `gradient(p)`."""
 
     def value(self, p: Array) -> Array:
-        """The penalty, a 0-d array."""
+        """Return the penalty, a 0-d array."""
         raise NotImplementedError(f"{type(self).__name__} must define value(p)")
 
     def gradient(self, p: Array) -> Array:
-        """The gradient of the penalty, of the shape of p."""
+        """Return the gradient of the penalty, of the shape of p."""
         raise NotImplementedError(f"{type(self).__name__} must define gradient(p)")
 
     def update(self, p: Array, dp: Array) -> Array:
-        """dp plus the gradient of the penalty; dp itself is left as it is."""
-        return dp + self.gradient(p)
+        """Return dp plus the gradient of the penalty; dp itself is left unchanged.
+
+        Raises:
+            ShapeError: `gradient` returns an array of another shape than p.
+            TypeError: it does not return an array.
+        """
+        gradient = self.gradient(p)
+        if getattr(gradient, "shape", None) != p.shape:
+            _refuse(self, "gradient", gradient, p.shape, "the derivative by every entry of p")
+        return dp + gradient
+
+    def checked_value(self, p: Array) -> Array:
+        """Return `value(p)` if it is a 0-d array; a training step uses `value` unchecked.
+
+        Raises:
+            ShapeError: `value` returns an array of another shape.
+            TypeError: it does not return an array.
+        """
+        value = self.value(p)
+        if getattr(value, "shape", None) != ():
+            _refuse(self, "value", value, (), "one number, such as xp.sum(p * p)")
+        return value
+
 
 class L2Regularizer(Regularizer):
-    """Penalty l2/2 |p|^2 with gradient l2 p; under plain SGD this is weight decay.
+    """Penalty l2/2 |p|^2 with gradient l2 p; with plain SGD this is weight decay.
+
+    The value is infinite if p_i^2 overflows, from 1.8e19 in float32; the gradient is right there.
 
     Args:
         l2: the factor lambda, >= 0.
     """
 
     def __init__(self, l2: float = 0.01) -> None:
-        self.l2 = _not_negative("L2Regularizer", "l2", l2)
+        self.l2 = number(self, "l2", l2, ">= 0")
 
     def value(self, p: Array) -> Array:
-        """l2/2 |p|^2."""
+        """Return l2/2 |p|^2."""
         return array_namespace(p).sum(p * p) * (0.5 * self.l2)
 
     def gradient(self, p: Array) -> Array:
-        """l2 p."""
+        """Return l2 p."""
         return self.l2 * p
 
 
 class L1Regularizer(Regularizer):
-    """Penalty l1 sum |p_i| with gradient l1 sign(p), 0 at 0; it makes weights sparse.
+    """Penalty l1 sum |p_i| with gradient l1 sign(p), which is 0 at 0; it makes weights sparse.
 
     Args:
         l1: the factor, >= 0.
@@ -60,16 +86,17 @@ class L1Regularizer(Regularizer):
     """
 
     def __init__(self, l1: float = 0.01) -> None:
-        self.l1 = _not_negative("L1Regularizer", "l1", l1)
+        self.l1 = number(self, "l1", l1, ">= 0")
 
     def value(self, p: Array) -> Array:
-        """l1 sum |p_i|."""
+        """Return l1 sum |p_i|."""
         xp = array_namespace(p)
         return xp.sum(xp.abs(p)) * self.l1
 
     def gradient(self, p: Array) -> Array:
-        """l1 sign(p)."""
-        return self.l1 * _sign(p)
+        """Return l1 sign(p)."""
+        xp = array_namespace(p)
+        return self.l1 * keep_nan(sign(p, xp), p, xp)
 
 
 class ElasticNetRegularizer(Regularizer):
@@ -83,26 +110,27 @@ class ElasticNetRegularizer(Regularizer):
     """
 
     def __init__(self, l1: float = 0.01, l2: float = 0.01) -> None:
-        self.l1 = _not_negative("ElasticNetRegularizer", "l1", l1)
-        self.l2 = _not_negative("ElasticNetRegularizer", "l2", l2)
+        self.l1 = number(self, "l1", l1, ">= 0")
+        self.l2 = number(self, "l2", l2, ">= 0")
 
     def value(self, p: Array) -> Array:
-        """l1 sum |p_i| + l2/2 |p|^2."""
+        """Return l1 sum |p_i| + l2/2 |p|^2."""
         xp = array_namespace(p)
         size = xp.abs(p)
         return xp.sum(size * (self.l1 + (0.5 * self.l2) * size))
 
     def gradient(self, p: Array) -> Array:
-        """l1 sign(p) + l2 p."""
-        return self.l1 * _sign(p) + self.l2 * p
+        """Return l1 sign(p) + l2 p."""
+        return self.l1 * sign(p, array_namespace(p)) + self.l2 * p  # l2 p keeps NaN
 
 
 class OrthogonalityRegularizer(Regularizer):
-    """Penalty l/4 |W W^T - 1|^2 with gradient l (W W^T - 1) W: it pulls rows to orthonormal ones.
+    """Penalty l/4 |W W^T - 1|^2 with gradient l (W W^T - 1) W: it makes the rows orthonormal.
 
-    Where W has more rows than columns it acts on the columns: l/4 |W^T W - 1|^2 with gradient
+    If W has more rows than columns, it acts on the columns: l/4 |W^T W - 1|^2 with gradient
     l W (W^T W - 1). |.| is the Frobenius norm. Filters (out_channels, in_channels, *kernel) are
-    the matrix (out_channels, in_channels x area).
+    the matrix (out_channels, in_channels x area). The fourth power of an entry must be a number of
+    the dtype: beyond 4e9 in float32 the value is infinite or NaN.
 
     Args:
         l: the factor lambda, >= 0.
@@ -112,25 +140,25 @@ class OrthogonalityRegularizer(Regularizer):
     """
 
     def __init__(self, l: float = 0.01) -> None:  # noqa: E741
-        self.l = _not_negative("OrthogonalityRegularizer", "l", l)
+        self.l = number(self, "l", l, ">= 0")
 
     def value(self, p: Array) -> Array:
-        """l/4 |W W^T - 1|^2."""
+        """Return l/4 |W W^T - 1|^2."""
         _, defect = self._defect(p)
         return array_namespace(p).sum(defect * defect) * (0.25 * self.l)
 
     def gradient(self, p: Array) -> Array:
-        """l (W W^T - 1) W."""
+        """Return l (W W^T - 1) W."""
         W, defect = self._defect(p)
         product = W @ defect if W.shape[0] > W.shape[1] else defect @ W
         return array_namespace(p).reshape(self.l * product, p.shape)
 
     def _defect(self, p: Array) -> tuple[Array, Array]:
-        """The matrix W, and W W^T - 1 or W^T W - 1, whichever is smaller."""
+        """Return the matrix W, and W W^T - 1 or W^T W - 1, whichever is smaller."""
         if p.ndim < 2:
-            raise ValueError(
-                "OrthogonalityRegularizer expects a matrix or filters, got an array of shape "
-                f"{tuple(p.shape)}"
+            raise ShapeError(
+                "OrthogonalityRegularizer: expected a matrix or filters, got an array of shape "
+                f"{tuple(p.shape)}; use L2Regularizer for vectors"
             )
         xp = array_namespace(p)
         W = p if p.ndim == 2 else xp.reshape(p, (p.shape[0], -1))
@@ -139,13 +167,11 @@ class OrthogonalityRegularizer(Regularizer):
         return W, gram - xp.eye(gram.shape[0], dtype=p.dtype, device=device)
 
 
-def _sign(p: Array) -> Array:
-    """1, 0 or -1; `xp.sign` would read back from a GPU."""
-    xp = array_namespace(p)
-    return xp.astype(p > 0, p.dtype) - xp.astype(p < 0, p.dtype)
-
-
-def _not_negative(owner: str, name: str, value: float) -> float:
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{owner}: expected {name} >= 0, got {value!r}")
-    return float(value)
+def _refuse(
+    regularizer: Regularizer, method: str, result: object, shape: tuple[int, ...], remedy: str
+) -> None:
+    owner = f"{type(regularizer).__name__}.{method}"
+    expected = f"{owner}: expected it to return an array of shape {tuple(shape)}"
+    if hasattr(result, "shape"):
+        raise ShapeError(f"{expected}, got shape {tuple(result.shape)}; return {remedy}")
+    raise TypeError(f"{expected}, got {result!r:.60}; return {remedy}")

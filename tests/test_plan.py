@@ -128,7 +128,7 @@ def test_what_is_changed_between_two_steps_counts(backend64):
                 each.layers[1].optim.eta = 0.5
                 each.layers[1].optim.momentum = 0.5
             if i == 3:
-                saved[each] = {n: s.converted(np.array) for n, s in each.layers[2].states.items()}
+                saved[each] = {n: s.converted(nnx.to_numpy) for n, s in each.layers[2].states.items()}
             if i == 4:
                 moved = {n: s.converted(backend64.asarray) for n, s in saved[each].items()}
                 each.layers[2].states = moved
@@ -245,7 +245,7 @@ def test_a_gradient_of_another_shape_is_not_spread_over_the_parameter(backend):
             return z, wrong
 
     net = nnx.SequentialNet(7, [Wrong(7, 3, nnx.SoftMax())], nnx.CrossEntropy())
-    with pytest.raises(ValueError, match=r"parameter 2 has shape \(3,\), its gradient \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"gradients\[1\] of the shape .* \(3,\), got \(1, 3\)"):
         net.step(backend.asarray(X), backend.asarray(Y))
 
 

@@ -197,7 +197,8 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
 
 def items() -> list[Item]:
     """Every exported activation, initializer, layer, loss, optimizer, regularizer and network."""
-    return list(_items([getattr(nnx, name) for name in nnx.__all__]))
+    exported = dict.fromkeys(getattr(nnx, name) for name in nnx.__all__)  # leakyReLU is LeakyReLU
+    return list(_items(list(exported)))
 
 
 def _items(exported: Sequence[Any]) -> Iterator[Item]:

@@ -212,14 +212,14 @@ class Layer(Watched):
         return self.twin(target, lambda array: target.copy_of(array, source), {})
 
     def twin(
-        self, backend: Backend, convert: Callable[[Array], Array], made: dict[int, Layer]
+        self, backend: Backend, convert: Callable[[Array], Array], made: dict[int, Any]
     ) -> Any:
         """Return a layer with the same arguments and converted arrays; what is shared stays shared.
 
         Args:
             backend: that of the arrays which `convert` returns.
             convert: is applied to each parameter, buffer and array of an optimizer.
-            made: the twins so far, by id of the original.
+            made: the twins so far, of layers and optimizers, by id of the original.
         """
         if id(self) in made:
             return made[id(self)]
@@ -228,7 +228,7 @@ class Layer(Watched):
         twin._fill(self, backend, convert, made)
         return twin
 
-    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Layer]) -> None:
+    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Any]) -> None:
         """Give a twin arrays of its own."""
         vars(self).update(
             parameters={name: convert(p) for name, p in source.parameters.items()},
@@ -236,7 +236,7 @@ class Layer(Watched):
             regularizers=dict(source.regularizers),
             gradients={},
             states={name: s.converted(convert) for name, s in source.states.items()},
-            optim=source.optim.move(convert),
+            optim=made.setdefault(id(source.optim), source.optim.move(convert)),
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class Container(Layer):
         for child in self.children:
             child.frozen = value
 
-    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Layer]) -> None:
+    def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Any]) -> None:
         """Give a twin children of its own."""
         own = vars(self)
         own.pop("backend", None)

@@ -21,7 +21,7 @@ class DenseLayer(AffineLayer):
     """Every output sees every input: z = x W^T + b, a = phi(z).
 
     Backward: dz = phi'(z) delta, dW = dz^T x, db = sum(dz), dx = dz W. The initial weights are
-    `afun.factor * initializer.wfun(no, ni)`, the initial bias is zero.
+    `initializer.weights((no, ni), afun.factor)`, the initial bias is zero.
 
     Shapes: x (samples, ni), a (samples, no), W (no, ni), b (no,). Of a sequence x (samples, time,
     ni) every step of time goes through the same layer, and a is (samples, time, no).
@@ -55,7 +55,7 @@ class DenseLayer(AffineLayer):
                 raise ValueError(f"DenseLayer(ni={ni!r}, no={no!r}): expected positive integers")
         self.ni, self.no = ni, no = int(ni), int(no)
         self.initializer = initializer
-        self.W = self.afun.factor * initializer.wfun(no, ni)
+        self.W = initializer.weights((no, ni), self.afun.factor)
         self.b = self.backend.xp.zeros((no,), dtype=self.backend.dtype, device=self.backend.device)
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:

@@ -163,7 +163,7 @@ def grouped(
                 break
         else:
             groups.append((optimizer, numbers))
-    return [Group(backend, lead, slots, numbers) for lead, numbers in groups]
+    return [Group(backend, lead, slots, sorted(numbers)) for lead, numbers in groups]
 
 
 def _alike(one: Optimizer, other: Optimizer) -> bool:
