@@ -23,9 +23,9 @@ from nnx.data import (
 from nnx.layers.base import ShapeError
 from nnx.losses import one_hot
 from nnx.metrics import accuracy
-from nnx.progress import ProgressBar
 from nnx.randomness import generator
 from nnx.steps import CompiledSteps, Step
+from nnx.training.progress import ProgressBar
 
 if TYPE_CHECKING:
     from nnx.networks import SequentialNet
@@ -102,7 +102,9 @@ def train(
     x, y = checked(net, x, y)
     check_batch_size(batch_size, x.shape[0])
     weights = (
-        () if sample_weights is None else (as_weights(net.backend, sample_weights, x.shape[0]),)
+        ()
+        if sample_weights is None
+        else (as_weights(net.backend, sample_weights, [(x.shape[0],)]),)
     )
     if validation is not None:
         if len(validation) != 2:

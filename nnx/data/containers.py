@@ -1,0 +1,249 @@
+"""What a container is, before anything in it is read: arrays, lists, tables, and what to refuse."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Number
+from typing import Any, NoReturn
+
+import array_api_compat
+import numpy as np
+
+from nnx.backend import Backend, BackendError
+
+__all__ = ["host_expression", "kind_of", "real_numbers"]
+
+DAY = "numpy.timedelta64(1, 'D')"
+
+
+def real_numbers(backend: Backend, data: Any, name: str) -> Any:
+    """Return real numbers as a NumPy array, or unchanged if they are an array of the backend.
+
+    Raises:
+        TypeError: another kind of container, or other contents.
+        ValueError: missing or masked values, or rows of several lengths.
+        BackendError: an array of another library.
+    """
+    if not isinstance(data, np.ndarray) and backend.owns(data):
+        if getattr(data, "is_sparse", False):
+            _refuse(name, "a sparse array", f"write {name}.to_dense()")
+        if not backend.xp.isdtype(data.dtype, ("real floating", "integral", "bool")):
+            _refuse(name, f"dtype {data.dtype}", f"write nnx.to_numpy({name}).real")
+        return data
+    if isinstance(data, np.ma.MaskedArray):
+        data = _unmasked(data, name)
+    elif not isinstance(data, np.ndarray | np.generic):
+        data = _opened(backend, data, name)
+    array = np.asarray(data)
+    if array.dtype.kind not in "fiub":
+        _refuse_dtype(array, name, name if isinstance(data, np.ndarray) else _asarray(name))
+    return array
+
+
+def host_expression(backend: Backend, data: Any, name: str) -> str:
+    """The Python expression by which a user gets a NumPy array of the same values."""
+    if isinstance(data, np.ndarray):
+        return name
+    return f"nnx.to_numpy({name})" if backend.owns(data) else _asarray(name)
+
+
+def _opened(backend: Backend, data: Any, name: str) -> Any:
+    """The data as something that NumPy takes without a loss."""
+    library = type(data).__module__.partition(".")[0]
+    if hasattr(data, "toarray") or hasattr(data, "todense"):
+        method = "toarray" if hasattr(data, "toarray") else "todense"
+        flat = ".ravel()" if "weights" in name or name == "validation[2]" else ""
+        _refuse(name, f"a sparse {type(data).__name__}", f"write {name}.{method}(){flat}")
+    if library == "pandas" and hasattr(data, "isna"):
+        return _pandas(data, name)
+    if library == "polars":
+        return _polars(data, name)
+    if array_api_compat.is_array_api_obj(data):
+        kind = type(data).__module__.partition(".")[0]
+        raise BackendError(
+            f"expected {name} as NumPy data or arrays of backend {backend.name!r}, "
+            f"got a {kind} {type(data).__name__}",
+            f"pass NumPy data, or convert it first: write nnx.to_numpy({name})",
+        )
+    if isinstance(data, str | bytes | os.PathLike):
+        _refuse(name, repr(data), f"read the file first, for example: write numpy.load({name})")
+    if isinstance(data, set | frozenset):
+        _refuse(name, "a set, which has no order", "pass a list in the order of the samples")
+    if isinstance(data, Mapping):
+        columns = f"list({name}.values())"
+        if _role(name) == "x":
+            columns = f"numpy.column_stack({columns})"
+        hint = "; for weights of classes, give the loss class_weights"
+        _refuse(name, kind_of(data), f"write {columns}" + hint * (_role(name) == "w"))
+    if isinstance(data, Sequence | Number) or hasattr(data, "__array__"):
+        return _listed(data, name)
+    if isinstance(data, Iterable):
+        _refuse(name, kind_of(data), f"write list({name})")
+    got = repr(data) if data is None else kind_of(data)
+    return _refuse(name, got, "pass an array or a list with one sample per row")
+
+
+def _listed(data: Any, name: str) -> np.ndarray:
+    rows = data if isinstance(data, list | tuple) else ()
+    if any(isinstance(row, np.ma.MaskedArray) for row in rows):
+        _refuse(name, "a list of masked arrays", f"write numpy.ma.stack({name})")
+    if (
+        rows
+        and array_api_compat.is_array_api_obj(rows[0])
+        and not isinstance(rows[0], np.ndarray | np.generic)
+    ):
+        kind = f"a list of {type(rows[0]).__module__.partition('.')[0]} arrays"
+        _refuse(name, kind, f"write [nnx.to_numpy(row) for row in {name}]")
+    if rows and hasattr(rows[0], "toarray"):
+        _refuse(name, "a list of sparse rows", f"write [row.toarray().ravel() for row in {name}]")
+    try:
+        return np.asarray(data)
+    except (ValueError, TypeError) as error:
+        remedy = "make all rows of one length"
+        if _role(name) == "x":
+            remedy += f": write numpy.array(list(itertools.zip_longest(*{name}, fillvalue=0))).T"
+        raise ValueError(
+            f"expected {name} with rows of one length, got {kind_of(data)}: {error}; {remedy}"
+        ) from error
+
+
+def _unmasked(data: Any, name: str) -> np.ndarray:
+    mask = np.ma.getmaskarray(data)
+    if mask.any():
+        _missing(name, mask, "masked", f"{name}.filled(0)", f"numpy.ma.getmaskarray({name})")
+    return np.asarray(data.data)
+
+
+def _pandas(data: Any, name: str) -> np.ndarray:
+    """A Series or DataFrame in the order of its rows; its index is not looked at."""
+    columns = [(None, data)] if data.ndim == 1 else list(data.items())
+    dtypes = []
+    for label, column in columns:
+        one = name if label is None else f"{name}[{label!r}]"
+        if (absent := np.asarray(column.isna())).any():
+            _missing(
+                name, np.asarray(data.isna()), "missing", f"{name}.fillna(0)", f"{name}.isna()"
+            )
+        dtype = column.dtype
+        if hasattr(dtype, "categories") or dtype.kind not in "fiub":
+            _refuse_column(column, name, one, label, absent)
+        dtypes.append(getattr(dtype, "numpy_dtype", None) or getattr(dtype, "subtype", dtype))
+    return data.to_numpy(dtype=np.result_type(*dtypes)) if dtypes else np.asarray(data)
+
+
+def _refuse_column(column: Any, name: str, one: str, label: Any, absent: np.ndarray) -> NoReturn:
+    dtype, role = column.dtype, _role(name)
+    got = f"dtype {dtype}" if label is None else f"dtype {dtype} in column {label!r}"
+    if dtype.kind in "mM":
+        days = f"{one} / {DAY}" if dtype.kind == "m" else f"({one} - {one}.min()) / {DAY}"
+        days = days if label is None else f"{name}.assign(**{{{label!r}: {days}}})"
+        _refuse(name, got, f"write {days}")
+    try:
+        column.astype(float)
+    except (TypeError, ValueError):
+        if role == "x":
+            _refuse(name, got, f"write pandas.get_dummies({name})")
+        if role == "w":
+            _refuse(name, got, "pass numbers")
+        codes = f"numpy.unique({one}, return_inverse=True)[1]"
+        _refuse(
+            name,
+            got,
+            f"write {one}.cat.codes" if hasattr(dtype, "categories") else f"write {codes}",
+        )
+    _refuse(
+        name, got, f"write {name}.astype(float)" if role != "y" else f"write {name}.astype(int)"
+    )
+
+
+def _polars(data: Any, name: str) -> np.ndarray:
+    if not hasattr(data, "to_numpy"):
+        _refuse(name, f"a polars {type(data).__name__}", f"write {name}.collect()")
+    columns = [data] if not hasattr(data, "get_columns") else data.get_columns()
+    for column in columns:
+        if column.null_count():
+            mask = np.column_stack([c.is_null().to_numpy() for c in columns])
+            where = f"{name}.is_null()"
+            if column is not data:
+                where = f"{name}.select(polars.all().is_null())"
+            _missing(name, mask, "missing", f"{name}.fill_null(0)", where)
+    text = [c.name for c in columns if not (c.dtype.is_numeric() or str(c.dtype) == "Boolean")]
+    if text and columns[0] is not data and _role(name) == "x":
+        _refuse(name, f"text or dates in columns {text}", f"write {name}.to_dummies({text})")
+    return data.to_numpy()
+
+
+def _refuse_dtype(array: np.ndarray, name: str, host: str) -> NoReturn:
+    kind, role = array.dtype.kind, _role(name)
+    got = f"dtype {array.dtype}"
+    if kind == "c":
+        _refuse(name, got, f"write numpy.real({name}), or pass both parts as features")
+    if kind == "M":
+        _refuse(name, got, f"write ({host} - {host}.min()) / {DAY}")
+    if kind == "m":
+        _refuse(name, got, f"write {host} / {DAY}")
+    if kind == "V":
+        _refuse(name, got, f"write numpy.array({host}.tolist())")
+    if kind == "O":
+        absent = np.array([_is_missing(value) for value in array.ravel()]).reshape(array.shape)
+        if absent.any():
+            _missing(name, absent, "missing", "", "")
+    try:
+        numbers = array.astype(float)
+    except (TypeError, ValueError):
+        if role == "y":
+            _refuse(
+                name,
+                got,
+                f"for names of classes: write numpy.unique({name}, return_inverse=True)[1]",
+            )
+        if role == "x" and array.ndim:
+            _refuse(
+                name, got, f"encode text first: write pandas.get_dummies(pandas.DataFrame({name}))"
+            )
+        _refuse(name, got, "pass numbers")
+    whole = role == "y" and bool(np.all(numbers == np.floor(numbers)))
+    text = "float).astype(int" if whole else "float"
+    _refuse(name, got, f"write numpy.asarray({name}, dtype={text})")
+
+
+def _missing(name: str, mask: np.ndarray, what: str, filled: str, where: str) -> NoReturn:
+    """Refuse missing values: x and weights may be filled with 0, targets may not."""
+    rows = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)) if mask.ndim else [0]
+    remedy = "replace these values or drop these samples"
+    if filled and _role(name) != "y":
+        remedy = f"drop these samples, or fill in a number: write {filled}"
+    elif where:
+        remedy = f"drop these samples; to list them: write numpy.argwhere({where})"
+    raise ValueError(
+        f"expected {name} without {what} values, got {int(mask.sum())} in {len(rows)} of "
+        f"{len(mask) if mask.ndim else 1} samples, the first is sample {int(rows[0])}; {remedy}"
+    )
+
+
+def _refuse(name: str, got: str, remedy: str) -> NoReturn:
+    raise TypeError(f"expected {name} as an array or list of real numbers, got {got}; {remedy}")
+
+
+def kind_of(data: Any) -> str:
+    """The type's name with its article: "a dict", "an iterator"."""
+    name = type(data).__name__
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+
+
+def _asarray(name: str) -> str:
+    return f"numpy.asarray({name})"
+
+
+def _role(name: str) -> str:
+    """What an argument of this name is: x, y or w for weights."""
+    if name in ("x", "validation[0]"):
+        return "x"
+    return "y" if name in ("y", "validation[1]") else "w"
+
+
+def _is_missing(value: Any) -> bool:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, float) and value != value
