@@ -205,8 +205,8 @@ def _converted(backend: Backend, data: Any, dtype: Any, name: str) -> Array:
         largest = np.abs(np.asarray(data)).max()
         raise ValueError(
             f"expected {name} within the range of {backend.dtype_name}, got numbers up to "
-            f"{largest:g}; scale them: write numpy.asarray({name}) / numpy.abs({name}).max(); "
-            'or choose dtype="float64" in nnx.set_backend'
+            f"{largest:g}; choose float64 in nnx.set_backend, or scale them: "
+            f"write numpy.asarray({name}) / numpy.abs({name}).max()"
         ) from error
 
 

@@ -32,10 +32,11 @@ def real_numbers(backend: Backend, data: Any, name: str) -> Any:
             _refuse(name, f"dtype {data.dtype}", f"write nnx.to_numpy({name}).real")
         return data
     if isinstance(data, np.ma.MaskedArray):
-        data = _unmasked(data, name)
-    elif not isinstance(data, np.ndarray | np.generic):
-        data = _opened(backend, data, name)
-    array = np.asarray(data)
+        array = _unmasked(data, name)
+    elif isinstance(data, np.ndarray | np.generic):
+        array = np.asarray(data)
+    else:
+        array = np.asarray(_opened(backend, data, name))
     if array.dtype.kind not in "fiub":
         _refuse_dtype(array, name, name if isinstance(data, np.ndarray) else _asarray(name))
     return array
@@ -53,7 +54,7 @@ def _opened(backend: Backend, data: Any, name: str) -> Any:
     library = type(data).__module__.partition(".")[0]
     if hasattr(data, "toarray") or hasattr(data, "todense"):
         method = "toarray" if hasattr(data, "toarray") else "todense"
-        flat = ".ravel()" if "weights" in name or name == "validation[2]" else ""
+        flat = ".ravel()" if _role(name) != "x" and 1 in data.shape else ""
         _refuse(name, f"a sparse {type(data).__name__}", f"write {name}.{method}(){flat}")
     if library == "pandas" and hasattr(data, "isna"):
         return _pandas(data, name)
@@ -74,8 +75,8 @@ def _opened(backend: Backend, data: Any, name: str) -> Any:
         columns = f"list({name}.values())"
         if _role(name) == "x":
             columns = f"numpy.column_stack({columns})"
-        hint = "; for weights of classes, give the loss class_weights"
-        _refuse(name, kind_of(data), f"write {columns}" + hint * (_role(name) == "w"))
+        hint = "weights of classes belong to the loss, as class_weights; for weights of samples: "
+        _refuse(name, kind_of(data), hint * (_role(name) == "w") + f"write {columns}")
     if isinstance(data, Sequence | Number) or hasattr(data, "__array__"):
         return _listed(data, name)
     if isinstance(data, Iterable):
@@ -137,7 +138,8 @@ def _refuse_column(column: Any, name: str, one: str, label: Any, absent: np.ndar
     got = f"dtype {dtype}" if label is None else f"dtype {dtype} in column {label!r}"
     if dtype.kind in "mM":
         days = f"{one} / {DAY}" if dtype.kind == "m" else f"({one} - {one}.min()) / {DAY}"
-        days = days if label is None else f"{name}.assign(**{{{label!r}: {days}}})"
+        if label is not None:
+            days = f"pandas.DataFrame({{**{name}, {label!r}: {days}}})"
         _refuse(name, got, f"write {days}")
     try:
         column.astype(float)
@@ -178,7 +180,7 @@ def _refuse_dtype(array: np.ndarray, name: str, host: str) -> NoReturn:
     kind, role = array.dtype.kind, _role(name)
     got = f"dtype {array.dtype}"
     if kind == "c":
-        _refuse(name, got, f"write numpy.real({name}), or pass both parts as features")
+        _refuse(name, got, f"pass both parts as features, or drop one: write numpy.real({name})")
     if kind == "M":
         _refuse(name, got, f"write ({host} - {host}.min()) / {DAY}")
     if kind == "m":
@@ -229,7 +231,7 @@ def _refuse(name: str, got: str, remedy: str) -> NoReturn:
 def kind_of(data: Any) -> str:
     """The type's name with its article: "a dict", "an iterator"."""
     name = type(data).__name__
-    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+    return f"an {name}" if name.lower().startswith((*"aeiou", "nd")) else f"a {name}"
 
 
 def _asarray(name: str) -> str:

@@ -97,5 +97,7 @@ def _bar(console: Any) -> Any:
         TimeRemainingColumn(),
         console=console,
         auto_refresh=False,
+        redirect_stdout=not console.is_jupyter,  # rich would show every print as a table of HTML
+        redirect_stderr=not console.is_jupyter,
         transient=True,
     )
