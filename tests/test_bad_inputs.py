@@ -236,7 +236,11 @@ CASES = {
         ValueError,
         ['"sum" or "concat"', "product"],
     ),
-    "negative learning rate": (lambda: nnx.SGD(-0.1), ValueError, ["SGD: expected eta", ">= 0", "-0.1"]),
+    "negative learning rate": (
+        lambda: nnx.SGD(-0.1),
+        ValueError,
+        ["SGD: expected eta", ">= 0", "-0.1"],
+    ),
     "learning rate NaN": (lambda: nnx.SGD(float("nan")), ValueError, ["eta", ">= 0", "nan"]),
     "negative momentum": (
         lambda: nnx.SGD(0.1, -0.9),

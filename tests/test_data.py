@@ -253,6 +253,7 @@ def test_a_container_is_refused_with_a_line_that_works(case, name, backend, tmp_
     np.testing.assert_array_equal(backend.to_numpy(result), values)
 
 
+@pytest.mark.filterwarnings("ignore:Downcasting object dtype:FutureWarning")  # pandas 2
 @pytest.mark.parametrize("name", VALUES)
 @pytest.mark.parametrize(
     ("make", "word"),

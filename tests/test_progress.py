@@ -128,9 +128,13 @@ def test_two_bars_in_two_threads_end_in_any_order(first_to_end, console):
 
 
 def test_an_error_takes_the_bar_down(console):
-    with pytest.raises(ZeroDivisionError), ProgressBar(10, 3, True) as bar:
-        bar.start(1)
-        bar.advance(5)
-        raise ZeroDivisionError
+    def fail():
+        with ProgressBar(10, 3, True) as bar:
+            bar.start(1)
+            bar.advance(5)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert console.file.getvalue().rindex("\x1b[?25h") > 0
     assert console._live_stack == []
