@@ -3,6 +3,7 @@
 import collections
 import itertools
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -191,6 +192,12 @@ def mapping(values):
     return dict(enumerate(values.T if values.ndim == 2 else values.tolist()))
 
 
+def rows_as_objects(values):
+    rows = np.empty(len(values), dtype=object)
+    rows[:] = list(values) if values.ndim == 2 else [[value] for value in values.tolist()]
+    return rows
+
+
 def saved(values, tmp_path):
     np.save(tmp_path / "values.npy", values)
     return tmp_path / "values.npy"
@@ -229,6 +236,8 @@ REFUSED = {
         lambda v, backend: [backend.from_numpy(np.asarray(row)) for row in v],
         "list of",
     ),
+    "objects that are rows": (rows_as_objects, "array of"),
+    "pandas column of rows": (lambda v: table(rows_as_objects(v)), "array of"),
     "pandas objects": (lambda v: table(v, object), "dtype object"),
     "pandas text": (lambda v: table(v.astype(str)), "dtype"),
     "pandas dates": (lambda v: table((DAYS + v).astype("M8[s]")), "datetime64"),
@@ -494,3 +503,23 @@ def test_targets_that_the_last_activation_cannot_reach(backend):
         assert word in message
     assert unreachable_targets(backend, y, -1.5, 4.0, "layer 2", nnx.ReLU()) is None
     assert unreachable_targets(backend, y, -np.inf, np.inf, "layer 2", nnx.Linear()) is None
+
+
+@pytest.mark.parametrize("layout", ["to_sparse_coo", "to_sparse_csr"])
+def test_sparse_arrays_of_the_backend(layout):
+    usable("torch")
+    with nnx.use_backend("torch", dtype="float32") as backend:
+        dense = backend.asarray(VALUES["x"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch calls some layouts a beta
+            value = getattr(dense, layout)()
+        result, (message,) = follow("x", backend, value)
+    assert "sparse" in message
+    np.testing.assert_array_equal(backend.to_numpy(result), VALUES["x"])
+
+
+@pytest.mark.parametrize("make", [np.asarray, list, table])
+def test_objects_that_are_fractions_are_not_cut(make, backend):
+    passes = lambda name, backend, value: as_targets(backend, (1,), value)
+    result, _ = follow("y", backend, make(np.array([0.5, 1.5], dtype=object)), passes)
+    np.testing.assert_array_equal(backend.to_numpy(result), [[0.5], [1.5]])

@@ -1,7 +1,7 @@
-"""The user's x, y and sample weights become arrays of the backend, once, after they were checked.
+"""Checks of x, y and sample weights, and their conversion to arrays of the backend.
 
-An argument is called by `name` in every error: "x", or "validation[0]" for the validation's. What
-stands after "write" in a message can be typed in as it is.
+Errors call an argument by its `name`: "x", "y", "sample_weights", or "validation[0]" to
+"validation[2]". Whatever follows "write" in a message can be typed in as it stands.
 """
 
 from __future__ import annotations
@@ -38,15 +38,13 @@ def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
         ValueError: missing values, or numbers too large for the dtype.
     """
     data, x = x, real_numbers(backend, x, name)
-    expected = f"expected {name} of shape (samples, {', '.join(map(str, shape))})"
-    if tuple(x.shape[1:]) != shape or x.ndim == 0:
-        hint = _input_hint(host_expression(backend, data, name), shape, x)
-        raise ShapeError(f"{expected}, got {tuple(x.shape)}; {hint}")
-    if x.shape[0] == 0:
-        raise ShapeError(
-            f"{expected}, got {tuple(x.shape)}, no samples; check the selection of the data"
-        )
-    return _converted(backend, x, backend.dtype, name)
+    if x.ndim > 0 and x.shape[0] > 0 and tuple(x.shape[1:]) == shape:
+        return _converted(backend, x, backend.dtype, name)
+    hint = _input_hint(host_expression(backend, data, name), shape, x)
+    raise ShapeError(
+        f"expected {name} of shape (samples, {', '.join(map(str, shape))}), got {tuple(x.shape)}; "
+        f"{hint}"
+    )
 
 
 def as_targets(backend: Backend, shape: Shape, y: Any, name: str = "y") -> Array:
@@ -193,11 +191,13 @@ def batches(samples: int, batch_size: int) -> Iterator[slice]:
 
 
 def _converted(backend: Backend, data: Any, dtype: Any, name: str) -> Array:
-    """The numbers in the backend's dtype.
+    """Return the numbers in a dtype of the backend.
 
     Raises:
         ValueError: a finite number is too large for it.
     """
+    if isinstance(data, np.ndarray) and data.dtype == backend.dtype_name:
+        return backend.asarray(data, dtype=dtype)
     try:
         with np.errstate(over="raise"):
             return backend.asarray(data, dtype=dtype)
@@ -211,12 +211,14 @@ def _converted(backend: Backend, data: Any, dtype: Any, name: str) -> Array:
 
 
 def _input_hint(host: str, shape: Shape, x: Any) -> str:
+    if x.ndim > 0 and x.shape[0] == 0:
+        return "there are no samples: check the selection of the data"
     if tuple(x.shape) == shape:
         return f"for a single sample: write {host}[None]"
     if len(shape) > 1 and shape[0] > 1 and tuple(x.shape[1:]) == (*shape[1:], shape[0]):
         axes = (0, x.ndim - 1, *range(1, x.ndim - 1))
         return f"channels come first: write numpy.transpose({host}, {axes})"
-    if x.ndim > 0 and x.shape[0] > 0 and math.prod(x.shape[1:]) == math.prod(shape):
+    if x.ndim > 0 and math.prod(x.shape[1:]) == math.prod(shape):
         return f"write {host}.reshape(len({host}), {', '.join(map(str, shape))})"
     return "pass one sample per row"
 
@@ -232,7 +234,7 @@ def _label_hint(y: Any, host: str) -> str:
 
 
 def _check_labels(labels: np.ndarray, outputs: int, name: str, host: str) -> None:
-    """Refuse class indices outside 0 ... outputs - 1."""
+    """Refuse class indices outside 0 ... outputs - 1; the message names the first."""
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low >= 0 and high < outputs:
         return
@@ -254,7 +256,7 @@ def _check_labels(labels: np.ndarray, outputs: int, name: str, host: str) -> Non
 
 
 def _place(bad: np.ndarray) -> str:
-    """The index of the first true entry, for a message: "3" or "3, 1"."""
+    """Return the index of the first true entry, for a message: "3" or "3, 1"."""
     return ", ".join(str(int(i)) for i in np.argwhere(bad)[0])
 
 

@@ -1,4 +1,4 @@
-"""What a container is, before anything in it is read: arrays, lists, tables, and what to refuse."""
+"""Containers that data may come in: which are taken, and which are refused with what remedy."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from nnx.backend import Backend, BackendError
 __all__ = ["host_expression", "kind_of", "real_numbers"]
 
 DAY = "numpy.timedelta64(1, 'D')"
+NUMBERS = "pass numbers"
 
 
 def real_numbers(backend: Backend, data: Any, name: str) -> Any:
@@ -26,12 +27,14 @@ def real_numbers(backend: Backend, data: Any, name: str) -> Any:
         BackendError: an array of another library.
     """
     if not isinstance(data, np.ndarray) and backend.owns(data):
-        if getattr(data, "is_sparse", False):
+        if "sparse" in str(getattr(data, "layout", "")):
             _refuse(name, "a sparse array", f"write {name}.to_dense()")
         if not backend.xp.isdtype(data.dtype, ("real floating", "integral", "bool")):
             _refuse(name, f"dtype {data.dtype}", f"write nnx.to_numpy({name}).real")
         return data
-    if isinstance(data, np.ma.MaskedArray):
+    if type(data) is np.ndarray:
+        array = data
+    elif isinstance(data, np.ma.MaskedArray):
         array = _unmasked(data, name)
     elif isinstance(data, np.ndarray | np.generic):
         array = np.asarray(data)
@@ -43,14 +46,14 @@ def real_numbers(backend: Backend, data: Any, name: str) -> Any:
 
 
 def host_expression(backend: Backend, data: Any, name: str) -> str:
-    """The Python expression by which a user gets a NumPy array of the same values."""
+    """Return the Python expression that gives a user a NumPy array of the same values."""
     if isinstance(data, np.ndarray):
         return name
     return f"nnx.to_numpy({name})" if backend.owns(data) else _asarray(name)
 
 
 def _opened(backend: Backend, data: Any, name: str) -> Any:
-    """The data as something that NumPy takes without a loss."""
+    """Return data that NumPy reads as it is meant, or refuse it."""
     library = type(data).__module__.partition(".")[0]
     if hasattr(data, "toarray") or hasattr(data, "todense"):
         method = "toarray" if hasattr(data, "toarray") else "todense"
@@ -117,23 +120,24 @@ def _unmasked(data: Any, name: str) -> np.ndarray:
 
 
 def _pandas(data: Any, name: str) -> np.ndarray:
-    """A Series or DataFrame in the order of its rows; its index is not looked at."""
+    """Return the numbers of a Series or DataFrame in the order of its rows, whatever its index."""
     columns = [(None, data)] if data.ndim == 1 else list(data.items())
     dtypes = []
     for label, column in columns:
         one = name if label is None else f"{name}[{label!r}]"
-        if (absent := np.asarray(column.isna())).any():
+        if np.asarray(column.isna()).any():
             _missing(
                 name, np.asarray(data.isna()), "missing", f"{name}.fillna(0)", f"{name}.isna()"
             )
         dtype = column.dtype
         if hasattr(dtype, "categories") or dtype.kind not in "fiub":
-            _refuse_column(column, name, one, label, absent)
+            _refuse_column(column, name, one, label)
         dtypes.append(getattr(dtype, "numpy_dtype", None) or getattr(dtype, "subtype", dtype))
     return data.to_numpy(dtype=np.result_type(*dtypes)) if dtypes else np.asarray(data)
 
 
-def _refuse_column(column: Any, name: str, one: str, label: Any, absent: np.ndarray) -> NoReturn:
+def _refuse_column(column: Any, name: str, one: str, label: Any) -> NoReturn:
+    """Refuse a column that is not made of numbers; `one` is the expression that selects it."""
     dtype, role = column.dtype, _role(name)
     got = f"dtype {dtype}" if label is None else f"dtype {dtype} in column {label!r}"
     if dtype.kind in "mM":
@@ -141,22 +145,16 @@ def _refuse_column(column: Any, name: str, one: str, label: Any, absent: np.ndar
         if label is not None:
             days = f"pandas.DataFrame({{**{name}, {label!r}: {days}}})"
         _refuse(name, got, f"write {days}")
+    _refuse_nested(column.iloc[0] if len(column) else None, name)
     try:
-        column.astype(float)
+        numbers = np.asarray(column.astype(float))
     except (TypeError, ValueError):
-        if role == "x":
-            _refuse(name, got, f"write pandas.get_dummies({name})")
-        if role == "w":
-            _refuse(name, got, "pass numbers")
         codes = f"numpy.unique({one}, return_inverse=True)[1]"
-        _refuse(
-            name,
-            got,
-            f"write {one}.cat.codes" if hasattr(dtype, "categories") else f"write {codes}",
-        )
-    _refuse(
-        name, got, f"write {name}.astype(float)" if role != "y" else f"write {name}.astype(int)"
-    )
+        if hasattr(dtype, "categories"):
+            codes = f"{one}.cat.codes"
+        dummies = f"pandas.get_dummies({name})"
+        _refuse(name, got, {"x": f"write {dummies}", "y": f"write {codes}"}.get(role, NUMBERS))
+    _refuse(name, got, f"write {name}.{_as_type(numbers, role)}")
 
 
 def _polars(data: Any, name: str) -> np.ndarray:
@@ -191,23 +189,29 @@ def _refuse_dtype(array: np.ndarray, name: str, host: str) -> NoReturn:
         absent = np.array([_is_missing(value) for value in array.ravel()]).reshape(array.shape)
         if absent.any():
             _missing(name, absent, "missing", "", "")
+        _refuse_nested(array.flat[0] if array.size else None, name)
     try:
         numbers = array.astype(float)
     except (TypeError, ValueError):
+        remedy = NUMBERS
         if role == "y":
-            _refuse(
-                name,
-                got,
-                f"for names of classes: write numpy.unique({name}, return_inverse=True)[1]",
-            )
-        if role == "x" and array.ndim:
-            _refuse(
-                name, got, f"encode text first: write pandas.get_dummies(pandas.DataFrame({name}))"
-            )
-        _refuse(name, got, "pass numbers")
+            remedy = f"for names of classes: write numpy.unique({name}, return_inverse=True)[1]"
+        elif role == "x" and array.ndim:
+            remedy = f"encode text first: write pandas.get_dummies(pandas.DataFrame({name}))"
+        _refuse(name, got, remedy)
+    _refuse(name, got, f"write {host}.{_as_type(numbers, role)}")
+
+
+def _refuse_nested(first: Any, name: str) -> None:
+    """Refuse an object array or a column whose entries are arrays or lists."""
+    if isinstance(first, np.ndarray | list | tuple):
+        _refuse(name, f"an array of {type(first).__name__}s", f"write numpy.stack(list({name}))")
+
+
+def _as_type(numbers: np.ndarray, role: str) -> str:
+    """The conversion of text or objects that are these numbers; whole targets may be classes."""
     whole = role == "y" and bool(np.all(numbers == np.floor(numbers)))
-    text = "float).astype(int" if whole else "float"
-    _refuse(name, got, f"write numpy.asarray({name}, dtype={text})")
+    return "astype(float).astype(int)" if whole else "astype(float)"
 
 
 def _missing(name: str, mask: np.ndarray, what: str, filled: str, where: str) -> NoReturn:
@@ -229,7 +233,7 @@ def _refuse(name: str, got: str, remedy: str) -> NoReturn:
 
 
 def kind_of(data: Any) -> str:
-    """The type's name with its article: "a dict", "an iterator"."""
+    """Return the type's name with its article: "a dict", "an iterator"."""
     name = type(data).__name__
     return f"an {name}" if name.lower().startswith((*"aeiou", "nd")) else f"a {name}"
 
@@ -239,7 +243,7 @@ def _asarray(name: str) -> str:
 
 
 def _role(name: str) -> str:
-    """What an argument of this name is: x, y or w for weights."""
+    """Return what an argument of this name is: "x", "y", or "w" for weights."""
     if name in ("x", "validation[0]"):
         return "x"
     return "y" if name in ("y", "validation[1]") else "w"
