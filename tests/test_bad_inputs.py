@@ -380,9 +380,10 @@ CHECKS = {
 
 def rows(table):
     return [
-        pytest.param(argument, value, words, id=f"{argument}={str(value)[:30]}")
+        # An address in the name would be another one in each process that runs the tests.
+        pytest.param(argument, value, words, id=f"{argument}-{type(value).__name__}-{i}")
         for argument, wrong in table.items()
-        for value, words in wrong
+        for i, (value, words) in enumerate(wrong)
     ]
 
 

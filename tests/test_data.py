@@ -312,7 +312,7 @@ def nulls(values):
         ([None, 1.0, 2.0], "missing"),
         (np.array([1.0, None], dtype=object), "sample 1"),
     ],
-    ids=str,
+    ids=["set", "frozenset", "None", "object", "function", "list", "objects"],
 )
 def test_what_no_line_can_repair_is_refused_in_words(value, word, name, backend):
     with pytest.raises((TypeError, ValueError), match=word) as caught:
