@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, working_on
-from nnx.checks import ShapeError, instance
+from nnx.checks import ShapeError, count, flag, instance
 from nnx.data import (
     as_inputs,
     as_targets,
@@ -18,7 +19,11 @@ from nnx.data import (
     batches,
     check_batch_size,
     check_finite,
+    checked_callbacks,
+    checked_rng,
+    checked_validation,
     is_classification,
+    unreachable_targets,
 )
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
@@ -195,16 +200,20 @@ class SequentialNet(SequentialLayer):
             ShapeError, ValueError, TypeError: the data or an argument does not fit, with what to
                 do.
         """
-        if not isinstance(epochs, int | np.integer) or epochs < 0:
-            raise ValueError(f"expected a number of epochs >= 0, got {epochs!r}")
+        epochs = count("train", "epochs", epochs, least=0)
+        progress, shuffle = flag("train", "progress", progress), flag("train", "shuffle", shuffle)
+        callbacks, rng = checked_callbacks(callbacks), checked_rng(rng)
+        validation = checked_validation(validation)
         with working_on(self.backend):
             data = self.checked(x, y, sample_weights)
-            check_batch_size(batch_size, data[0].shape[0])
-            valid = None if validation is None else self.checked(*validation, which="validation ")
+            size = check_batch_size(batch_size, data[0].shape[0])
+            self._warn_of_targets(data[1])
+            names = [f"validation[{i}]" for i in range(3)]
+            valid = validation and self.checked(*validation, names=names)
             return run.train(
                 self,
                 data,
-                batch_size,
+                size,
                 epochs,
                 classes=self._are_classes(data[1]),
                 validation=valid,
@@ -220,39 +229,57 @@ class SequentialNet(SequentialLayer):
 
         Nothing is remembered. `nnx.to_numpy` brings the result to the host.
         """
-        check_batch_size(batch_size)
+        size = check_batch_size(batch_size, owner="predict")
         with working_on(self.backend) as backend:
             x = as_inputs(backend, self.input_shape, x)
-            outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], batch_size)]
+            outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], size)]
             return outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
 
     def score(self, x: Any, y: Any, batch_size: int = 1024, sample_weights: Any = None) -> Score:
         """Return the loss, penalties included, and the accuracy on the given data."""
-        check_batch_size(batch_size)
+        size = check_batch_size(batch_size, owner="score")
         with working_on(self.backend):
             data = self.checked(x, y, sample_weights)
-            return run.score(self, data, batch_size, self._are_classes(data[1]))
+            return run.score(self, data, size, self._are_classes(data[1]))
 
-    def checked(self, x: Any, y: Any, weights: Any = None, which: str = "") -> tuple[Array, ...]:
-        """Return the data of a person as arrays of the network's backend.
+    def checked(
+        self,
+        x: Any,
+        y: Any,
+        weights: Any = None,
+        names: Sequence[str] = ("x", "y", "sample_weights"),
+    ) -> tuple[Array, ...]:
+        """Return the user's data as arrays of the network's backend; errors use the names.
 
         Raises:
             ShapeError, ValueError, TypeError: it does not fit, with what to do.
         """
         backend, outputs = self.backend, self.output_shape
-        with np.errstate(over="ignore"):  # what overflows is found below
-            x = as_inputs(backend, self.input_shape, x)
-            y = as_targets(backend, outputs, y)
+        x = as_inputs(backend, self.input_shape, x, names[0])
+        y = as_targets(backend, outputs, y, names[1])
         if x.shape[0] != y.shape[0]:
             raise ShapeError(
-                f"expected as many {which}targets as inputs, got {y.shape[0]} and {x.shape[0]}"
+                f"expected as many samples in {names[1]} as in {names[0]}, got {y.shape[0]} and "
+                f"{x.shape[0]}"
             )
-        check_finite(x, f"{which}x")
+        check_finite(x, names[0])
         if y.ndim > len(outputs):
             self.cost.check_targets(y)
         if weights is None:
             return x, y
-        return x, y, as_weights(backend, weights, x.shape[0])
+        terms = (x.shape[0], *outputs)[self.cost.over]
+        shapes = [terms[:1]] if terms[1:] == outputs else [terms[:1], terms]
+        return x, y, as_weights(backend, weights, shapes, names[2])
+
+    def _warn_of_targets(self, y: Array) -> None:
+        """Warn if the last activation cannot reach some targets."""
+        if y.ndim == len(self.output_shape):
+            return
+        for afun in self.last_activations() or ():
+            low, high = afun.range
+            layer = self.layers[-1].name
+            if message := unreachable_targets(self.backend, y, low, high, layer, afun):
+                warnings.warn(message, UserWarning, stacklevel=3)
 
     def _are_classes(self, y: Array) -> bool:
         return is_classification(self.backend, self.output_shape, y)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import pickle
 import socket
 import struct
 import subprocess
@@ -21,7 +22,7 @@ import numpy as np
 import pytest
 
 from nnx import datasets
-from nnx.datasets import DatasetError, DatasetNotFoundError, load
+from nnx.datasets import DatasetError, DatasetNotFoundError, files, load, sources
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 IDX = (
@@ -33,7 +34,7 @@ IDX = (
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 # Before the fixture below takes them away.
 USER_PLACE = os.environ.get("NNX_DATA")
-PUBLISHED_MIRRORS = datasets.MIRRORS
+PUBLISHED_MIRRORS = sources.MIRRORS
 Arrays = dict[str, np.ndarray]
 
 
@@ -43,9 +44,9 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.delenv("NNX_DATA", raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(datasets, "_cache_folder", lambda name: folder / name)
-    monkeypatch.setattr(datasets, "SYSTEM_FOLDERS", {})
-    monkeypatch.setattr(datasets, "MIRRORS", {"mnist": (), "fashion-mnist": ()})
+    monkeypatch.setattr(sources, "_cache_folder", lambda name: folder / name)
+    monkeypatch.setattr(sources, "SYSTEM_FOLDERS", {})
+    monkeypatch.setattr(sources, "MIRRORS", {"mnist": (), "fashion-mnist": ()})
     return folder
 
 
@@ -175,6 +176,17 @@ def test_digits_without_scikit_learn_says_what_to_install(monkeypatch: pytest.Mo
     assert 'pip install "nnx-array[digits]"' in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", [DatasetError, DatasetNotFoundError])
+def test_errors_pass_between_processes(kind: type[DatasetError]) -> None:
+    error = pickle.loads(pickle.dumps(kind("a reason", "a remedy")))
+    assert type(error) is kind
+    assert (str(error), error.reason, error.remedy) == (
+        "a reason\n  a remedy",
+        "a reason",
+        "a remedy",
+    )
+
+
 def test_names() -> None:
     assert datasets.names() == ("mnist", "fashion-mnist", "digits")
 
@@ -198,7 +210,7 @@ def test_digits_take_no_path(tmp_path: Path) -> None:
 
 def test_search_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> None:
     system = write_idx(tmp_path / "system", small(4))
-    monkeypatch.setattr(datasets, "SYSTEM_FOLDERS", {"fashion-mnist": system})
+    monkeypatch.setattr(sources, "SYSTEM_FOLDERS", {"fashion-mnist": system})
     assert_holds(load("fashion-mnist"), small(4))
     write_idx(cache / "fashion-mnist", small(3))
     assert_holds(load("fashion-mnist"), small(3))
@@ -290,7 +302,7 @@ def test_not_found_lists_every_place_and_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
 ) -> None:
     system = tmp_path / "system"
-    monkeypatch.setattr(datasets, "SYSTEM_FOLDERS", {"fashion-mnist": system})
+    monkeypatch.setattr(sources, "SYSTEM_FOLDERS", {"fashion-mnist": system})
     monkeypatch.setenv("NNX_DATA", str(tmp_path / "user"))
     with pytest.raises(DatasetNotFoundError) as caught:
         load("fashion-mnist", download=False)
@@ -379,7 +391,7 @@ def test_broken_idx_file(tmp_path: Path, case: str) -> None:
     with pytest.raises(DatasetError, match=expected) as caught:
         load("mnist", folder)
     assert caught.value.reason.startswith(str(file))
-    assert "whole copy in its place, or remove it" in caught.value.remedy
+    assert "complete copy, or remove it" in caught.value.remedy
 
 
 def test_incomplete_folder_names_the_missing_file(tmp_path: Path) -> None:
@@ -389,7 +401,7 @@ def test_incomplete_folder_names_the_missing_file(tmp_path: Path) -> None:
         load("mnist", folder)
     assert str(folder) in str(caught.value)
     assert "t10k-labels" not in str(caught.value)
-    assert "Add what is missing" in caught.value.remedy
+    assert "Add the missing files" in caught.value.remedy
 
 
 def test_unpacking_stops_one_byte_after_the_expected_size(tmp_path: Path) -> None:
@@ -454,7 +466,7 @@ def test_wrong_contents_of_npz(tmp_path: Path, case: str) -> None:
     with pytest.raises(DatasetError, match=expected) as caught:
         load("mnist", file)
     assert caught.value.reason.startswith(str(file))
-    assert "whole copy in its place" in caught.value.remedy
+    assert "complete copy" in caught.value.remedy
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped byte", "empty"])
@@ -466,7 +478,7 @@ def test_damaged_npz(tmp_path: Path, damage: str) -> None:
     with pytest.raises(DatasetError, match="an NPZ file with x_train") as caught:
         load("mnist", file)
     assert caught.value.reason.startswith(str(file))
-    assert "whole copy in its place" in caught.value.remedy
+    assert "complete copy" in caught.value.remedy
 
 
 def test_surplus_bytes_in_an_npz(tmp_path: Path) -> None:
@@ -489,7 +501,7 @@ def test_npz_packed_by_a_method_that_unpacks_without_bound(tmp_path: Path) -> No
     with pytest.raises(DatasetError, match="x_train is compressed by method 12") as caught:
         load("mnist", file)
     assert str(file) in str(caught.value)
-    assert "whole copy in its place" in caught.value.remedy
+    assert "complete copy" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -506,11 +518,11 @@ def test_more_samples_than_any_honest_file_has(
     arrays = small(train=train)
     write_npz(tmp_path / "npz" / "mnist.npz", arrays)
     write_idx(tmp_path / "idx", arrays)
-    monkeypatch.setattr(datasets, "MAX_SAMPLES", 20)
+    monkeypatch.setattr(files, "MAX_SAMPLES", 20)
     with pytest.raises(DatasetError, match=expected) as caught:
         load("mnist", tmp_path / kind)
     assert caught.value.reason.startswith(str(tmp_path / kind))
-    monkeypatch.setattr(datasets, "MAX_SAMPLES", train)
+    monkeypatch.setattr(files, "MAX_SAMPLES", train)
     assert_holds(load("mnist", tmp_path / kind), arrays)
 
 
@@ -570,8 +582,8 @@ def sha256(raw: bytes) -> str:
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
-def use_mirrors(monkeypatch: pytest.MonkeyPatch, name: str, *mirrors: datasets.Mirror) -> None:
-    monkeypatch.setattr(datasets, "MIRRORS", dict(datasets.MIRRORS, **{name: mirrors}))
+def use_mirrors(monkeypatch: pytest.MonkeyPatch, name: str, *mirrors: sources.Mirror) -> None:
+    monkeypatch.setattr(sources, "MIRRORS", dict(sources.MIRRORS, **{name: mirrors}))
 
 
 def files_in(folder: Path) -> list[str]:
@@ -597,7 +609,7 @@ def test_download_of_one_file_is_kept_and_used_again(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     site.replies["/a/mnist.npz"] = Reply(npz)
-    mirror = datasets.Mirror(f"{site.address}/a/", 11, {"mnist.npz": sha256(npz)})
+    mirror = sources.Mirror(f"{site.address}/a/", 11, {"mnist.npz": sha256(npz)})
     use_mirrors(monkeypatch, "mnist", mirror)
     with pytest.raises(DatasetNotFoundError, match="download=False"):
         load("mnist", download=False)
@@ -619,14 +631,14 @@ def test_download_of_four_files_with_md5(
 ) -> None:
     site.replies.update({f"/{file}": Reply(raw) for file, raw in idx.items()})
     hashes = {file: f"md5:{hashlib.md5(raw).hexdigest()}" for file, raw in idx.items()}
-    use_mirrors(monkeypatch, "fashion-mnist", datasets.Mirror(f"{site.address}/", 31, hashes))
+    use_mirrors(monkeypatch, "fashion-mnist", sources.Mirror(f"{site.address}/", 31, hashes))
     assert_holds(load("fashion-mnist"), small(2))
     assert_holds(load("fashion-mnist", download=False), small(2))
     assert len(site.requests) == 4
     assert files_in(cache) == ["fashion-mnist.npz"]
 
 
-def failing(site: Site, npz: bytes, how: str) -> datasets.Mirror:
+def failing(site: Site, npz: bytes, how: str) -> sources.Mirror:
     """A mirror that fails in this way."""
     wrong_shape = how == "published data of a wrong shape"
     reply = {
@@ -645,7 +657,7 @@ def failing(site: Site, npz: bytes, how: str) -> datasets.Mirror:
             listener.bind(("127.0.0.1", 0))
             address = f"http://127.0.0.1:{listener.getsockname()[1]}"
     known = sha256(reply.body) if wrong_shape else sha256(npz)
-    return datasets.Mirror(f"{address}/{how}/".replace(" ", "%20"), 11, {"mnist.npz": known})
+    return sources.Mirror(f"{address}/{how}/".replace(" ", "%20"), 11, {"mnist.npz": known})
 
 
 FAILURES = {
@@ -683,7 +695,7 @@ def test_next_mirror_serves_when_the_first_fails(
 ) -> None:
     site.replies.update({f"/good/{file}": Reply(raw) for file, raw in idx.items()})
     hashes = {file: sha256(raw) for file, raw in idx.items()}
-    good = datasets.Mirror(f"{site.address}/good/", 12, hashes)
+    good = sources.Mirror(f"{site.address}/good/", 12, hashes)
     use_mirrors(monkeypatch, "mnist", failing(site, npz, how), good)
     assert_holds(load("mnist"), small(2))
     assert files_in(cache) == ["mnist.npz"]
@@ -706,7 +718,7 @@ def test_last_of_four_files_failing_leaves_nothing(
 ) -> None:
     site.replies.update({f"/{file}": Reply(raw) for file, raw in list(idx.items())[:3]})
     hashes = {file: sha256(raw) for file, raw in idx.items()}
-    use_mirrors(monkeypatch, "mnist", datasets.Mirror(f"{site.address}/", 12, hashes))
+    use_mirrors(monkeypatch, "mnist", sources.Mirror(f"{site.address}/", 12, hashes))
     with pytest.raises(DatasetNotFoundError, match=r"404.*t10k-labels"):
         load("mnist")
     assert len(site.requests) == 4
@@ -718,7 +730,7 @@ def test_two_downloads_at_once(
 ) -> None:
     site.replies["/mnist.npz"] = Reply(npz)
     site.barrier = threading.Barrier(2)  # each waits in the middle of its request for the other
-    mirror = datasets.Mirror(f"{site.address}/", 11, {"mnist.npz": sha256(npz)})
+    mirror = sources.Mirror(f"{site.address}/", 11, {"mnist.npz": sha256(npz)})
     use_mirrors(monkeypatch, "mnist", mirror)
     results: list[datasets.Dataset] = []
     threads = [threading.Thread(target=lambda: results.append(load("mnist"))) for _ in range(2)]
@@ -739,7 +751,7 @@ def test_cache_that_cannot_be_written_is_reported(
 ) -> None:
     cache.write_text("a file where the folder should be")
     site.replies["/mnist.npz"] = Reply(npz)
-    mirror = datasets.Mirror(f"{site.address}/", 11, {"mnist.npz": sha256(npz)})
+    mirror = sources.Mirror(f"{site.address}/", 11, {"mnist.npz": sha256(npz)})
     use_mirrors(monkeypatch, "mnist", mirror)
     with pytest.raises(DatasetNotFoundError, match="set NNX_DATA") as caught:
         load("mnist")

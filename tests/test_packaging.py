@@ -1,12 +1,15 @@
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+LOWEST = ROOT / ".ci" / "lowest.py"
 
 
 def test_a_wheel_contains_exactly_the_library_and_its_backends(tmp_path):
@@ -33,6 +36,40 @@ def test_a_wheel_contains_exactly_the_library_and_its_backends(tmp_path):
         if path.suffix == ".py" or path.name == "py.typed"
     }
     assert shipped == expected
+
+
+def lowest(pyproject):
+    command = [sys.executable, str(LOWEST), str(pyproject)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_lowest_version_of_every_dependency_is_known():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = {re.match(r"[\w-]+", requirement)[0] for group in groups for requirement in group}
+    lines = lowest(ROOT / "pyproject.toml").stdout.splitlines()
+    assert {line.partition("==")[0] for line in lines} == names - {"nnx-array"}
+    assert len(lines) == len(names) - 1
+    assert next(line for line in lines if line.startswith("rich")) == "rich==14.1"  # displays nest
+
+
+@pytest.mark.parametrize(
+    ("dependencies", "extra", "said"),
+    [
+        ('["a"]', '["b>=1"]', "'a'"),
+        ('["a<3"]', '["b>=1"]', "'a<3'"),
+        ('["a>=1"]', '["a>=2"]', "a has the lower bounds 1 and 2"),
+    ],
+)
+def test_a_dependency_without_one_lower_bound_is_refused(dependencies, extra, said, tmp_path):
+    file = tmp_path / "pyproject.toml"
+    file.write_text(
+        f'[project]\nname = "mine"\ndependencies = {dependencies}\n'
+        f"[project.optional-dependencies]\nmore = {extra}\n"
+    )
+    done = lowest(file)
+    assert done.returncode != 0
+    assert said in done.stderr
 
 
 def test_the_example_runs_and_ends_in_a_test_accuracy(backend_spec):

@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ def test_importing_plotting_does_not_import_matplotlib():
 
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.delitem(sys.modules, "nnx.plotting.figure", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for draw in (plotting.require_matplotlib, lambda: plotting.plot_curves({"a": {"b": [1.0]}})):
         with pytest.raises(ImportError, match=r'pip install "nnx-array\[examples\]"'):
@@ -89,7 +91,7 @@ def test_a_wrong_guess_is_red(matplotlib):
     assert (right.get_title(), wrong.get_title()) == ("7: 7", "2: 3")
     assert (right.title.get_color(), wrong.title.get_color()) == ("black", "red")
     np.testing.assert_array_equal(wrong.images[0].get_array(), images[1].reshape(4, 4))
-    with pytest.raises(ValueError, match="15 pixels are no square images"):
+    with pytest.raises(ValueError, match="got 15 pixels"):
         plotting.plot_digits(images[:, :15], [7, 2], [7, 3])
 
 
@@ -99,3 +101,17 @@ def test_histograms_count_every_weight(matplotlib):
     counts = [patch.get_data().values.sum() for patch in figure.axes[0].patches]
     assert counts == [4, 2]
     assert figure.axes[0].get_yscale() == "log"
+
+
+def test_a_figure_is_a_picture_of_its_own_size_and_unknown_to_pyplot(matplotlib):
+    figure = plotting.plot_curves({"a": {"b": [1.0, 2.0]}})
+    png = figure._repr_png_()
+    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = int.from_bytes(png[16:20], "big"), int.from_bytes(png[20:24], "big")
+    assert (width, height) == (int(5.2 * 120), int(3.8 * 120))
+    assert pickle.loads(pickle.dumps(figure))._repr_png_().startswith(b"\x89PNG")
+    code = (
+        "import sys; from nnx import plotting; plotting.plot_curves({'a': {'b': [1.0]}}); "
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

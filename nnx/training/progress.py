@@ -1,4 +1,4 @@
-"""The progress bar of a training."""
+"""The progress of a training: a moving bar on a terminal, a line of text for every epoch."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ REFRESH_SECONDS = 0.1
 
 
 class ProgressBar:
-    """One moving line for the epoch at work, one lasting line for every finished epoch.
+    """One moving line for the current epoch, one lasting line for every finished epoch.
 
-    It is redrawn from the training loop itself, at most every tenth of a second: no second
-    thread takes time from it.
+    The moving line appears on a terminal and, if ipywidgets is installed, in a notebook. In files
+    and logs there are the lasting lines alone, without control characters. Bars may be nested in
+    each other and in displays of rich, and several threads may have one each.
+
+    The training loop redraws it, at most every tenth of a second; there is no second thread.
+
+    Args:
+        samples: samples of an epoch.
+        epochs: epochs of the training.
+        enabled: show anything at all.
     """
 
     def __init__(self, samples: int, epochs: int, enabled: bool) -> None:
         self.samples, self.epochs, self.enabled = samples, epochs, enabled
+        self._bar: Any = None
         self._due = 0.0
 
     def __enter__(self) -> ProgressBar:
         if self.enabled:
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich import get_console
 
-            self._progress: Any = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.completed}/{task.total}"),
-                TimeRemainingColumn(),
-                auto_refresh=False,
-                transient=True,
-            )
-            self._progress.start()
-            self._task = self._progress.add_task("", total=self.samples)
+            self._console = get_console()
+            if _is_live(self._console):
+                self._bar = _bar(self._console)
+                self._task = self._bar.add_task("", total=self.samples)
+                self._bar.start()
         return self
 
     def __exit__(
@@ -44,24 +48,56 @@ class ProgressBar:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.enabled:
-            self._progress.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def start(self, epoch: int) -> None:
-        """This epoch begins."""
+        """Begin an epoch."""
         self._name = f"epoch {epoch}/{self.epochs}"
 
     def advance(self, done: int) -> None:
-        """So many samples of the epoch are done."""
-        if self.enabled and (now := time.perf_counter()) >= self._due:
+        """Show how many samples of the epoch are done."""
+        if self._bar is not None and (now := time.perf_counter()) >= self._due:
             self._due = now + REFRESH_SECONDS
-            self._progress.update(self._task, description=self._name, completed=done, refresh=True)
+            self._bar.update(self._task, description=self._name, completed=done, refresh=True)
 
     def finish(self, text: str) -> None:
-        """The epoch is done; its line stays."""
+        """End the epoch with a lasting line."""
         self.print(f"{self._name}  {text}")
 
     def print(self, text: str) -> None:
-        """A lasting line above the bar."""
-        if self.enabled:
-            self._progress.console.print(text, highlight=False, soft_wrap=True)
+        """Print a lasting line above the bar."""
+        if not self.enabled:
+            return
+        if self._console.is_jupyter:
+            print(text)  # rich would make every line an output of its own
+        else:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _is_live(console: Any) -> bool:
+    """Can lines that stand there be redrawn?"""
+    if not console.is_jupyter:
+        # rich takes a file for a terminal if FORCE_COLOR is set, as it is in many CI systems.
+        return console.is_interactive and console.file.isatty()
+    try:
+        import ipywidgets  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _bar(console: Any) -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        console=console,
+        auto_refresh=False,
+        redirect_stdout=not console.is_jupyter,  # rich would show every print as a table of HTML
+        redirect_stderr=not console.is_jupyter,
+        transient=True,
+    )

@@ -1,7 +1,8 @@
 """Pictures: every function returns a matplotlib Figure; `figure.savefig(path)` writes it.
 
-No window opens and pyplot's global state is left alone, so all of it works without a display.
-matplotlib itself is imported when the first picture is drawn: pip install "nnx-array[examples]".
+A notebook shows the figure if it is the last expression of a cell. No window opens and pyplot's
+global state is left alone, so everything works without a display. matplotlib is imported when the
+first picture is drawn: pip install "nnx-array[examples]".
 """
 
 from __future__ import annotations
@@ -25,28 +26,28 @@ __all__ = [
     "require_matplotlib",
 ]
 
-# Ten colours that are told apart easily; the eleventh line repeats the first one's, dashed.
+# Ten colours that are easy to tell apart; the eleventh line has the first colour again, dashed.
 COLORS = [f"C{i}" for i in range(10)]
 STYLES = ["-", "--", ":"]
 
 
 def require_matplotlib() -> type:
-    """The class Figure; a script calls this first, so as not to fail after its work is done.
+    """Return the class of the figures; a script calls this first, so that it fails early.
 
     Raises:
-        ImportError: matplotlib is missing, with what to install.
+        ImportError: matplotlib is missing; the message says what to install.
     """
     try:
-        from matplotlib.figure import Figure
+        from nnx.plotting.figure import Picture
     except ImportError as error:
         raise ImportError(
             'pictures need matplotlib, which is not installed: pip install "nnx-array[examples]"'
         ) from error
-    return Figure
+    return Picture
 
 
 def plot_history(history: History) -> Any:
-    """Loss and accuracy of a training per epoch, on its own data and on the validation's."""
+    """Plot the loss and the accuracy of each epoch, in training and in validation."""
     panels: dict[str, dict[str, list[float]]] = {}
     for quantity, unit in (("loss", 1), ("accuracy", 100)):
         of_both = {
@@ -67,15 +68,15 @@ def plot_curves(
     share_y: bool = True,
     percent: bool = True,
 ) -> Any:
-    """One panel for each title, one line for each name in it; its values stand at 1, 2, 3, ...
+    """Plot one panel for each title and one line for each name, with its values at 1, 2, 3, ...
 
     Args:
         panels: title -> name -> values.
         xlabel: label of the axis of the numbers 1, 2, 3, ...
         ylabel: label of the values.
-        share_y: have one scale of the values in all panels.
-        percent: the values are percentages, and their axis widens towards 100: half of what is
-            missing to 100 is the same way everywhere.
+        share_y: use one scale of the values in all panels.
+        percent: the values are percentages. Their axis is stretched towards 100, so that halving
+            the distance to 100 takes the same length everywhere.
     """
     figure, axes = _grid(len(panels), 3, (5.2, 3.4), sharey=share_y)
     from matplotlib.ticker import FixedLocator
@@ -95,7 +96,7 @@ def plot_curves(
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(alpha=0.3)
         if curves:
-            # The legend has the order of the lines' ends, from the top.
+            # The legend lists the lines in the order of their last values, from the top.
             ends = [values[-1] if len(values) else -math.inf for values in curves.values()]
             order = sorted(range(len(ends)), key=lambda j: -ends[j])
             lines = [ax.lines[j] for j in order]
@@ -110,14 +111,14 @@ def plot_curves(
 
 
 def plot_activations(activations: Iterable[Activation], limit: float = 4.0) -> Any:
-    """Every function with its derivative on [-limit, limit]; a colour for each family.
+    """Plot each function and its derivative on [-limit, limit], in one colour for each family.
 
-    The derivative is what the function's backward makes of delta = 1.
+    The derivative is the function's backward of delta = 1.
     """
     activations = list(activations)
     figure, axes = _grid(len(activations), 8, (1.75, 1.75), sharex=True, sharey=True)
     t = np.linspace(-limit, limit, 401)
-    # Functions that act on rows see the row (t, 0); to all others its second number is nothing.
+    # Functions that act on rows see the row (t, 0); the others ignore its second number.
     x = get_backend().asarray(np.stack([t, 0 * t], axis=1))
     delta = get_backend().asarray(np.stack([0 * t + 1, 0 * t], axis=1))
     lines: dict[str, Any] = {}  # of the legend
@@ -142,20 +143,23 @@ def plot_activations(activations: Iterable[Activation], limit: float = 4.0) -> A
 
 
 def plot_digits(images: Any, labels: Any, guesses: Any) -> Any:
-    """Images with "label: guess" above them, red where the guess is wrong; ten in a row.
+    """Plot images under titles "label: guess", in red if the guess is wrong; ten in a row.
 
     Args:
-        images: (samples, pixels) or (samples, height, width), host data; rows are square images.
-        labels: what they show, (samples,).
-        guesses: what the network takes them for, (samples,).
+        images: host data (samples, height, width), or (samples, pixels) of square images.
+        labels: the right classes (samples,).
+        guesses: the network's classes (samples,).
+
+    Raises:
+        ValueError: rows of pixels that are not square images.
     """
     images = np.asarray(images)
     if images.ndim == 2:
         side = math.isqrt(images.shape[1])
         if side * side != images.shape[1]:
             raise ValueError(
-                f"plot_digits: rows of {images.shape[1]} pixels are no square images; "
-                "pass (samples, height, width)"
+                f"plot_digits: expected images as rows of a square number of pixels, got "
+                f"{images.shape[1]} pixels; pass images of shape (samples, height, width)"
             )
         images = images.reshape(-1, side, side)
     figure, axes = _grid(len(images), 10, (1.0, 1.25))
@@ -168,7 +172,7 @@ def plot_digits(images: Any, labels: Any, guesses: Any) -> Any:
 
 
 def plot_weights(panels: Mapping[str, Mapping[str, Any]], bins: int = 101) -> Any:
-    """Histograms of weights, one panel with its own scale for each title, one line for each name.
+    """Plot histograms of weights: one panel for each title, one line for each name.
 
     Args:
         panels: title -> name -> weights, host data of any shape.
@@ -181,28 +185,28 @@ def plot_weights(panels: Mapping[str, Mapping[str, Any]], bins: int = 101) -> An
         for j, (name, values) in enumerate(weights.items()):
             counts, _ = np.histogram(values, edges)
             ax.stairs(counts, edges, label=name, color=COLORS[j % 10], linewidth=1.3)
-        ax.set_yscale("log")  # else nobody sees the few large weights
+        ax.set_yscale("log")  # the few large weights would be invisible on a linear axis
         ax.set_title(title, fontsize="medium")
         ax.set_xlabel("weight")
         ax.locator_params(axis="x", nbins=6)
-        ax.set_ylabel("how many")
+        ax.set_ylabel("number of weights")
         if weights:
             ax.legend(fontsize="small")
     return figure
 
 
 def _widen(percentage: Any) -> Any:
-    """Minus the logarithm of what is missing to 100; what is missing counts as 0.1 or more."""
+    """Return -log(100 - percentage), with a distance to 100 of at least 0.1."""
     return -np.log(np.maximum(100.0 - percentage, 0.1))
 
 
 def _narrow(height: Any) -> Any:
-    """The inverse of _widen."""
+    """Return the inverse of _widen."""
     return 100.0 - np.exp(-height)
 
 
 def _grid(count: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Any, Any]:
-    """A figure with so many panels of that size in inches, and the list of its axes."""
+    """Return a figure with `count` panels of a size in inches, and the list of their axes."""
     columns = max(1, min(columns, count))
     rows = max(1, -(-count // columns))
     figsize = (columns * size[0], rows * size[1] + 0.4)

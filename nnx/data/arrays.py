@@ -1,0 +1,266 @@
+"""Checks of x, y and sample weights, and their conversion to arrays of the backend.
+
+Errors call an argument by its `name`: "x", "y", "sample_weights", or "validation[0]" to
+"validation[2]". Whatever follows "write" in a message can be typed in as it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nnx.backend import Array, Backend, array_namespace, to_numpy
+from nnx.checks import ShapeError
+from nnx.data.containers import host_expression, real_numbers
+
+__all__ = [
+    "as_inputs",
+    "as_targets",
+    "as_weights",
+    "batches",
+    "check_finite",
+    "is_classification",
+    "unreachable_targets",
+]
+
+Shape = tuple[int, ...]
+
+
+def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
+    """Return inputs (samples, *shape) as an array of the backend in its dtype.
+
+    Raises:
+        ShapeError: another shape, or no samples.
+        TypeError: not an array, list or table of real numbers.
+        ValueError: missing values, or numbers too large for the dtype.
+    """
+    data, x = x, real_numbers(backend, x, name)
+    if x.ndim > 0 and x.shape[0] > 0 and tuple(x.shape[1:]) == shape:
+        return _converted(backend, x, backend.dtype, name)
+    hint = _input_hint(host_expression(backend, data, name), shape, x)
+    raise ShapeError(
+        f"expected {name} of shape (samples, {', '.join(map(str, shape))}), got {tuple(x.shape)}; "
+        f"{hint}"
+    )
+
+
+def as_targets(backend: Backend, shape: Shape, y: Any, name: str = "y") -> Array:
+    """Return targets for outputs of a shape: rows (samples, *shape), or class indices.
+
+    Class indices have the shape (samples, *shape[:-1]): one for each sample, or for each time step
+    of a sequence. For a network of one output they become rows with one number.
+
+    Raises:
+        ShapeError: neither class indices nor rows that fit the network's outputs.
+        TypeError: not an array, list or table of real numbers, or class indices that are not
+            integers.
+        ValueError: class indices out of range, or numbers that are missing, infinite or NaN.
+    """
+    data, y = y, real_numbers(backend, y, name)
+    host = host_expression(backend, data, name)
+    expected = (
+        f"expected {name} as rows (samples, {', '.join(map(str, shape))}) or integer class indices "
+        f"({', '.join(map(str, ('samples', *shape[:-1])))}{',' if len(shape) == 1 else ''})"
+    )
+    if y.ndim == len(shape) and shape[-1] == 1:
+        y = y[..., None]
+    if y.ndim == len(shape):
+        if not _is_integer(backend, y):
+            raise TypeError(
+                f"{expected}, got shape {tuple(y.shape)} of {y.dtype}; {_label_hint(y, host)}"
+            )
+        if tuple(y.shape[1:]) != shape[:-1]:
+            raise ShapeError(f"{expected}, got shape {tuple(y.shape)}")
+        _check_labels(backend.to_numpy(y) if backend.owns(y) else y, shape[-1], name, host)
+        return backend.asarray(y, dtype=backend.integer_dtype)
+    if tuple(y.shape[1:]) != shape:
+        hint = ""
+        if y.ndim == 2 and y.shape[1] == 1:
+            hint = f"; for a column of class indices: write {host}.ravel()"
+        elif y.ndim == len(shape) + 1 and math.prod(y.shape[1:]) == math.prod(shape):
+            hint = f"; write {host}.reshape(len({name}), {', '.join(map(str, shape))})"
+        raise ShapeError(f"{expected}, got shape {tuple(y.shape)}{hint}")
+    y = _converted(backend, y, backend.dtype, name)
+    check_finite(y, name)
+    return y
+
+
+def as_weights(
+    backend: Backend, weights: Any, shapes: Sequence[Shape], name: str = "sample_weights"
+) -> Array:
+    """Return weights of one of the shapes as an array of the backend in its dtype.
+
+    Args:
+        backend: the network's.
+        weights: one number >= 0 for each sample, or for each time step of each sample.
+        shapes: the shapes that are allowed: (samples,), and (samples, time) for sequences.
+        name: what errors call them.
+
+    Raises:
+        ShapeError: another shape.
+        TypeError: not an array, list or table of real numbers.
+        ValueError: a weight that is missing, negative, infinite or NaN.
+    """
+    data, weights = weights, real_numbers(backend, weights, name)
+    if tuple(weights.shape) not in shapes:
+        allowed = " or ".join(map(str, shapes))
+        hint = ""
+        if math.prod(weights.shape) == shapes[0][0] and weights.ndim > 1:
+            hint = f"; write {host_expression(backend, data, name)}.ravel()"
+        raise ShapeError(
+            f"expected {name} of shape {allowed}, got shape {tuple(weights.shape)}{hint}"
+        )
+    weights = _converted(backend, weights, backend.dtype, name)
+    check_finite(weights, name)
+    if bool(backend.xp.any(weights < 0)):
+        host = backend.to_numpy(weights)
+        place = _place(host < 0)
+        raise ValueError(
+            f"expected {name} >= 0, got {name}[{place}] = {host[host < 0][0]:g}; to leave these "
+            f"samples out: write numpy.maximum({host_expression(backend, data, name)}, 0)"
+        )
+    return weights
+
+
+def is_classification(backend: Backend, shape: Shape, y: Array) -> bool:
+    """Return whether checked targets are classes: indices, one-hot rows, or only 0 and 1."""
+    if y.ndim == len(shape):
+        return True
+    rows = backend.to_numpy(y)
+    zero_or_one = ((rows == 0) | (rows == 1)).all()
+    return bool(zero_or_one and (shape[-1] == 1 or (rows.sum(axis=-1) == 1).all()))
+
+
+def unreachable_targets(
+    backend: Backend, y: Array, low: float, high: float, layer: str, activation: Any
+) -> str | None:
+    """Return a message if some targets lie outside [low, high], the values of the last activation.
+
+    Args:
+        backend: the network's.
+        y: checked targets, rows of real numbers; they are read once.
+        low: the least value of the activation, or -inf.
+        high: its largest value, or inf.
+        layer: what the message calls the last layer.
+        activation: the last activation.
+    """
+    if low == -math.inf and high == math.inf:
+        return None
+    rows = backend.to_numpy(y)
+    outside = np.count_nonzero((rows < low) | (rows > high))
+    if not outside:
+        return None
+    # 1.25 and not np.float32(1.25)
+    least, largest = float(rows.min()), float(rows.max())
+    return (
+        f"expected targets in [{low:g}, {high:g}], the range of {activation!r} in the last layer "
+        f"({layer}), got targets from {least:g} to {largest:g}, {outside / rows.size:.0%} of them "
+        "outside; the network cannot reach these: give the last layer Linear()"
+    )
+
+
+def check_finite(array: Array, name: str) -> None:
+    """Refuse NaN and infinity; the device is read once.
+
+    Raises:
+        ValueError: an entry is NaN or infinite; the message names the first.
+    """
+    xp = array_namespace(array)
+    # The sum is finite only if all numbers are, and is found in half the time. It may overflow,
+    # and then every number is looked at.
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = bool(xp.isfinite(xp.sum(array))) or bool(xp.all(xp.isfinite(array)))
+    if finite:
+        return
+    host = to_numpy(array)
+    bad = ~np.isfinite(host)
+    raise ValueError(
+        f"expected finite numbers in {name}, got {int(bad.sum())} of {array.dtype} that are NaN or "
+        f"infinity, the first is {name}[{_place(bad)}] = {host[bad][0]}; replace them or drop "
+        f"these samples; to list them: write numpy.argwhere(~numpy.isfinite(nnx.to_numpy({name})))"
+    )
+
+
+def batches(samples: int, batch_size: int) -> Iterator[slice]:
+    """Yield slices of batch_size samples each; the last one takes what is left."""
+    for start in range(0, samples, batch_size):
+        yield slice(start, min(start + batch_size, samples))
+
+
+def _converted(backend: Backend, data: Any, dtype: Any, name: str) -> Array:
+    """Return the numbers in a dtype of the backend.
+
+    Raises:
+        ValueError: a finite number is too large for it.
+    """
+    if isinstance(data, np.ndarray) and data.dtype == backend.dtype_name:
+        return backend.asarray(data, dtype=dtype)
+    try:
+        with np.errstate(over="raise"):
+            return backend.asarray(data, dtype=dtype)
+    except FloatingPointError as error:
+        largest = np.abs(np.asarray(data)).max()
+        raise ValueError(
+            f"expected {name} within the range of {backend.dtype_name}, got numbers up to "
+            f"{largest:g}; choose float64 in nnx.set_backend, or scale them: "
+            f"write numpy.asarray({name}) / numpy.abs({name}).max()"
+        ) from error
+
+
+def _input_hint(host: str, shape: Shape, x: Any) -> str:
+    if x.ndim > 0 and x.shape[0] == 0:
+        return "there are no samples: check the selection of the data"
+    if tuple(x.shape) == shape:
+        return f"for a single sample: write {host}[None]"
+    if len(shape) > 1 and shape[0] > 1 and tuple(x.shape[1:]) == (*shape[1:], shape[0]):
+        axes = (0, x.ndim - 1, *range(1, x.ndim - 1))
+        return f"channels come first: write numpy.transpose({host}, {axes})"
+    if x.ndim > 0 and math.prod(x.shape[1:]) == math.prod(shape):
+        return f"write {host}.reshape(len({host}), {', '.join(map(str, shape))})"
+    return "pass one sample per row"
+
+
+def _label_hint(y: Any, host: str) -> str:
+    values = to_numpy(y)
+    if np.all(np.isfinite(values)) and np.all(values == np.floor(values)):
+        return f"for class indices: write {host}.astype(int)"
+    return (
+        "these are not whole numbers: for targets that are real numbers, give the last layer one "
+        "output for each number of a row"
+    )
+
+
+def _check_labels(labels: np.ndarray, outputs: int, name: str, host: str) -> None:
+    """Refuse class indices outside 0 ... outputs - 1; the message names the first."""
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if low >= 0 and high < outputs:
+        return
+    bad = (labels < 0) | (labels >= outputs)
+    remedies = []
+    if low >= 0:
+        remedies.append(f"give the last layer {high + 1} outputs")
+    if len(np.unique(labels)) <= outputs:
+        remedies.append(
+            f"number the classes from 0: write numpy.unique({host}, return_inverse=True)[1]"
+        )
+    elif low < 0:
+        remedies.append("number the classes from 0, or drop the samples without a class")
+    raise ValueError(
+        f"expected class indices from 0 to {outputs - 1} in {name}, one for each output of the "
+        f"network, got {low} to {high}, the first one outside is {name}[{_place(bad)}] = "
+        f"{int(labels[bad][0])}; {', or '.join(remedies)}"
+    )
+
+
+def _place(bad: np.ndarray) -> str:
+    """Return the index of the first true entry, for a message: "3" or "3, 1"."""
+    return ", ".join(str(int(i)) for i in np.argwhere(bad)[0])
+
+
+def _is_integer(backend: Backend, y: Any) -> bool:
+    if isinstance(y, np.ndarray):
+        return y.dtype.kind in "iub"
+    return bool(backend.xp.isdtype(y.dtype, ("integral", "bool")))
