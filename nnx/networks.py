@@ -268,7 +268,7 @@ class SequentialNet(SequentialLayer):
         if weights is None:
             return x, y
         terms = (x.shape[0], *outputs)[self.cost.over]
-        shapes = [terms[:1]] if terms[1:] == outputs else [terms[:1], terms]
+        shapes = [terms[:axes] for axes in range(1, min(len(terms), len(outputs)) + 1)]
         return x, y, as_weights(backend, weights, shapes, names[2])
 
     def _warn_of_targets(self, y: Array) -> None:
