@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
@@ -107,8 +107,13 @@ class SequentialNet(SequentialLayer):
         """The shape of one sample's output."""
         return self.shapes(self.input_shape, "the network's input is")[-1]
 
+    @property
+    def chain(self) -> SequentialLayer:
+        """The layers as one layer, without input shape and loss."""
+        return SequentialLayer(self.layers)
+
     def as_child(self) -> SequentialLayer:
-        """Return the sequence of the layers, as which the network stands in another one.
+        """Return the chain, as which the network stands in another one.
 
         Raises:
             ValueError: the network has an optimizer of its own.
@@ -118,7 +123,7 @@ class SequentialNet(SequentialLayer):
                 "SequentialNet: a network inside of another one cannot have an optimizer; give it "
                 "to its layers, or to the outermost network: SequentialNet(..., optim=...)"
             )
-        return SequentialLayer(self.layers)
+        return self.chain
 
     def optimized(self, trained: Sequence[Slot]) -> list[tuple[Optimizer, list[int]]]:
         """Return each optimizer with the indices of the parameters that it steps."""
@@ -272,14 +277,14 @@ class SequentialNet(SequentialLayer):
         return x, y, as_weights(backend, weights, shapes, names[2])
 
     def _warn_of_targets(self, y: Array) -> None:
-        """Warn if the last activation cannot reach some targets."""
+        """Log a warning if the last activation cannot reach some targets."""
         if y.ndim == len(self.output_shape):
             return
         for afun in self.last_activations() or ():
             low, high = afun.range
             layer = self.layers[-1].name
             if message := unreachable_targets(self.backend, y, low, high, layer, afun):
-                warnings.warn(message, UserWarning, stacklevel=3)
+                logging.getLogger("nnx").warning(message)
 
     def _are_classes(self, y: Array) -> bool:
         return is_classification(self.backend, self.output_shape, y)
