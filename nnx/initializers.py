@@ -8,15 +8,15 @@ m x n are weights of n inputs and m outputs: the fan-in is n, the fan-out m. Fil
 (out_channels, in_channels, *kernel) have fan-in in_channels x area and fan-out out_channels x
 area, where the area is the product of the kernel's sides.
 
-A layer multiplies what it draws by the gain of its activation, `afun.factor * wfun(no, ni)`, and
-that of ReLU is sqrt(2): a ReLU layer with LeCunNormal has the variance 2 / n of He et al. HeNormal
-and HeUniform already include this gain; they are for weights that no activation scales.
+A layer asks for `weights(shape, gain)` with the gain of its activation, `afun.factor`. RandnAverage,
+RandAverage and RandnOrthonormal multiply by it; the other laws already contain their variance, and
+fixed values stay as they are.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,10 +47,16 @@ Shape = tuple[int, ...]
 class Initializer(Value):
     """Base class; subclasses define `draw(shape, rng)`, a NumPy float64 array.
 
+    Attributes:
+        scaled: does a layer multiply the draw by the gain of its activation? Laws that contain
+            their own variance, and fixed values, are used as they are.
+
     Args:
         rng: draws from this generator instead of the seeded streams.
     """
 
+    transient = ("rng",)
+    scaled: ClassVar[bool] = True
     rng: np.random.Generator | None = None
 
     def __init__(self, rng: np.random.Generator | None = None) -> None:
@@ -76,7 +82,19 @@ class Initializer(Value):
                 f"integers, got {shape}"
             )
         rng = self.rng or fresh_generator("weights", *shape)
-        return get_backend().asarray(self.draw(shape, rng))
+        drawn = self.draw(shape, rng)
+        if np.shape(drawn) != tuple(shape):
+            raise ValueError(
+                f"{type(self).__name__}.draw: expected an array of shape {tuple(shape)}, got "
+                f"{np.shape(drawn)}; return weights of the shape that is asked for"
+            )
+        return get_backend().asarray(drawn)
+
+    def weights(self, shape: Shape, gain: float = 1.0) -> Array:
+        """Initial weights of a layer: a draw times the gain if this initializer is `scaled`."""
+        drawn = self.filters(shape)
+        return gain * drawn if self.scaled else drawn
+
 
 class RandnAverage(Initializer):
     """Normal entries of mean 0 and variance 2 / (m + n); the field's name is Glorot normal.
@@ -131,6 +149,8 @@ class HeNormal(Initializer):
     Source: He, Zhang, Ren and Sun, ICCV 2015.
     """
 
+    scaled = False
+
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Entries N(0, 2 / n)."""
         return _normal(shape, 2.0 / _fans(shape)[0], rng)
@@ -144,6 +164,8 @@ class HeUniform(Initializer):
     Source: He, Zhang, Ren and Sun, ICCV 2015.
     """
 
+    scaled = False
+
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Entries U(-r, r), r = sqrt(6 / n)."""
         return _uniform(shape, 2.0 / _fans(shape)[0], rng)
@@ -155,6 +177,8 @@ class LeCunNormal(Initializer):
     Source: LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998.
     """
 
+    scaled = False
+
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Entries N(0, 1 / n)."""
         return _normal(shape, 1.0 / _fans(shape)[0], rng)
@@ -165,6 +189,8 @@ class LeCunUniform(Initializer):
 
     Source: LeCun, Bottou, Orr and Müller, Efficient BackProp, 1998.
     """
+
+    scaled = False
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Entries U(-r, r), r = sqrt(3 / n)."""
@@ -182,6 +208,8 @@ class TruncatedNormal(Initializer):
         mean: mean.
         rng: draws from this generator instead of the seeded stream.
     """
+
+    scaled = False
 
     def __init__(
         self, std: float = 0.05, mean: float = 0.0, rng: np.random.Generator | None = None
@@ -210,6 +238,8 @@ class VarianceScaling(Initializer):
         rng: draws from this generator instead of the seeded stream.
     """
 
+    scaled = False
+
     def __init__(
         self,
         scale: float = 1.0,
@@ -235,6 +265,8 @@ class Constant(Initializer):
         value: that number.
     """
 
+    scaled = False
+
     def __init__(self, value: float = 0.0) -> None:
         self.value = _finite("Constant", "value", value)
 
@@ -246,6 +278,8 @@ class Constant(Initializer):
 class Zeros(Initializer):
     """All entries are 0."""
 
+    scaled = False
+
     def __init__(self) -> None:
         pass
 
@@ -256,6 +290,8 @@ class Zeros(Initializer):
 
 class Ones(Initializer):
     """All entries are 1."""
+
+    scaled = False
 
     def __init__(self) -> None:
         pass
@@ -276,6 +312,8 @@ class Identity(Initializer):
 
     Source: Le, Jaitly and Hinton, arXiv 1504.00941 (recurrent layers).
     """
+
+    scaled = False
 
     def __init__(self, gain: float = 1.0) -> None:
         self.gain = _finite("Identity", "gain", gain)
