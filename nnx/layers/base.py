@@ -6,10 +6,20 @@ import copy
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
+
+from nnx import checks
 from nnx.activations import Activation
 from nnx.backend import Array, Backend, get_backend
 from nnx.checks import ShapeError
 from nnx.config import Configured
+from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._contract import (
+    explain_backward,
+    explain_forward,
+    explain_parameters,
+    explain_shape,
+)
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
@@ -78,22 +88,24 @@ class Layer(Configured):
     # where the library would compile the steps of a training they are made one by one.
     traceable: ClassVar[bool] = True
 
+    # Are the outputs just the inputs in another arrangement? The search for the last activation
+    # of a network looks through such layers.
+    keeps_values: ClassVar[bool] = False
+
     def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
-        if not isinstance(name, str | None):
-            raise TypeError(
-                f"{type(self).__name__}: expected a name or nothing, got {name!r}; several layers "
-                "are given as a list"
-            )
+        if name is not None:
+            checks.instance(self, "name", name, str, '"hidden"')
         self.name = name or type(self).__name__
         self.parameters: dict[str, Array] = {}
         self.buffers: dict[str, Array] = {}
         self.regularizers: dict[str, Regularizer] = {}
         self.gradients: Gradients = {}
-        if not isinstance(optim, Optimizer | None):
-            raise TypeError(f"{self.name}: expected an optimizer such as SGD(0.1), got {optim!r}")
+        if optim is not None:
+            checks.instance(self, "optim", optim, Optimizer, "SGD(0.1)")
         self.optim = (optim or SGD()).clone()
         self.backend: Backend = get_backend()
         self._backward: Backward | None = None
+        self._input_shape: tuple[int, ...] = ()
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """The value and its backward, delta -> (dx, gradients)."""
@@ -120,9 +132,44 @@ class Layer(Configured):
             found.setdefault(id(leaf), (prefix, leaf))
         return list(found.values())
 
-    def evaluate(self, x: Array, training: bool = False) -> Array:
-        """The value; remembers what `backprop` needs."""
-        y, self._backward = self.forward(x, training)
+    def check_batch(self, input_shape: tuple[int, ...], samples: int) -> None:
+        """Raise ShapeError if a training step with so many samples of this shape is impossible.
+
+        Training asks every layer once, before the first step.
+        """
+
+    def check_inputs(self, x: Any) -> None:
+        """Raise an error if the values of x, host data or an array, are not what the layer takes.
+
+        It is asked once for all data, before x is converted, and only of the layer that gets the
+        data as they are.
+        """
+
+    def evaluate(self, x: Any, training: bool = False) -> Array:
+        """Return the value; remember what `backprop` needs.
+
+        Args:
+            x: (samples, *input_shape), NumPy data or an array of the layer's backend.
+            training: as in training, for layers that act differently then.
+
+        Raises:
+            ShapeError: the layer does not take x of this shape.
+            TypeError: x is not made of real numbers.
+        """
+        self.check_inputs(x)
+        x = as_array(self, x)
+        expected = _output_shape(self, x)
+        if foreign := explain_parameters(self):
+            raise foreign
+        result = self.forward(x, training)
+        try:
+            y, backward = result
+            wrong = not callable(backward) or expected not in (None, tuple(y.shape))
+        except (TypeError, ValueError, AttributeError):
+            wrong = True
+        if wrong:
+            raise explain_forward(self, result, expected)
+        self._backward, self._input_shape = backward, tuple(x.shape)
         return y
 
     def backprop(self, delta: Array) -> Array:
@@ -133,9 +180,22 @@ class Layer(Configured):
         """
         if self._backward is None:
             raise RuntimeError(f"{self.name}.backprop: call evaluate(x) first")
-        dx, gradients = self._backward(delta)
+        result = self._backward(delta)
+        if not self._keeps_contract(result):
+            raise explain_backward(self, result, self._input_shape)
+        dx, gradients = result
         self.gradients = self.regularize(gradients)
         return dx
+
+    def _keeps_contract(self, result: Any) -> bool:
+        """Is this what a backward must return: dx like x, and a gradient like each parameter?"""
+        try:
+            dx, gradients = result
+            shapes = {name: tuple(gradient.shape) for name, gradient in gradients.items()}
+            expected = {name: tuple(array.shape) for name, array in self.parameters.items()}
+            return shapes == expected and tuple(dx.shape) == self._input_shape
+        except (TypeError, ValueError, AttributeError):
+            return False
 
     def update(self) -> None:
         """Let the optimizer act with the gradients of the last `backprop`, unless frozen."""
@@ -193,6 +253,8 @@ class AffineLayer(Layer):
     can_skip_dx = True
     W = Parameter()
     b = Parameter()
+    afun = Checked(Activation, "ReLU()")
+    kernel_regularizer = Penalty("W")
 
     def __init__(
         self,
@@ -202,26 +264,8 @@ class AffineLayer(Layer):
         name: str | None,
     ) -> None:
         super().__init__(optim, name)
-        for given, kind, example in (
-            (afun, Activation, "ReLU()"),
-            (kernel_regularizer, Regularizer | None, "L2Regularizer(0.01)"),
-        ):
-            if not isinstance(given, kind):
-                raise TypeError(f"{self.name}: expected an object such as {example}, got {given!r}")
         self.afun = afun
         self.kernel_regularizer = kernel_regularizer
-
-    @property
-    def kernel_regularizer(self) -> Regularizer | None:
-        """The penalty on W: `regularizers["W"]`."""
-        return self.regularizers.get("W")
-
-    @kernel_regularizer.setter
-    def kernel_regularizer(self, regularizer: Regularizer | None) -> None:
-        if regularizer is None:
-            self.regularizers.pop("W", None)
-        else:
-            self.regularizers["W"] = regularizer
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """The affine part z and its backward."""
@@ -232,6 +276,56 @@ class AffineLayer(Layer):
         z, affine = self.preactivation(x, training)
         a, activation = self.afun.forward(z)
         return a, lambda delta, need_dx=True: affine(activation(delta), need_dx)
+
+
+def as_array(layer: Layer, x: Any) -> Array:
+    """Return x as an array of the layer's backend and dtype.
+
+    Raises:
+        TypeError: x is not made of real numbers.
+        BackendError: x is an array of another library.
+    """
+    backend = layer.backend
+    if backend.owns(x):
+        return x if x.dtype == backend.dtype else backend.asarray(x, dtype=backend.dtype)
+    if not hasattr(x, "__array_namespace__") and not hasattr(x, "dtype"):
+        try:
+            x = np.asarray(x)
+        except ValueError:
+            raise TypeError(
+                f"{layer.name}.evaluate: expected x with as many numbers in every sample; check "
+                "the lengths of the rows"
+            ) from None
+    kind = getattr(getattr(x, "dtype", None), "kind", "f")
+    if kind not in "biuf":
+        raise TypeError(
+            f"{layer.name}.evaluate: expected x of real numbers, got {x.dtype}; convert it first: "
+            "x.astype(float)"
+        )
+    return backend.asarray(x, dtype=backend.dtype)
+
+
+def _output_shape(layer: Layer, x: Array) -> tuple[int, ...] | None:
+    """The shape of y for x, with the samples; None if the layer does not tell.
+
+    Raises:
+        ShapeError: the layer does not take x.
+    """
+    if type(layer).output_shape is Layer.output_shape:
+        return None
+    given = tuple(x.shape)
+    if not given:
+        raise ShapeError(
+            f"{layer.name}: expected x of shape (samples, ...), got a single number; for one "
+            "sample of one feature: [[x]]"
+        )
+    try:
+        shape = layer.output_shape(given[1:])
+    except ShapeError as error:
+        raise ShapeError(f"{layer.name} {error}, each without the samples; x has {given}") from None
+    if wrong := explain_shape(layer, given[1:], shape):
+        raise wrong
+    return (given[0], *shape)
 
 
 def step(layer: Layer, optim: Optimizer, gradients: Gradients) -> dict[str, Array]:
