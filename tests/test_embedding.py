@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import AUTODIFF
+from conftest import AUTODIFF, usable
 
 import nnx
 from nnx.layers import ShapeError, embedding
@@ -136,15 +136,12 @@ def test_tokens_that_are_not_integers_are_refused(token, backend):
 
 @pytest.mark.parametrize("x", [[["a", "b"]], [[True, False]], [[1j, 0]]])
 def test_what_is_not_a_number_is_not_a_token(x):
-    with pytest.raises(
-        TypeError, match=r"EmbeddingLayer: expected tokens, .*, got .*astype\(int\)"
-    ):
+    with pytest.raises(TypeError, match=r"EmbeddingLayer: expected tokens, .*astype\(int\)"):
         nnx.EmbeddingLayer(5, 3).check_inputs(x)
 
 
 def test_tokens_are_read_from_the_device_once(monkeypatch):
-    strict = pytest.importorskip("array_api_strict")
-    with nnx.use_backend("strict") as backend:
+    with nnx.use_backend(usable("strict")) as backend:
         layer, x = nnx.EmbeddingLayer(5, 3), backend.asarray(np.array(GOOD))
         reads = []
         kind = type(x)
@@ -154,4 +151,4 @@ def test_tokens_are_read_from_the_device_once(monkeypatch):
                 kind, name, lambda self, f=original, n=name: reads.append(n) or f(self)
             )
         layer.check_inputs(x)
-    assert strict and reads == ["__bool__"]
+    assert reads == ["__bool__"]

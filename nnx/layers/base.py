@@ -286,9 +286,9 @@ def as_array(layer: Layer, x: Any) -> Array:
         BackendError: x is an array of another library.
     """
     backend = layer.backend
-    if backend.owns(x):
-        return x if x.dtype == backend.dtype else backend.asarray(x, dtype=backend.dtype)
-    if not hasattr(x, "__array_namespace__") and not hasattr(x, "dtype"):
+    if backend.owns(x) and x.dtype == backend.dtype:
+        return x
+    if not hasattr(x, "dtype"):
         try:
             x = np.asarray(x)
         except ValueError:
@@ -296,8 +296,11 @@ def as_array(layer: Layer, x: Any) -> Array:
                 f"{layer.name}.evaluate: expected x with as many numbers in every sample; check "
                 "the lengths of the rows"
             ) from None
-    kind = getattr(getattr(x, "dtype", None), "kind", "f")
-    if kind not in "biuf":
+    if isinstance(x, np.ndarray | np.generic):
+        real = x.dtype.kind in "biuf"
+    else:
+        real = not backend.owns(x) or not backend.xp.isdtype(x.dtype, "complex floating")
+    if not real:
         raise TypeError(
             f"{layer.name}.evaluate: expected x of real numbers, got {x.dtype}; convert it first: "
             "x.astype(float)"

@@ -96,7 +96,7 @@ class ConvolutionLayer(AffineLayer):
         return z, backward
 
     def _biased(self, z: Array) -> tuple[Array, Any]:
-        """z (no, *space, samples) plus the bias, samples first; and a function, rows of dz -> db."""
+        """z (no, *space, samples) plus the bias, samples first; and rows of dz -> db."""
         xp = array_namespace(z)
         if "b" not in self.parameters:
             return samples_first(z), lambda rows: {}

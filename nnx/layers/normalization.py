@@ -15,8 +15,10 @@ E[x^2] and E[x]^2 would lose all its digits if the mean is large.
 
 The sum of x and the sum of (x - mean)^2 must fit the dtype. In float32, deviations from the mean
 above 1.8e19 have the variance inf, and xhat is 0 then; sums of x above 3.4e38 give NaN. Nothing
-is scaled to prevent this, as it would cost every step two more passes over x. Differences whose
-squares underflow are small beside epsilon, and xhat is right for them.
+is scaled to prevent this, as it would cost every step two more passes over x. Deviations whose
+squares underflow are small beside epsilon, and xhat is right for them. If all values are equal,
+xhat is the rounding error of their mean over the deviation, at most 1; it is negligible unless
+their size is above sqrt(epsilon) / eps, 3e4 in float32.
 """
 
 from __future__ import annotations
