@@ -93,8 +93,11 @@ class Layer(Configured):
     keeps_values: ClassVar[bool] = False
 
     def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
-        if name is not None:
-            checks.instance(self, "name", name, str, '"hidden"')
+        if not isinstance(name, str | None):
+            raise TypeError(
+                f"{type(self).__name__}: expected name to be text or None, got {name!r}; several "
+                "layers are given as a list"
+            )
         self.name = name or type(self).__name__
         self.parameters: dict[str, Array] = {}
         self.buffers: dict[str, Array] = {}
