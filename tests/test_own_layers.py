@@ -1,4 +1,4 @@
-"""A layer of a user's own that breaks one part of the contract of `Layer`: what the user is told."""
+"""What users are told if a layer of their own breaks one part of the contract of `Layer`."""
 
 import numpy as np
 import pytest

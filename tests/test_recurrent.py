@@ -514,7 +514,7 @@ def test_both_directions_learn_which_number_was_the_largest(whole, backend):
             "sum",
             "same mask_value, got 0.0 and None",
         ),
-        ((nnx.RNNLayer(3, 4), nnx.RNNLayer(3, 4, reverse=True)), "mean", "expected merge to be one of"),
+        ((nnx.RNNLayer(3, 4), nnx.RNNLayer(3, 4, reverse=True)), "mean", "merge to be one of"),
     ],
 )
 def test_layers_that_do_not_go_together_are_refused(layers, merge, message):

@@ -1,7 +1,8 @@
 """Messages for a layer whose formulas do not keep the contract of `Layer`.
 
-They are built from what a formula has returned, after something has gone wrong with it: nothing
-here runs in a training that works.
+`explain_forward` and `explain_backward` build an error from what a formula has returned, after
+something has gone wrong with it. `explain_shape` and `explain_parameters` look first; they belong
+where a layer is called by hand, or once before training, not in a step.
 """
 
 from __future__ import annotations
