@@ -162,7 +162,11 @@ class SequentialNet(SequentialLayer):
             training: True for layers that act differently in training.
         """
         with working_on(self.backend) as backend:
-            return super().evaluate(as_inputs(backend, self.input_shape, x), training)
+            self.check_inputs(x)
+            x = as_inputs(backend, self.input_shape, x)
+            self._input_shape = tuple(x.shape)
+            y, self._backward = self.forward(x, training)
+            return y
 
     # The everyday interface.
 
@@ -212,6 +216,8 @@ class SequentialNet(SequentialLayer):
         with working_on(self.backend):
             data = self.checked(x, y, sample_weights)
             size = check_batch_size(batch_size, data[0].shape[0])
+            for samples in {size, data[0].shape[0] % size} - {0}:
+                self.check_batch(self.input_shape, samples)
             self._warn_of_targets(data[1])
             names = [f"validation[{i}]" for i in range(3)]
             valid = validation and self.checked(*validation, names=names)
@@ -236,6 +242,7 @@ class SequentialNet(SequentialLayer):
         """
         size = check_batch_size(batch_size, owner="predict")
         with working_on(self.backend) as backend:
+            self.check_inputs(x)
             x = as_inputs(backend, self.input_shape, x)
             outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], size)]
             return outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
@@ -260,6 +267,7 @@ class SequentialNet(SequentialLayer):
             ShapeError, ValueError, TypeError: it does not fit, with what to do.
         """
         backend, outputs = self.backend, self.output_shape
+        self.check_inputs(x)
         x = as_inputs(backend, self.input_shape, x, names[0])
         y = as_targets(backend, outputs, y, names[1])
         if x.shape[0] != y.shape[0]:

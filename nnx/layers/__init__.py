@@ -1,4 +1,4 @@
-"""Layers, by concept: one module each."""
+"""Layers, one module for each concept."""
 
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
@@ -6,18 +6,14 @@ from nnx.checks import ShapeError
 from nnx.layers.base import AffineLayer, Layer, Parameter
 from nnx.layers.bidirectional import BidirectionalLayer
 from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
-from nnx.layers.convolution import (
-    Conv1DLayer,
-    Conv2DLayer,
-    ConvolutionLayer,
-    ConvTranspose2DLayer,
-)
+from nnx.layers.convolution import Conv1DLayer, Conv2DLayer, ConvolutionLayer
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer
+from nnx.layers.gated import GRULayer, LSTMLayer
 from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
 from nnx.layers.pooling import AvgPool2DLayer, GlobalAvgPoolLayer, MaxPool2DLayer, PoolingLayer
-from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
+from nnx.layers.recurrent import RecurrentLayer, RNNLayer
 from nnx.layers.shape import (
     FlattenLayer,
     PermuteLayer,
@@ -25,6 +21,7 @@ from nnx.layers.shape import (
     UpSampling2DLayer,
     ZeroPadding2DLayer,
 )
+from nnx.layers.transposed import ConvTranspose2DLayer
 
 __all__ = [
     "ActivationLayer",

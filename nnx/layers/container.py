@@ -114,6 +114,16 @@ class Container(Layer):
                     "make all layers of a network under one nnx.set_backend(...)",
                 )
 
+    def check_batch(self, input_shape: Shape, samples: int) -> None:
+        """Let the children check it; a subclass whose children get other shapes overrides this."""
+        for child in self.children:
+            child.check_batch(input_shape, samples)
+
+    def check_inputs(self, x: Any) -> None:
+        """Let the children check them; a subclass that changes x first overrides this."""
+        for child in self.children:
+            child.check_inputs(x)
+
     @property
     def traceable(self) -> bool:  # type: ignore[override]
         """Are all children traceable? A subclass that is not sets this to False."""
@@ -209,6 +219,16 @@ class SequentialLayer(Container):
             found.append(shape_after)
             shape, source = shape_after, f"layer {number} ({layer.name}) gives"
         return found
+
+    def check_batch(self, input_shape: Shape, samples: int) -> None:
+        """Check each layer with the shape that the one before it gives."""
+        for layer in self.layers:
+            layer.check_batch(input_shape, samples)
+            input_shape = layer.output_shape(input_shape)
+
+    def check_inputs(self, x: Any) -> None:
+        """Let the first layer check them."""
+        self.layers[0].check_inputs(x)
 
     def last_activations(self) -> list[Activation] | None:
         """Return those of the last layer that is not just another arrangement of its inputs."""
