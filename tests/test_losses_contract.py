@@ -103,9 +103,8 @@ def test_fused_and_plain_agree(cost, afun, outputs, time, backend64):
         plain = host(backward(cost.gradient(a, y, *extra)))
         assert_allclose(host(fused.value(z, y, *extra)), host(cost.value(a, y, *extra)), rtol=1e-12)
         assert_allclose(host(fused.gradient(z, y, *extra)), plain, rtol=1e-12, atol=1e-14)
-    # a single output is guessed alike before and after the activation
-    guess = host(z) >= fused.threshold
-    assert_array_equal(guess, host(a) >= cost.threshold)
+    if cost.per_entry:  # guessed alike before and after the activation
+        assert_array_equal(host(z) >= fused.threshold, host(a) >= cost.threshold)
 
 
 @pytest.mark.parametrize("method", ["losses", "slopes", "value", "gradient", "prepare"])
@@ -264,7 +263,7 @@ def test_outputs_of_other_dtypes_are_refused_and_the_advice_works(name, dtype):
     loss = make(name)
     rows = np.array([[1, 0, 0], [0, 1, 0]]).astype(dtype)
     for call in (loss.value, loss.gradient, loss.value):
-        for y in (rows, rows.astype(float), np.array([0, 1])):
+        for y in (rows, np.eye(3)[:2], np.array([0, 1])):
             with pytest.raises(TypeError, match="expected outputs of dtype float32") as caught:
                 call(a, y)
     if dtype != "complex64":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any, ClassVar
 
@@ -34,7 +33,7 @@ def one_hot(y: Array, a: Array) -> Array:
     """
     same = type(y) is type(a)
     xp = array_namespace(a) if same else _namespace_of_both(a, y, "targets", "y")
-    if not _is_named(a.dtype, ("float32", "float64")):
+    if a.dtype not in (xp.float32, xp.float64):
         raise TypeError(
             f"expected outputs of dtype float32 or float64, got {a.dtype}; convert them: "
             "nnx.get_backend().asarray(a, dtype=nnx.get_backend().dtype)"
@@ -48,7 +47,7 @@ def one_hot(y: Array, a: Array) -> Array:
         )
     y = xp.expand_dims(y, axis=-1)
     if a.shape[-1] > 1:
-        if not _is_named(y.dtype, ("int32", "int64")):  # int8 cannot count to 200 classes
+        if y.dtype not in (xp.int32, xp.int64):  # int8 cannot count to 200 classes
             y = xp.astype(y, a.dtype)
         y = y == xp.arange(a.shape[-1], dtype=y.dtype, device=device_of(a))
     return xp.astype(y, a.dtype)
@@ -215,11 +214,6 @@ def always_the_same(afun: Activation) -> bool:
 def device_of(a: Array) -> Any:
     """Return the device of a; None, the default, in a trace of JAX, where arrays have none."""
     return getattr(a, "device", None)
-
-
-@functools.cache
-def _is_named(dtype: Any, names: tuple[str, ...]) -> bool:
-    return str(dtype).rpartition(".")[2] in names  # "torch.float32"
 
 
 def _namespace_of_both(a: Array, array: Array, what: str, name: str) -> Any:

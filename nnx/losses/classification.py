@@ -102,7 +102,8 @@ def read_class_weights(owner: Any, weights: Any) -> tuple[float, ...] | None:
             )
         weights = [given[index] for index in range(len(given))]
     elif array_api_compat.is_array_api_obj(weights):
-        host = to_numpy(weights)
+        # a masked array stays one, and its masked entries are refused below
+        host = weights if array_api_compat.is_numpy_array(weights) else to_numpy(weights)
         if host.ndim != 1:
             raise ValueError(f"{what} of shape (classes,), got shape {host.shape}; reshape them")
         weights = list(host)

@@ -95,7 +95,7 @@ def top_k_accuracy(
 ) -> Array:
     """Return the fraction of terms for which fewer than k scores exceed that of their class.
 
-    Ties count in favour of the term; a NaN among the scores counts against it.
+    Ties count in favour of the term.
 
     Args:
         outputs: scores (samples, classes), or (samples, 1) for two classes.
@@ -126,7 +126,9 @@ def top_k_accuracy(
     is_own = _one_hot(data, data.targets)
     own = xp.sum(xp.where(is_own == 1, a, 0.0), axis=-1, keepdims=True)
     rank = data.classes - xp.sum(xp.astype(a <= own, data.dtype), axis=-1)
-    return weighted_mean(xp, xp.astype(rank < k, data.dtype), data.weights)
+    largest = xp.max(a, axis=-1)  # NaN if one of them is
+    right = xp.logical_and(rank < k, largest == largest)
+    return weighted_mean(xp, xp.astype(right, data.dtype), data.weights)
 
 
 def confusion_matrix(

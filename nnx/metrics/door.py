@@ -214,20 +214,23 @@ def _term_weights(
     total = float(xp.sum(w))
     if not (float(xp.min(w)) >= 0 and 0 < total < float("inf")):
         raise ValueError(
-            f"{owner}: expected sample_weights >= 0 with a finite sum above 0, got the sum {total:g} "
-            f"and a least weight of {float(xp.min(w)):g}; leave out samples that do not count"
+            f"{owner}: expected sample_weights >= 0 with a finite sum above 0, got the sum "
+            f"{total:g} and a least weight of {float(xp.min(w)):g}; leave out what does not count"
         )
     w = xp.reshape(w, (*w.shape, *[1] * (len(terms) - w.ndim)))
     return xp.reshape(xp.broadcast_to(w, terms), (-1,))
 
 
 def weighted_mean(xp: Any, x: Array, weights: Array | None) -> Array:
+    """Return the mean of the terms, which count as often as their weights say."""
     return xp.mean(x) if weights is None else xp.sum(x * weights) / xp.sum(weights)
 
 
 def arange(xp: Any, n: int, dtype: Any, like: Array) -> Array:
+    """Return 0 to n - 1 beside another array."""
     return xp.arange(n, dtype=dtype, device=device_of(like))
 
 
 def device_of(a: Array) -> Any:
+    """Return the device of a; None, the default, in a trace of JAX."""
     return getattr(a, "device", None)
