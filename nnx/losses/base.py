@@ -45,9 +45,9 @@ def one_hot(y: Array, a: Array) -> Array:
             f"expected targets as rows of shape {tuple(a.shape)} or class indices of shape "
             f"{tuple(a.shape[:-1])}, got shape {tuple(y.shape)}"
         )
-    y = xp.expand_dims(y, axis=-1)
+    y = y[..., None]
     if a.shape[-1] > 1:
-        if y.dtype not in (xp.int32, xp.int64):  # int8 cannot count to 200 classes
+        if y.dtype not in (xp.int64, xp.int32):  # int8 cannot count to 200 classes
             y = xp.astype(y, a.dtype)
         y = y == xp.arange(a.shape[-1], dtype=y.dtype, device=device_of(a))
     return xp.astype(y, a.dtype)

@@ -47,7 +47,10 @@ class MeanSquaredError(Loss):
 
 
 class MeanAbsoluteError(Loss):
-    """|a - y|, averaged over all entries; its gradient is sign(a - y) / entries, 0 at 0."""
+    """|a - y|, averaged over all entries; its gradient is sign(a - y) / entries, 0 at 0.
+
+    Libraries that flush subnormal numbers take a subnormal difference as 0.
+    """
 
     over = ENTRIES
 
