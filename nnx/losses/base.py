@@ -31,8 +31,7 @@ def one_hot(y: Array, a: Array) -> Array:
         TypeError: the outputs are not float32 or float64.
         BackendError: the targets belong to another library than the outputs.
     """
-    same = type(y) is type(a)
-    xp = array_namespace(a) if same else _namespace_of_both(a, y, "targets", "y")
+    xp = array_namespace(a) if type(y) is type(a) else _namespace_of_both(a, y, "targets", "y")
     if a.dtype not in (xp.float32, xp.float64):
         raise TypeError(
             f"expected outputs of dtype float32 or float64, got {a.dtype}; convert them: "

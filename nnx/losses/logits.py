@@ -36,8 +36,8 @@ class SoftMaxCrossEntropy(Classification):
         """Return log(sum exp(a)) - sum y a."""
         xp = array_namespace(a)
         shifted = a - xp.max(a, axis=-1, keepdims=True)
-        log_sum = xp.log(xp.sum(xp.exp(shifted), axis=-1, keepdims=True))
-        return xp.sum(t * xp.where(t == 0, 0.0, log_sum - shifted), axis=-1)
+        log_sum = xp.log(xp.sum(xp.exp(shifted), axis=-1))
+        return log_sum - xp.sum(t * xp.where(t == 0, t, shifted), axis=-1)  # 0 * inf would be NaN
 
     def slopes(self, a: Array, t: Array) -> Array:
         """Return SoftMax(a) - y."""
