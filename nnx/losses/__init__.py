@@ -1,8 +1,8 @@
-"""Losses: `value(a, y)` is the mean over the samples, `gradient(a, y)` exactly its derivative.
+"""Losses: `value(a, y)` is the mean over the samples, `gradient(a, y)` its exact derivative.
 
-Outputs a have the shape (samples, outputs), or (samples, time, outputs) and the like. Targets y
-are rows of the same shape, or class indices (samples,), (samples, time), which stand for their
-one-hot rows; for a single output the indices 0 and 1 are the rows.
+Outputs a have the shape (samples, outputs), or more axes, such as (samples, time, outputs). Targets
+y are rows of the same shape, or class indices (samples,), (samples, time), which stand for their
+one-hot rows. For a single output the indices 0 and 1 are the rows.
 
 The mean is over the samples, for these terms of a sample:
 
@@ -14,9 +14,10 @@ The mean is over the samples, for these terms of a sample:
     KullbackLeibler, Hinge                    sample
 
 Weights multiply the terms before the mean, which stays one over their number: sum(w l) / number,
-as in Keras. (PyTorch divides by the sum of the class weights. To have that, scale the weights to
-a mean of 1.) So the loss of a batch is an unbiased estimate of that of the data, batches add up,
-and a batch of weight zero has the loss zero.
+as in Keras. They are one per sample or one per term, such as (samples, time). (PyTorch divides by
+the sum of the class weights. To do the same, scale the weights to a mean of 1.) The loss of a
+batch is then an unbiased estimate of that of the data, batches add up, and a batch of weight zero
+has the loss zero.
 """
 
 from nnx.losses.base import Loss, one_hot
