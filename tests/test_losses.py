@@ -596,13 +596,16 @@ def test_kernels_of_a_gradient_on_cupy(name, launches):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: nnx.Huber(0), "Huber: expected delta > 0, got 0"),
-        (lambda: nnx.Huber(math.nan), "Huber: expected delta > 0, got nan"),
-        (lambda: nnx.Hinge(-1), "Hinge: expected margin > 0, got -1"),
-        (lambda: nnx.LogisticCrossEntropy(k=0), "LogisticCrossEntropy: expected k > 0, got 0"),
+        (lambda: nnx.Huber(0), "Huber: expected delta to be a number > 0, got 0"),
+        (lambda: nnx.Huber(math.nan), "Huber: expected delta to be a number > 0, got nan"),
+        (lambda: nnx.Hinge(-1), "Hinge: expected margin to be a number > 0, got -1"),
+        (
+            lambda: nnx.LogisticCrossEntropy(k=0),
+            "LogisticCrossEntropy: expected k to be a number > 0, got 0",
+        ),
         (
             lambda: nnx.CrossEntropy(1.0),
-            r"CrossEntropy: expected label_smoothing in \[0, 1\), got 1",
+            r"CrossEntropy: expected label_smoothing to be a number in \[0, 1\), got 1",
         ),
         (lambda: nnx.SoftMaxCrossEntropy(-0.1), "SoftMaxCrossEntropy: expected label_smoothing"),
         (lambda: nnx.Hinge(class_weights=[1]), "Hinge: expected class_weights .*got"),
