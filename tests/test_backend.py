@@ -8,7 +8,7 @@ import pytest
 from conftest import usable
 
 import nnx
-from nnx.backend import BackendError, array_namespace, resolve
+from nnx.backend import BackendError, array_namespace, resolve, selection
 
 
 def python(code, **environment):
@@ -22,6 +22,12 @@ def python(code, **environment):
         check=True,
     )
     return result.stdout.strip()
+
+
+def connect_anew(monkeypatch):
+    """Forget which backends are connected, for one test."""
+    monkeypatch.setattr(selection, "_by_name", selection._by_name.__wrapped__)
+    monkeypatch.setattr(selection, "connected", selection.connected.__wrapped__)
 
 
 def test_set_backend_chooses_for_the_process_and_use_backend_for_a_block():
@@ -95,7 +101,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_closest():
 @pytest.mark.parametrize("library", ["cupy", "torch", "jax", "array_api_strict"])
 def test_a_missing_library_is_an_error_with_the_pip_line(library, monkeypatch):
     name = {"array_api_strict": "strict"}.get(library, library)
-    monkeypatch.setattr("nnx.backend._made", {})
+    connect_anew(monkeypatch)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(BackendError, match=rf"{library} is not installed\n.*pip install"):
         resolve(name)
@@ -105,14 +111,18 @@ def test_a_missing_library_is_an_error_with_the_pip_line(library, monkeypatch):
 
 
 def test_a_library_that_breaks_on_import_hides_no_other(monkeypatch):
-    def broken(device, dtype):
+    def broken(self, device, dtype):
         raise OSError("libcudart.so.99: cannot open shared object file")
 
-    monkeypatch.setattr("nnx.backend._load", lambda name: broken)
-    monkeypatch.setattr("nnx.backend._made", {})
+    from nnx_backends.torch import TorchBackend
+
+    monkeypatch.setattr(TorchBackend, "connect", broken)
+    connect_anew(monkeypatch)
     statuses = nnx.available_backends()
     assert len(statuses) >= 5
-    assert all("libcudart.so.99" in status.reason for status in statuses.values())
+    assert "libcudart.so.99" in statuses["torch"].reason
+    assert "check the installation of torch" in statuses["torch"].remedy
+    assert statuses["numpy"].usable
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_an_unusable_backend_is_a_problem_where_its_library_is_installed(
 
 
 def test_no_backend_at_all(monkeypatch):
-    monkeypatch.setattr("nnx.backend._entry_points", dict)
+    monkeypatch.setattr("nnx.backend.installed._entry_points", dict)
     assert "no backend is usable" in reasons(environment().problems)
 
 
