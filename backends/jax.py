@@ -100,8 +100,8 @@ class JAXBackend(Backend):
             jax.eval_shape(function, *arguments)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             raise HostReadError(
-                "backend 'jax': a compiled step of training cannot read values; if a layer must, to "
-                f"print or record them, set its `traceable = False`: {error}"
+                "backend 'jax': a compiled step cannot read values; if a layer must, to print or "
+                f"record them, set its `traceable = False`: {error}"
             ) from error
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:

@@ -101,9 +101,12 @@ class DatasetError(RuntimeError):
     """
 
     def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}\n  {remedy}")
+        super().__init__(reason, remedy)
         self.reason = reason
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.reason}\n  {self.remedy}"
 
 
 class DatasetNotFoundError(DatasetError):

@@ -55,30 +55,41 @@ def test_the_blas_and_its_threads(monkeypatch):
 
 @pytest.fixture
 def wheels(tmp_path, monkeypatch):
-    """Pretends that packages are installed: wheels(("cupy-cuda12x", "13.4"), library="cupy")."""
+    """Pretends that packages are installed: wheels(("cupy-cuda12x", "13.4", [file]), ...)."""
 
     def install(*packages, library):
-        for name, version in packages:
+        for name, version, files in packages:
             info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
             info.mkdir()
             (info / "METADATA").write_text(
                 f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
             )
             (info / "top_level.txt").write_text(f"{library}\n")
+            (info / "RECORD").write_text("".join(f"{library}/{file},,\n" for file in files))
         monkeypatch.syspath_prepend(str(tmp_path))
 
     return install
 
 
 def test_two_wheels_of_one_library(wheels):
-    wheels(("cupy-cuda11x", "13.3.0"), ("cupy-cuda12x", "13.4.0"), library="cupy")
+    files = ["__init__.py"]
+    wheels(("cupy-cuda11x", "13.3.0", files), ("cupy-cuda12x", "13.4.0", files), library="cupy")
     advice = environment().advice
-    assert "packages bring the library cupy: cupy-cuda11x 13.3.0, cupy-cuda12x" in reasons(advice)
+    assert "packages install the library cupy: cupy-cuda11x 13.3.0, cupy-cuda12x" in reasons(advice)
     assert "pip uninstall -y cupy-cuda11x cupy-cuda12x" in remedies(advice)
 
 
-def test_one_wheel_of_a_library_is_no_advice():
-    assert "packages bring" not in reasons(environment().advice)
+def test_one_wheel_of_a_library_is_not_an_advice():
+    assert "packages install" not in reasons(environment().advice)
+
+
+def test_two_packages_that_are_one_library_are_not_an_advice(wheels):
+    """As mlx and mlx-cpu are: removing either breaks the library."""
+    parts = ("cupy-front", "1.0", ["nn.py"]), ("cupy-core", "1.0", ["lib/core.so"])
+    wheels(*parts, library="cupy")
+    found = environment()
+    assert "cupy-core 1.0, cupy-front 1.0" in found.facts["backend cupy"]["packages"]
+    assert "cupy-core" not in reasons(found.advice)
 
 
 def test_a_package_that_is_too_old(monkeypatch, capsys):
@@ -172,7 +183,7 @@ def test_a_driver_that_is_older_than_the_wheel():
 
     told = _older_driver(Runtime())
     assert "CUDA 12.8 and this CuPy is for CUDA 13.2" in told
-    assert "pip uninstall cupy-cuda13x, pip install cupy-cuda12x" in told
+    assert "pip uninstall -y cupy-cuda13x, then pip install cupy-cuda12x[ctk]" in told
     Runtime.driver = 0  # no driver at all
     assert _older_driver(Runtime()) == ""
     Runtime.driver = 13000

@@ -86,7 +86,7 @@ def test_a_backend_that_is_asked_for_and_missing_is_one_error(run, spec):
     result.assert_outcomes(passed=2, errors=1, skipped=1)
     assert result.ret != 0
     remedy = "pip install absent" if spec == "absent" else "*unknown backend 'no_such_backend'*"
-    result.stdout.fnmatch_lines([f"*backend {spec} was asked for, and cannot be used*"])
+    result.stdout.fnmatch_lines([f"*backend {spec} was requested, but cannot be used*"])
     result.stdout.fnmatch_lines([f"*{remedy}*"])
 
 

@@ -18,8 +18,8 @@ In the pyproject.toml of its distribution it is published under its name:
     [project.entry-points."nnx.backends"]
     shelf = "shelf_nnx:ShelfBackend"
 
-The namespace `xp` follows the Array API standard, version 2023.12 or later, and has the functions in
-`FUNCTIONS`; wrap a library that lacks one. `nnx check --backends shelf` tells whether it works.
+The namespace `xp` follows the Array API standard, version 2023.12 or later, and has the functions
+in `FUNCTIONS`; wrap a library that lacks one. `nnx check --backends shelf` tells whether it works.
 Override `from_numpy` and `to_numpy` if `xp.asarray` does not take NumPy arrays, or
 `numpy.asarray` does not take the library's. `mutable = False` is for arrays that cannot be written.
 A lazy library overrides `evaluate`.
@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import reprlib
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -42,11 +43,11 @@ __all__ = ["FUNCTIONS", "Backend", "Memory", "connected", "host_numbers"]
 # What the mathematics of nnx calls.
 FUNCTIONS = tuple(
     """
-    abs all arange argmax asarray astype atan broadcast_to concat cos cosh exp expand_dims expm1 eye
-    finfo full hypot isdtype isfinite log log1p logaddexp logical_and logical_or matrix_transpose max
-    maximum mean min minimum ones permute_dims reshape sin sinh sqrt squeeze stack sum take tanh where
-    zeros zeros_like
-    """.split()
+    abs all arange argmax asarray astype atan broadcast_to concat cos cosh exp expand_dims expm1
+    eye finfo full hypot isdtype isfinite log log1p logaddexp logical_and logical_or
+    matrix_transpose max maximum mean min minimum ones permute_dims reshape sin sinh sqrt squeeze
+    stack sum take tanh where zeros zeros_like
+    """.split()  # noqa: SIM905
 )
 
 
@@ -78,7 +79,7 @@ class Backend(OptionalHooks):
         watched: the name and device on which `forbid_reads` notices a read, or None.
     """
 
-    name: ClassVar[str]  # type: ignore[misc]
+    name: ClassVar[str]
     library: ClassVar[str]
     array_types: tuple[type, ...] = ()
     mutable: bool = True
@@ -277,21 +278,14 @@ def host_numbers(owner: str, data: Any) -> np.ndarray:
         if "inhomogeneous" not in str(error):
             raise
         raise ValueError(
-            f"{owner}: expected rows of equal length, got {_shown(data)}; pad the shorter ones"
+            f"{owner}: expected rows of equal length, got {reprlib.repr(data)}; pad shorter ones"
         ) from None
     # Types of other packages, such as bfloat16, are of kind "V" as structured types are.
     if host.dtype.kind in "biuf" or (host.dtype.kind == "V" and host.dtype.type is not np.void):
         return host
     what = {"O": "objects", "U": "text", "S": "bytes", "c": "complex numbers"}
-    remedy = (
-        "" if host.dtype.kind == "c" else "; convert it first: numpy.asarray(data, dtype=float)"
-    )
+    cast = "numpy.real(data)" if host.dtype.kind == "c" else "numpy.asarray(data, dtype=float)"
     raise TypeError(
         f"{owner}: expected an array or real numbers, got {what.get(host.dtype.kind, host.dtype)}: "
-        f"{_shown(data)}{remedy}"
+        f"{reprlib.repr(data)}; convert it first, for example {cast}"
     )
-
-
-def _shown(data: Any) -> str:
-    text = repr(data)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -28,7 +28,7 @@ class BackendError(RuntimeError):
 
 
 class OutOfMemoryError(MemoryError):
-    """The device has no memory left. The message says what was asked for, what is free, what to do."""
+    """The device has no memory left: what was asked for, what is free, what to do."""
 
 
 class HostReadError(RuntimeError):

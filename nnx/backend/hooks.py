@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from nnx.backend.namespace import Array
 
@@ -21,7 +21,7 @@ class Problem(NamedTuple):
 class OptionalHooks:
     """The optional methods of a `Backend`, with defaults: advice, speed, and tools for tests."""
 
-    name: str
+    name: ClassVar[str]
 
     def facts(self) -> dict[str, str]:
         """Return what a bug report should contain: drivers, threads, precision of products."""
@@ -49,7 +49,7 @@ class OptionalHooks:
         return None
 
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None] | None:
-        """Return an optimizer's rule with this many state arrays as one kernel that writes in place.
+        """Return an optimizer's rule, with this many state arrays, as one kernel.
 
         fused(p, g, state, factors) leaves in p and state what the rule returns, computed by the
         rule's own formulas. None if an operation costs no kernel launch.

@@ -136,7 +136,8 @@ def resolve(backend: str | Backend | None, dtype: str | None = None) -> Backend:
     if isinstance(backend, Backend):
         if dtype is None or dtype == backend.dtype_name:
             return backend
-        return connected(type(backend), backend.device_spec, dtype)
+        kind: Any = type(backend)
+        return connected(kind, backend.device_spec, dtype)
     if backend is not None and not isinstance(backend, str):
         raise TypeError(f"{_EXPECTED}, got {backend!r}")
     if backend is None:
@@ -147,7 +148,8 @@ def resolve(backend: str | Backend | None, dtype: str | None = None) -> Backend:
 
 @functools.cache  # reading the entry points takes milliseconds
 def _by_name(name: str, device: str | None, dtype: str) -> Backend:
-    return connected(load(name), device, dtype)
+    kind: Any = load(name)
+    return connected(kind, device, dtype)
 
 
 _EXPECTED = 'expected the name of a backend such as "numpy" or "cupy:1", or a Backend'
