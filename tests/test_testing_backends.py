@@ -119,7 +119,8 @@ def test_the_message_names_thing_backend_quantity_and_both_values():
     assert lines[1].startswith("  expected 20 at (0, 1), NumPy's in float64")
     assert lines[2].startswith("  given    20.038")
     assert "2e+03 times the tolerance (9.5e-07) off" in lines[2]
-    assert lines[3].startswith("  look for ")
+    assert lines[3].startswith(f"  at       {__file__}:")
+    assert lines[4].startswith("  look for ")
 
 
 def test_the_report_says_what_is_worst_and_becomes_json():
