@@ -7,6 +7,7 @@ NNX_TEST_BACKENDS=cupy,jax pytest     the same
 
 import contextlib
 import os
+import sys
 from collections import Counter
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import nnx
+from nnx.backend import selection
 from nnx.testing import plugin
 from nnx.testing.plugin import usable, why_unusable
 
@@ -86,6 +88,25 @@ def backend(nnx_backend):
 def backend64(nnx_backend64):
     """The backend in float64, chosen for the test."""
     return nnx_backend64
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Pretends that a distribution "shelf" is installed: its module and its backends."""
+
+    def install(source, **backends):
+        """Each backend's name, and the name of its class in the module."""
+        (tmp_path / "shelf_nnx.py").write_text(source)
+        info = tmp_path / "shelf-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
+        lines = [f"{name} = shelf_nnx:{kind}\n" for name, kind in backends.items()]
+        (info / "entry_points.txt").write_text("[nnx.backends]\n" + "".join(lines))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "shelf_nnx", raising=False)
+        monkeypatch.setattr(selection, "_by_name", selection._by_name.__wrapped__)
+
+    return install
 
 
 def compiled(backend, function):

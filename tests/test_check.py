@@ -3,7 +3,6 @@
 import ast
 import inspect
 import json
-import sys
 import textwrap
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from conftest import usable
 
 import nnx
-from nnx.backend import FUNCTIONS, contract, selection
+from nnx.backend import FUNCTIONS, contract
 from nnx.commands import check as module
 from nnx.commands.check import BASES, check, items
 from nnx.commands.cli import main
@@ -136,24 +135,6 @@ def test_a_backend_that_is_not_usable_is_a_status_of_1_with_the_remedy(capsys):
     told = capsys.readouterr().err
     assert "unknown backend 'cupi'" in told
     assert "did you mean 'cupy'?" in told
-
-
-@pytest.fixture
-def installed(tmp_path, monkeypatch):
-    """Pretends that a distribution "shelf" is installed: its module and its backends."""
-
-    def install(source, **backends):
-        (tmp_path / "shelf_nnx.py").write_text(source)
-        info = tmp_path / "shelf-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
-        lines = [f"{name} = shelf_nnx:{kind}\n" for name, kind in backends.items()]
-        (info / "entry_points.txt").write_text("[nnx.backends]\n" + "".join(lines))
-        monkeypatch.syspath_prepend(str(tmp_path))
-        monkeypatch.delitem(sys.modules, "shelf_nnx", raising=False)
-        monkeypatch.setattr(selection, "_by_name", selection._by_name.__wrapped__)
-
-    return install
 
 
 def example():

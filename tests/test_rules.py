@@ -109,7 +109,7 @@ def modules_imported(source):
 
 
 def room(name):
-    return (name.split(".") + ["nnx"])[1]
+    return name.split(".")[1] if "." in name else name
 
 
 def backward_arrows(name, source):
