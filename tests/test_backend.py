@@ -317,7 +317,8 @@ def test_a_library_without_a_version_is_usable(installed):
 def test_connecting_a_backend_leaves_other_packages_as_they_are():
     program = (
         "import array_api_compat, array_api_compat.numpy as xp, numpy as np;"
-        "before = dict(vars(xp)); import nnx; nnx.set_backend('numpy'); nnx.array_namespace(np.ones(2));"
+        "before = dict(vars(xp)); import nnx;"
+        "nnx.set_backend('numpy'); nnx.array_namespace(np.ones(2));"
         "import nnx_backends.numpy;"
         "print(array_api_compat.array_namespace(np.ones(2)) is xp and vars(xp) == before)"
     )
