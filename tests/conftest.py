@@ -20,7 +20,7 @@ from nnx.backend import selection
 from nnx.testing import plugin
 from nnx.testing.plugin import usable, why_unusable
 
-__all__ = ["AUTODIFF", "QUICK_AUTODIFF", "compiled", "usable", "why_unusable"]
+__all__ = ["AUTODIFF", "QUICK_AUTODIFF", "compile_on", "usable", "why_unusable"]
 
 # What `check_gradients` can compare with on this machine, besides differences.
 AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
@@ -109,7 +109,7 @@ def installed(tmp_path, monkeypatch):
     return install
 
 
-def compiled(backend, function):
+def compile_on(backend, function):
     """The function as one step of a compiled loop, if the backend's library traces."""
     loop = backend.compile_loop(lambda carry, row, data: (carry, function(*data)))
     if loop is None:
