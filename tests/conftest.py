@@ -16,7 +16,7 @@ import pytest
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import nnx
-from nnx.backend import selection
+from nnx.backend import resolve, selection
 from nnx.testing import plugin
 from nnx.testing.plugin import usable, why_unusable
 
@@ -27,6 +27,9 @@ AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
 # Those that need not compile first, for the many cases of a layer whose usual case is compared
 # with all of them.
 QUICK_AUTODIFF = [name for name in AUTODIFF if name != "jax"]
+
+# NumPy cannot be loaded twice, and pytester forgets modules that were first loaded in its tests.
+resolve("numpy")
 
 with contextlib.suppress(ImportError):
     import array_api_strict
