@@ -141,7 +141,7 @@ def _older_driver(runtime: Any) -> str:
         f"the driver supports CUDA {_cuda_version(driver)} and this CuPy is for CUDA "
         f"{_cuda_version(wheel)}: update the driver, or replace the wheel: "
         f"pip uninstall -y cupy-cuda{wheel // 1000}x, then "
-        f"pip install cupy-cuda{driver // 1000}x[ctk]"
+        f'pip install "cupy-cuda{driver // 1000}x[ctk]"'
     )
 
 

@@ -4,8 +4,8 @@ import pytest
 from conftest import usable
 
 import nnx
-from nnx.commands import doctor
 from nnx.backend import BackendStatus, resolve
+from nnx.commands import doctor
 from nnx.commands.cli import main
 from nnx.commands.doctor import environment
 
@@ -155,7 +155,9 @@ def test_an_unusable_backend_is_a_problem_where_its_library_is_installed(
 
 def test_no_backend_at_all(monkeypatch):
     monkeypatch.setattr("nnx.backend.installed._entry_points", dict)
-    assert "no backend is usable" in reasons(environment().problems)
+    problems = environment().problems
+    assert "no backend is usable" in reasons(problems)
+    assert "in nnx's folder: pip install -e ." in remedies(problems)
 
 
 def test_facts_that_cannot_be_found_do_not_hide_the_others(monkeypatch):
@@ -185,7 +187,7 @@ def test_a_driver_that_is_older_than_the_wheel():
 
     told = _older_driver(Runtime())
     assert "CUDA 12.8 and this CuPy is for CUDA 13.2" in told
-    assert "pip uninstall -y cupy-cuda13x, then pip install cupy-cuda12x[ctk]" in told
+    assert 'pip uninstall -y cupy-cuda13x, then pip install "cupy-cuda12x[ctk]"' in told
     Runtime.driver = 0  # no driver at all
     assert _older_driver(Runtime()) == ""
     Runtime.driver = 13000

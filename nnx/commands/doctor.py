@@ -68,9 +68,7 @@ def environment() -> Environment:
             found.facts[f"backend {name}"] = {"not usable": status.reason}
             found.problems.append(Problem(status.reason, status.remedy))
     if not any(status.usable for status in statuses.values()):
-        found.problems.append(
-            Problem("no backend is usable", f"install nnx: pip install {DISTRIBUTION}")
-        )
+        found.problems.append(Problem("no backend is usable", "in nnx's folder: pip install -e ."))
     return found
 
 
