@@ -1,4 +1,5 @@
 import importlib.metadata
+from pathlib import Path
 
 import pytest
 from conftest import usable
@@ -26,6 +27,7 @@ def test_the_facts_of_a_bug_report(backend_spec, monkeypatch):
     facts = environment().facts
     name = backend_spec.partition(":")[0]
     assert {"Python", "OS", "processor", "cores"} <= facts["machine"].keys()
+    assert facts["nnx"]["folder"] == str(Path(nnx.__file__).parent)
     assert facts["nnx"]["installed"] == importlib.metadata.version("nnx-array")
     assert facts["nnx"]["array-api-compat"] == importlib.metadata.version("array-api-compat")
     assert facts["variables"]["NNX_DTYPE"] == "float64"
@@ -124,7 +126,8 @@ def test_versions_are_compared_as_numbers(version, least, enough):
 def test_a_folder_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("nnx.commands.doctor.DISTRIBUTION", "nnx-nowhere")
     problems = environment().problems
-    assert "which is not installed" in reasons(problems)
+    folder = Path(nnx.__file__).parents[1]
+    assert f"the folder {folder}, which is not installed" in reasons(problems)
     assert "pip install -e ." in remedies(problems)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nnx
 from nnx.backend import BackendStatus, Problem, available_backends, installed_backends, resolve
 
 __all__ = ["DISTRIBUTION", "Environment", "environment"]
@@ -74,13 +75,13 @@ def environment() -> Environment:
 
 def _installation(found: Environment) -> None:
     """Add nnx itself, the packages it needs, and those of its extras that are installed."""
-    found.facts["nnx"] = facts = {"folder": str(Path(__file__).parent)}
+    found.facts["nnx"] = facts = {"folder": str(Path(nnx.__file__).parent)}
     try:
         facts["installed"] = importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         found.problems.append(
             Problem(
-                f"nnx runs from the folder {Path(__file__).parents[1]}, which is not installed: "
+                f"nnx runs from the folder {Path(nnx.__file__).parents[1]}, which is not installed: "
                 "its backends are not found",
                 "in that folder: pip install -e .",
             )
