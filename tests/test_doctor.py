@@ -127,7 +127,7 @@ def test_a_folder_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("nnx.commands.doctor.DISTRIBUTION", "nnx-nowhere")
     problems = environment().problems
     folder = Path(nnx.__file__).parents[1]
-    assert f"the folder {folder}, which is not installed" in reasons(problems)
+    assert f"{folder}, a folder that is not installed" in reasons(problems)
     assert "pip install -e ." in remedies(problems)
 
 

@@ -81,7 +81,7 @@ def _installation(found: Environment) -> None:
     except importlib.metadata.PackageNotFoundError:
         found.problems.append(
             Problem(
-                f"nnx runs from the folder {Path(nnx.__file__).parents[1]}, which is not installed: "
+                f"nnx runs from {Path(nnx.__file__).parents[1]}, a folder that is not installed: "
                 "its backends are not found",
                 "in that folder: pip install -e .",
             )
