@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import usable
+from conftest import compile_on, usable
 
 import nnx
 from nnx.testing import assert_no_host_sync, check_backends, check_gradients
@@ -401,7 +401,7 @@ def test_a_compiler_can_trace_it_with_the_buffers_as_state(make, shape, training
                 *(array for of in (gradients, buffers) for _, array in sorted(of.items())),
             ]
 
-        compiled, plain = backend.compile(step), step(layer.buffers, x, delta)
+        compiled, plain = compile_on(backend, step), step(layer.buffers, x, delta)
         for ours, theirs in zip(flat(compiled(layer.buffers, x, delta)), flat(plain)):
             np.testing.assert_allclose(
                 backend.to_numpy(ours), backend.to_numpy(theirs), rtol=2e-5, atol=2e-5
