@@ -19,6 +19,7 @@ __all__ = [
     "number",
     "numbers",
     "sequence",
+    "shapes",
 ]
 
 RANGES = {

@@ -1,4 +1,4 @@
-"""What a thing was made with: one convention, from which repr, equality, clone and plain data follow.
+"""What a thing was made with: one convention, and repr, equality, clone and plain data from it.
 
 Every public object keeps the arguments of its constructor under their own names, as
 scikit-learn's estimators do: `Logistic(k=2).k` is 2. A constructor may normalise what it keeps

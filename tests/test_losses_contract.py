@@ -138,6 +138,9 @@ class Series:
     def __init__(self, data, index):
         self.data = dict(zip(index, data))
 
+    def __repr__(self):
+        return f"Series({self.data})"
+
     def keys(self):
         return self.data.keys()
 

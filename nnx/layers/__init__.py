@@ -1,11 +1,12 @@
 """Layers, one module for each concept."""
 
+from nnx.checks import ShapeError
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
-from nnx.checks import ShapeError
 from nnx.layers.base import AffineLayer, Layer, Parameter
 from nnx.layers.bidirectional import BidirectionalLayer
-from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
+from nnx.layers.branches import ParallelLayer, ResidualLayer
+from nnx.layers.container import Container, SequentialLayer
 from nnx.layers.convolution import Conv1DLayer, Conv2DLayer, ConvolutionLayer
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer

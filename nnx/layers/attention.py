@@ -8,10 +8,10 @@ from typing import Any
 from nnx import checks
 from nnx.activations import SoftMax
 from nnx.backend import Array, array_namespace
+from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
-from nnx.checks import ShapeError
 from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer

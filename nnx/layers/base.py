@@ -15,7 +15,7 @@ from nnx.layers.tree import Slot, State, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
-__all__ = ["AffineLayer", "Layer", "Parameter"]
+__all__ = ["AffineLayer", "Layer", "Parameter", "checked_name"]
 
 Gradients = dict[Any, Any]
 Backward = Callable[..., tuple[Array, Gradients]]
@@ -260,7 +260,7 @@ class Layer(Watched):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the closure of the last `evaluate`; arrays that may be views are copied."""
+        """Return all but the closure of the last `evaluate`; arrays that may be views are copied."""
         kept = {**vars(self), "_backward": None}
         if not self.children:
             backend = self.backend

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nnx import checks
-from nnx.layers.base import Layer
-from nnx.layers.container import Container, ParallelLayer
+from nnx.layers.branches import ParallelLayer
+from nnx.layers.container import Container
 from nnx.layers.recurrent import RecurrentLayer
 
 __all__ = ["BidirectionalLayer"]

@@ -8,9 +8,9 @@ from typing import Any
 from nnx import checks
 from nnx.activations import Activation, ReLU
 from nnx.backend import Array, array_namespace
+from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked
-from nnx.checks import ShapeError
 from nnx.layers.base import AffineLayer, Backward
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer

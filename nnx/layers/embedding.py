@@ -8,10 +8,10 @@ import numpy as np
 
 from nnx import checks
 from nnx.backend import Array, array_namespace
+from nnx.checks import ShapeError
 from nnx.initializers import Initializer, LeCunNormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import place
-from nnx.checks import ShapeError
 from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer

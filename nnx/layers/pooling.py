@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from nnx import checks
 from nnx.backend import Array, array_namespace
+from nnx.checks import ShapeError
 from nnx.layers._windows import (
     Geometry,
     Padding,
@@ -25,7 +26,6 @@ from nnx.layers._windows import (
     samples_last,
     short,
 )
-from nnx.checks import ShapeError
 from nnx.layers.base import Backward, Layer
 
 __all__ = ["AvgPool2DLayer", "GlobalAvgPoolLayer", "MaxPool2DLayer", "PoolingLayer"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from nnx import checks
 from nnx.backend import Array, array_namespace
-from nnx.layers._windows import images, pad, part, samples_first, samples_last, short
 from nnx.checks import ShapeError
+from nnx.layers._windows import images, pad, part, samples_first, samples_last, short
 from nnx.layers.base import Backward, Layer
 
 __all__ = [

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from nnx import checks
 from nnx.activations import Activation, ReLU
 from nnx.backend import Array, array_namespace
+from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._products import correlate, distribute, gather, products
 from nnx.layers._windows import Padding, images, samples_first, samples_last, short
-from nnx.checks import ShapeError
 from nnx.layers.base import Backward
 from nnx.layers.convolution import ConvolutionLayer
 from nnx.optimizers import SGD, Optimizer

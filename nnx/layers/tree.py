@@ -1,4 +1,4 @@
-"""One walk over a tree of layers, and what follows from it: parameters by path, gradients, steps."""
+"""One walk over a tree of layers, and what follows from it: parameters, gradients, steps."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ from nnx.config import Value
 __all__ = ["ENTRIES", "ROWS", "SAMPLES", "Loss", "always_the_same", "device_of", "one_hot"]
 
 # The axes of the outputs that a loss is a mean over: `a.shape[ROWS]` is the shape of its terms.
-SAMPLES, ROWS, ENTRIES = slice(0, 1), slice(None, -1), slice(None)
+SAMPLES = slice(0, 1)
+ROWS = slice(None, -1)
+ENTRIES = slice(None)
 
 
 def one_hot(y: Array, a: Array) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 
 from nnx.activations import Activation
 from nnx.backend import Array, Backend
-from nnx.data import batches
+from nnx.data import batches, checked_samples
 from nnx.initializers import Initializer
 from nnx.layers import Layer
 from nnx.losses import Loss
@@ -241,7 +241,7 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
     y = inputs.y
     if y is None:
         y = inputs.array(inputs.classes((x.shape[0], *net.output_shape[:-1]), net.output_shape[-1]))
-    x, y = net.checked(x, y)
+    x, y = checked_samples(net, x, y)
 
     few = x[: min(BATCH, x.shape[0]), ...]
     terms = int(np.prod(few.shape)) * len(layers)
