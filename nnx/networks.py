@@ -216,8 +216,7 @@ class SequentialNet(SequentialLayer):
             for samples in {size, data[0].shape[0] % size} - {0}:
                 self.check_batch(self.input_shape, samples)
             warn_of_targets(self, data[1])
-            names = [f"validation[{i}]" for i in range(3)]
-            valid = validation and checked_samples(self, *validation, names=names)
+            valid = validation and checked_samples(self, *validation, owner="validation")  # type: ignore[misc]
             return run.train(
                 self,
                 data,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from nnx.backend import Array
@@ -24,7 +23,7 @@ def checked_samples(
     x: Any,
     y: Any,
     weights: Any = None,
-    names: Sequence[str] = ("x", "y", "sample_weights"),
+    owner: str = "",
 ) -> tuple[Array, ...]:
     """Return the user's data as arrays of the network's backend: x, y and, if given, weights.
 
@@ -33,12 +32,13 @@ def checked_samples(
         x: inputs.
         y: targets.
         weights: of the samples, or of the time steps of a sequence.
-        names: what errors call the three.
+        owner: what errors call the three together: "validation"; their own names if not given.
 
     Raises:
         ShapeError, ValueError, TypeError: they do not fit, with what to do.
     """
     backend, outputs = net.backend, net.output_shape
+    names = [f"{owner}[{i}]" for i in range(3)] if owner else ["x", "y", "sample_weights"]
     net.check_inputs(x)
     x = as_inputs(backend, net.input_shape, x, names[0])
     y = as_targets(backend, outputs, y, names[1])

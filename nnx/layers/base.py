@@ -11,7 +11,7 @@ from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._by_hand import as_array, checked_backward, checked_forward
-from nnx.layers.tree import Slot, State, gather, once, slots, take_step, walk
+from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
@@ -101,7 +101,7 @@ class Layer(Watched):
         self.buffers: dict[str, Array] = {}
         self.regularizers: dict[str, Regularizer] = {}
         self.gradients: Gradients = {}
-        self.states: dict[str, State] = {}
+        self.states: dict[str, ParameterState] = {}
         self.backend: Backend = get_backend()
         given = SGD() if optim is None else optim
         self.optim = instance(self, "optim", given, Optimizer, "SGD(0.1)").clone()
@@ -260,7 +260,7 @@ class Layer(Watched):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all but the closure of the last `evaluate`; arrays that may be views are copied."""
+        """Return all but the closure of the last `evaluate`; arrays are copied, views or not."""
         kept = {**vars(self), "_backward": None}
         if not self.children:
             backend = self.backend

@@ -51,7 +51,7 @@ class Container(Layer):
         name: what messages call the layer; its class if not given.
     """
 
-    optim: Optimizer | None = None  # type: ignore[assignment]
+    optim: Optimizer | None = None
 
     def __init__(self, name: str | None = None) -> None:
         self.name = checked_name(self, name)
@@ -86,11 +86,11 @@ class Container(Layer):
             }
         )
 
-    parameters = property(lambda self: self.by_path("parameters"))  # type: ignore[assignment]
-    buffers = property(lambda self: self.by_path("buffers"))  # type: ignore[assignment]
-    regularizers = property(lambda self: self.by_path("regularizers"))  # type: ignore[assignment]
-    gradients = property(lambda self: self.by_path("gradients"))  # type: ignore[assignment]
-    states = property(lambda self: self.by_path("states"))  # type: ignore[assignment]
+    parameters = property(lambda self: self.by_path("parameters"))
+    buffers = property(lambda self: self.by_path("buffers"))
+    regularizers = property(lambda self: self.by_path("regularizers"))
+    gradients = property(lambda self: self.by_path("gradients"))
+    states = property(lambda self: self.by_path("states"))
 
     @property
     def backend(self) -> Backend:  # type: ignore[override]
@@ -130,7 +130,7 @@ class Container(Layer):
         return all(child.traceable for child in self.children)
 
     @property
-    def frozen(self) -> bool:  # type: ignore[override]
+    def frozen(self) -> bool:
         """Are all children frozen? Setting it sets every layer below."""
         return bool(self.children) and all(child.frozen for child in self.children)
 
@@ -167,7 +167,7 @@ class SequentialLayer(Container):
 
     def __init__(self, layers: Iterable[Any], name: str | None = None) -> None:
         super().__init__(name)
-        self.layers = layers
+        self.layers: list[Layer] = as_layers(self.name, layers)
         self.check_backend()
 
     def __setattr__(self, name: str, value: Any) -> None:

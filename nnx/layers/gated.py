@@ -39,7 +39,7 @@ class LSTMLayer(RecurrentLayer):
     """
 
     gates = 4
-    states = 2
+    memories = 2
     b_ih = Parameter()
     b_hh = Parameter()
 

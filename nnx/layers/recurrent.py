@@ -37,7 +37,7 @@ Cell = Callable[[Array, Array, State], tuple[State, CellBackward]]
 class RecurrentLayer(Layer):
     """Base class of the layers that process sequences step by step: the loop over time.
 
-    Subclasses set `gates`, the number of their gates, and `states`, the number of arrays in their
+    Subclasses set `gates`, the number of their gates, and `memories`, the number of arrays in their
     state. They define `cell(u)`, the function of one time step, and `biases()`.
 
     Shapes: x (samples, time, ni); y (samples, time, no) with return_sequences, else (samples, no);
@@ -73,7 +73,7 @@ class RecurrentLayer(Layer):
 
     can_skip_dx = True
     gates: ClassVar[int] = 1
-    states: ClassVar[int] = 1
+    memories: ClassVar[int] = 1
     factor: float = 1.0
     W_ih = Parameter()
     W_hh = Parameter()
@@ -142,7 +142,7 @@ class RecurrentLayer(Layer):
         steps = range(time)[::-1] if self.reverse else range(time)
 
         cell = self.cell(u)
-        state: State = (zeros,) * self.states
+        state: State = (zeros,) * self.memories
         hs, backwards = [], []
         for t in steps:
             v = state[0] @ W_hh.T
@@ -164,7 +164,7 @@ class RecurrentLayer(Layer):
         h_all = in_time(hs) if self.return_sequences else None
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            d: list[Array] = [zeros] * self.states
+            d: list[Array] = [zeros] * self.memories
             if self.return_sequences:
                 delta = only_data(delta)
             else:
@@ -181,7 +181,7 @@ class RecurrentLayer(Layer):
                 before = (dh, *beside[1:])
                 d = list(before if data is None else _choose(data[:, t, :], before, d))
                 if self.truncate and step % self.truncate == 0:
-                    d = [zeros] * self.states
+                    d = [zeros] * self.memories
                 dus.append(du)
                 dvs.append(dv)
             du_all = only_data(in_time(dus[::-1]))
