@@ -1,8 +1,11 @@
-"""Layers, by concept: one module each."""
+"""Layers, by concept: one module each.
 
+The exercise sheets of the course have L2Regularizer in their layers.py, so it is here too.
+"""
+
+from nnx.checks import ShapeError
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
-from nnx.checks import ShapeError
 from nnx.layers.base import AffineLayer, Layer, Parameter
 from nnx.layers.bidirectional import BidirectionalLayer
 from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
@@ -25,6 +28,7 @@ from nnx.layers.shape import (
     UpSampling2DLayer,
     ZeroPadding2DLayer,
 )
+from nnx.regularizers import L2Regularizer
 
 __all__ = [
     "ActivationLayer",
@@ -45,6 +49,7 @@ __all__ = [
     "GaussianNoiseLayer",
     "GlobalAvgPoolLayer",
     "GroupNormLayer",
+    "L2Regularizer",
     "LSTMLayer",
     "Layer",
     "LayerNormLayer",
