@@ -116,6 +116,7 @@ _ELSEWHERE = {
     "l1": "L1Regularizer",
     "l2": "L2Regularizer",
     "layernormalization": "LayerNormLayer",
+    "l1loss": "MeanAbsoluteError",
     "mae": "MeanAbsoluteError",
     "manualseed": "seed",
     "maxpooling2d": "MaxPool2DLayer",
@@ -168,7 +169,7 @@ def _meant(name: str) -> str:
         if name in room.__all__:
             return f"{room.__name__.removeprefix('nnx.')}.{name}"
     here = {_key(known): known for known in reversed(__all__)}
-    for key in (_key(name), name.lower().replace("_", "")):
+    for key in (name.lower().replace("_", ""), _key(name)):
         if found := _ELSEWHERE.get(key) or here.get(key):
             return found
     close = difflib.get_close_matches(_key(name), here, n=1, cutoff=0.8)
