@@ -1,5 +1,5 @@
-"""The array libraries nnx runs on, one small module each and no mathematics in any of them.
+"""The array libraries that nnx runs on: one small module each, without mathematics.
 
-The folder is published as the package `nnx_backends`; nnx finds its classes by name through the
-entry-point group `nnx.backends`, the same door that a third party's backend uses.
+The folder is published as the package `nnx_backends`. nnx finds its classes through the entry-point
+group `nnx.backends`, as it finds the backends of third parties.
 """

@@ -25,7 +25,7 @@ FLUSH_TO_ZERO, DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
 
 
 def host_memory() -> Memory | None:
-    """Free and total memory of the host, where the operating system tells."""
+    """Return free and total memory of the host, or None if the operating system does not tell."""
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         return Memory(os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page)
@@ -35,11 +35,11 @@ def host_memory() -> Memory | None:
 
 @contextmanager
 def subnormals_flushed() -> Iterator[None]:
-    """A block in which this thread takes numbers below the smallest normal one as 0.
+    """Make this thread treat numbers below the smallest normal number as 0, for a block.
 
-    A processor works up to a hundred times longer with them, and averages that decay (Adam's,
-    where a gradient has become 0) end there. GPUs flush them always. Here it is done where it can
-    be done without compiled code: on Linux with an x86-64 processor; elsewhere nothing changes.
+    A processor takes up to a hundred times longer with them, and averages that decay reach them
+    (Adam's, once a gradient is 0). GPUs always flush them. This works without compiled code only
+    on Linux with an x86-64 processor; elsewhere nothing changes.
     """
     libm, before = _libm(), ctypes.create_string_buffer(FENV_SIZE)
     if libm is None or libm.fegetenv(before) != 0:
@@ -57,13 +57,11 @@ def subnormals_flushed() -> Iterator[None]:
 
 @functools.cache
 def _libm() -> Any:
-    """The C library, where it is known how it keeps the control register; else None."""
+    """Return the C library if its layout of the control register is known, else None."""
     if (sys.platform, platform.machine()) != X86_64_LINUX:
         return None
     for dtype in (np.float32, np.float64):
-        np.finfo(
-            dtype
-        )  # is computed once, and complains of what it finds where numbers are flushed
+        np.finfo(dtype)  # computed once, with a warning if numbers are flushed by then
     try:
         libm = ctypes.CDLL(None)
         return libm if hasattr(libm, "fegetenv") and hasattr(libm, "fesetenv") else None
@@ -72,17 +70,17 @@ def _libm() -> Any:
 
 
 def missing(library: str, extra: str, error: ImportError) -> BackendError:
-    """The one error of a library that cannot be imported, with the pip line that mends it."""
+    """Return the error of a library that cannot be imported, with the pip line that fixes it."""
     if isinstance(error, ModuleNotFoundError) and error.name == library:
         return BackendError(f"{library} is not installed", f'pip install "nnx-array[{extra}]"')
     return BackendError(
         f"{library} is installed but cannot be imported: {error}",
-        f"mend or reinstall {library} for this Python",
+        f"reinstall {library} for this Python",
     )
 
 
 def cores() -> int:
-    """How many cores this process may use: its affinity, and the quota of a container."""
+    """Return how many cores this process may use, by its affinity and its container's quota."""
     try:
         allowed = len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -95,7 +93,7 @@ def cores() -> int:
 
 
 def too_many_threads(owner: str, threads: int, remedy: str) -> list[Problem]:
-    """Threads that wait for each other's core can make a small product 20 times slower."""
+    """Report threads without a core of their own: they can slow a small product 20 times."""
     if threads <= cores():
         return []
     reason = f"{owner} uses {threads} threads, and this process may use {cores()} cores"

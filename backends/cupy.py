@@ -19,8 +19,8 @@ class CuPyBackend(Backend):
     """CuPy: the same arrays as NumPy's, on a CUDA GPU.
 
     The device is a number, "cupy:1" for the second GPU. CuPy creates arrays on its *current*
-    device, so choosing this backend makes its GPU the current one of the calling thread; a network
-    chooses its own while it trains, predicts or scores.
+    device, so choosing this backend makes its GPU the current one of the calling thread. A network
+    makes its own GPU the current one while it trains, predicts or scores.
     """
 
     name = "cupy"
@@ -40,16 +40,16 @@ class CuPyBackend(Backend):
             raise BackendError(
                 f"CuPy is installed, but no GPU answers: {error}",
                 _older_driver(cupy.cuda.runtime)
-                or "check `nvidia-smi`: it needs an NVIDIA GPU, its driver, and the CuPy wheel of "
-                'that CUDA version (pip install "nnx-array[cupy12]" or "nnx-array[cupy13]"); '
-                "without a GPU use the numpy backend",
+                or "run `nvidia-smi`: CuPy needs an NVIDIA GPU, its driver, and the wheel for the "
+                'CUDA version of that driver: pip install "nnx-array[cupy12]" or pip install '
+                '"nnx-array[cupy13]"; without a GPU use nnx.set_backend("numpy")',
             ) from error
         number = _number(device)
         if number >= count:
             raise BackendError(
                 f"there is no CUDA device {number}: this machine has {count} "
                 f"({', '.join(f'cupy:{i}' for i in range(count))})",
-                "choose one of those; CUDA_VISIBLE_DEVICES hides devices from a program",
+                "use one of these; the environment variable CUDA_VISIBLE_DEVICES hides devices",
             )
         return xp, cupy.cuda.Device(number)
 
@@ -96,7 +96,7 @@ class CuPyBackend(Backend):
         import cupy
 
         def kernel(p: Any, g: Any, *rest: Any) -> None:
-            add_array_type(type(p), self.xp)
+            add_array_type(type(p), self)
             new, new_state = rule(p, g, rest[:states], rest[states:])
             for array, value in zip((p, *rest[:states]), (new, *new_state), strict=True):
                 if value is not array:
@@ -116,7 +116,7 @@ class CuPyBackend(Backend):
 
 @contextmanager
 def _forbid_reads() -> Iterator[None]:
-    """CuPy's own detector; it announces that a later release will have none."""
+    """Use CuPy's own detector, which a later release will remove, as its warning says."""
     import cupyx
 
     try:
@@ -126,11 +126,11 @@ def _forbid_reads() -> Iterator[None]:
                 stack.enter_context(cupyx.allow_synchronize(False))
             yield
     except cupyx.DeviceSynchronized as error:
-        raise HostReadError(str(error)) from error
+        raise HostReadError(f"backend 'cupy': {error}") from error
 
 
 def _older_driver(runtime: Any) -> str:
-    """What to do where the driver is older than the CUDA of the wheel; "" where that is not so."""
+    """Return what to do if the driver is older than the CUDA of the wheel, else ""."""
     try:
         driver, wheel = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     except runtime.CUDARuntimeError:
@@ -138,9 +138,10 @@ def _older_driver(runtime: Any) -> str:
     if not 0 < driver // 1000 < wheel // 1000:
         return ""
     return (
-        f"the driver knows CUDA {_cuda_version(driver)} and this CuPy is for CUDA "
+        f"the driver supports CUDA {_cuda_version(driver)} and this CuPy is for CUDA "
         f"{_cuda_version(wheel)}: update the driver, or replace the wheel: "
-        f"pip uninstall cupy-cuda{wheel // 1000}x, pip install cupy-cuda{driver // 1000}x"
+        f"pip uninstall -y cupy-cuda{wheel // 1000}x, then "
+        f'pip install "cupy-cuda{driver // 1000}x[ctk]"'
     )
 
 
@@ -150,7 +151,7 @@ def _cuda_version(number: int) -> str:
 
 
 def _driver() -> str:
-    """The version of the driver itself, which CUDA does not tell."""
+    """Return the version of the driver itself, which CUDA does not tell."""
     try:
         line = Path("/proc/driver/nvidia/version").read_text().partition("\n")[0]
     except OSError:
@@ -165,6 +166,6 @@ def _number(device: str | None) -> int:
         number = -1
     if number < 0:
         raise BackendError(
-            f"backend 'cupy' has no device {device!r}: expected a number", 'say "cupy:0"'
+            f"backend 'cupy' has no device {device!r}: expected a number", 'use "cupy:0"'
         )
     return number

@@ -14,9 +14,8 @@ from nnx_backends._host import host_memory, missing
 class JAXBackend(Backend):
     """JAX, on a device "cpu", "cpu:0", "gpu", "gpu:1", "tpu", ...
 
-    Without a device it is JAX's own default. JAX has no float64 until its option
-    `jax_enable_x64` is set, which holds for the whole process: asking for dtype="float64" sets
-    it.
+    Without a device it uses JAX's own default. JAX has no float64 until its option
+    `jax_enable_x64` is set for the whole process; dtype="float64" sets it.
     """
 
     name = "jax"
@@ -32,6 +31,7 @@ class JAXBackend(Backend):
 
         if dtype == "float64":
             jax.config.update("jax_enable_x64", True)
+        self.array_types = (jax.Array,)  # which traced arrays are instances of, too
         kind, _, number = (device or "").partition(":")
         try:
             devices = jax.devices(kind or None)
@@ -40,7 +40,7 @@ class JAXBackend(Backend):
             known = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
             raise BackendError(
                 f"JAX {jax.__version__} has no usable device {device!r}; it has {known}: {error}",
-                "choose one of those, or install the JAX build for that device",
+                'use one of these, for example "jax:cpu", or install the JAX build for that device',
             ) from error
 
     def device_name(self) -> str:
@@ -69,7 +69,7 @@ class JAXBackend(Backend):
         return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
     def from_numpy(self, host: np.ndarray) -> Array:
-        # JAX may read a host array later than this call: it must own what it reads.
+        # JAX may read a host array after this call, so it must own what it reads.
         return self.xp.array(host, device=self.device, copy=True)
 
     def synchronize(self) -> None:
@@ -78,11 +78,6 @@ class JAXBackend(Backend):
         jax.effects_barrier()
         for array in jax.live_arrays():  # on a CPU computations do not wait for each other
             array.block_until_ready()
-
-    def compile(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        import jax
-
-        return jax.jit(step)
 
     def compile_loop(self, step: Callable[..., Any]) -> Callable[..., Any]:
         import jax
@@ -93,7 +88,7 @@ class JAXBackend(Backend):
         compiled = jax.jit(scan, donate_argnums=0)
 
         def loop(carry: Any, rows: Any, data: Any) -> Any:
-            # The loop may write to what it is given: somebody may still hold the parameters.
+            # The loop may write to its carry, and other code may still hold the parameters.
             return compiled(jax.tree.map(self.xp.copy, carry), rows, data)
 
         return loop
@@ -105,8 +100,8 @@ class JAXBackend(Backend):
             jax.eval_shape(function, *arguments)
         except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
             raise HostReadError(
-                "a step of training reads values where JAX compiles it; a layer that must, to "
-                f"print or to record them, says `traceable = False`: {error}"
+                "backend 'jax': a compiled step cannot read values; if a layer must, to print or "
+                f"record them, set its `traceable = False`: {error}"
             ) from error
 
     def gradient(self, function: Callable[..., Array], arrays: Sequence[Array]) -> list[Array]:

@@ -8,26 +8,24 @@ from typing import Any
 import array_api_compat.numpy as compat
 import numpy as np
 
-from nnx.backend import Backend, BackendError, Memory, Problem, replace_namespace
+from nnx.backend import Backend, BackendError, Memory, Problem
 from nnx_backends._host import cores, host_memory, subnormals_flushed, too_many_threads
 from nnx_backends._lean import lean_numpy
 
-XP = lean_numpy(compat)
-replace_namespace(compat, XP)
-
 
 class NumPyBackend(Backend):
-    """NumPy: the reference, and the fastest for small networks on a CPU."""
+    """NumPy: the reference, and the fastest library for small networks on a CPU."""
 
     name = "numpy"
     library = "numpy"
+    array_types = (np.ndarray, np.generic)
     block = 65536
     slow_where = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         if device not in (None, "cpu"):
-            raise BackendError(f"backend 'numpy' has no device {device!r}", 'say "numpy"')
-        return XP, "cpu"
+            raise BackendError(f"backend 'numpy' has no device {device!r}", 'use "numpy"')
+        return lean_numpy(compat), "cpu"
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
@@ -45,12 +43,12 @@ class NumPyBackend(Backend):
         }
 
     def problems(self) -> list[Problem]:
-        remedy = f"OMP_NUM_THREADS={cores()} in the environment"
+        remedy = f"set OMP_NUM_THREADS={cores()} in the environment"
         return too_many_threads("NumPy's BLAS", _blas_threads() or 0, remedy)
 
 
 def _blas_threads() -> int | None:
-    """Of the BLAS libraries of this process; None where nobody can tell."""
+    """Return the number of threads of this process's BLAS, or None if it is not known."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:

@@ -15,10 +15,10 @@ from nnx_backends._host import host_memory, missing
 
 
 class StrictBackend(Backend):
-    """array-api-strict: NumPy behind a wall that lets through only what the standard promises.
+    """array-api-strict: NumPy with only what the standard promises.
 
-    Its devices "CPU_DEVICE", "device1", "device2" and "no_float64" are pretended: arrays of two
-    of them do not mix, and the host cannot read from any but the first.
+    Its devices "CPU_DEVICE", "device1", "device2" and "no_float64" are simulated: arrays of two
+    of them do not mix, and the host can read from the first only.
     """
 
     name = "strict"
@@ -38,7 +38,7 @@ class StrictBackend(Backend):
                 return xp, chosen
         raise BackendError(
             f"backend 'strict' has no device {device!r}",
-            f"it has {', '.join(_device_name(chosen) for chosen in known)}",
+            " or ".join(f'use "strict:{_device_name(chosen)}"' for chosen in known),
         )
 
     def device_name(self) -> str:
@@ -55,16 +55,16 @@ class StrictBackend(Backend):
         return np.asarray(self.xp.asarray(array, device=self.xp.Device("CPU_DEVICE")))
 
     def for_tests(self) -> AbstractContextManager[None]:
-        """No masks, and no function whose result has a shape that depends on data."""
+        """Refuse masks, and functions whose result has a shape that depends on data."""
         return self.xp.ArrayAPIStrictFlags(**dict.fromkeys(DEPENDENT, False))
 
     @contextmanager
     def forbid_reads(self) -> Iterator[None]:
-        """Reads are refused, and what needs one on a GPU: masks, shapes that depend on data."""
+        """Refuse reads, and what needs one on a GPU: masks, shapes that depend on data."""
         kind = type(self.xp.ones(1))
 
         def refuse(self: Array, *arguments: Any, **options: Any) -> Any:
-            raise HostReadError("the host reads a value of the device")
+            raise HostReadError("backend 'strict': the host reads a value of the device")
 
         with ExitStack() as stack:
             stack.enter_context(self.for_tests())
@@ -74,12 +74,13 @@ class StrictBackend(Backend):
                 yield
             except RuntimeError as error:
                 if any(flag in str(error) for flag in DEPENDENT):
-                    raise HostReadError(str(error).strip().partition("\n")[0]) from error
+                    reason = str(error).strip().partition("\n")[0]
+                    raise HostReadError(f"backend 'strict': {reason}") from error
                 raise
 
     @contextmanager
     def count_operations(self, count: Callable[[str], None]) -> Iterator[None]:
-        """Functions of the namespace and operators, not those that they use themselves."""
+        """Count functions of the namespace and operators, but not those that they call."""
         inside = False
 
         def counted(function: Callable[..., Any], name: str) -> Callable[..., Any]:
@@ -120,7 +121,7 @@ class StrictBackend(Backend):
 
 
 DEPENDENT = ("boolean_indexing", "data_dependent_shapes")
-# What takes the value of an array to the host.
+# The methods that bring the value of an array to the host.
 READS = {
     "__array__",
     "__bool__",
@@ -134,7 +135,7 @@ READS = {
     "__repr__",
     "__str__",
 }
-# Operators go by the names of their functions; in-place and reflected ones too.
+# Operators are counted under the names of their functions, in-place and reflected ones too.
 OPERATORS = {
     "add": "add",
     "sub": "subtract",
@@ -162,7 +163,7 @@ OPERATORS = {
     "getitem": "getitem",
     "setitem": "setitem",
 }
-# Functions of the namespace that compute no array.
+# Functions of the namespace that do not compute an array.
 ABOUT_TYPES = {
     "__array_namespace_info__",
     "broadcast_shapes",

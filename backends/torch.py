@@ -15,7 +15,6 @@ from nnx.backend import (
     HostReadError,
     Memory,
     Problem,
-    replace_namespace,
 )
 from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
 from nnx_backends._lean import lean_torch
@@ -24,7 +23,7 @@ from nnx_backends._lean import lean_torch
 class TorchBackend(Backend):
     """PyTorch, on the device it calls "cpu", "cuda", "cuda:1", "mps", "meta", ...
 
-    Without a device it is PyTorch's own default, `torch.get_default_device()`.
+    Without a device it uses PyTorch's own default, `torch.get_default_device()`.
     """
 
     name = "torch"
@@ -45,13 +44,11 @@ class TorchBackend(Backend):
             raise BackendError(
                 f"PyTorch {torch.__version__} has no usable device {device!r}: "
                 f"{str(error).splitlines()[0]}",
-                'choose another, "torch:cpu" say, or install the PyTorch build for that device',
+                'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
             self.block, self.slow_where = 1 << 18, True
-        xp = lean_torch(compat)
-        replace_namespace(compat, xp)
-        return xp, chosen
+        return lean_torch(compat), chosen
 
     def device_name(self) -> str:
         import torch
@@ -73,7 +70,7 @@ class TorchBackend(Backend):
         import torch
 
         return too_many_threads(
-            "PyTorch", torch.get_num_threads(), f"OMP_NUM_THREADS={cores()} in the environment"
+            "PyTorch", torch.get_num_threads(), f"set OMP_NUM_THREADS={cores()} in the environment"
         )
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
@@ -87,7 +84,7 @@ class TorchBackend(Backend):
         return host_memory() if self.device.type == "cpu" else None
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        # A GPU's allocator has an error of its own, the CPU's has words only.
+        # Only a GPU's allocator has its own error type; the CPU's must be told by its text.
         words = ("out of memory", "can't allocate memory", "not enough memory")
         return any(word in str(error) for word in words)
 
@@ -98,11 +95,11 @@ class TorchBackend(Backend):
             torch.cuda.empty_cache()
 
     def asarray(self, data: Any, dtype: Any = None) -> Array:
-        # Else a tensor that requires a gradient would make all that follows remember its past.
+        # A tensor that requires a gradient would make PyTorch record all that follows.
         return super().asarray(data.detach() if self.owns(data) else data, dtype)
 
     def from_numpy(self, host: np.ndarray) -> Array:
-        # PyTorch shares memory only with arrays that are contiguous and may be written.
+        # PyTorch shares memory only with contiguous, writable arrays.
         host = np.require(host, requirements=("C", "W"))
         return self.xp.asarray(host, device=self.device)
 
@@ -113,7 +110,7 @@ class TorchBackend(Backend):
         import torch
 
         leaves = [array.detach().clone().requires_grad_() for array in arrays]
-        # nnx writes in place to arrays of its own, also to those that autograd wants to keep.
+        # nnx writes in place to arrays of its own, among them some that autograd keeps.
         with torch.enable_grad(), torch.autograd.graph.allow_mutation_on_saved_tensors():
             value = function(*leaves)
             if not value.requires_grad:
@@ -132,10 +129,10 @@ class TorchBackend(Backend):
 
 @contextmanager
 def _forbid_reads() -> Iterator[None]:
-    """On the meta device there are no values, and PyTorch itself refuses to read one."""
+    """Turn PyTorch's error into ours: on the meta device it refuses to read values itself."""
     try:
         yield
     except RuntimeError as error:  # NotImplementedError is one
         if "meta" in str(error).lower():
-            raise HostReadError(str(error).partition("\n")[0]) from error
+            raise HostReadError(f"backend 'torch': {str(error).partition(chr(10))[0]}") from error
         raise

@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ShapeError", "choice", "count", "flag", "instance", "number", "numbers", "sequence"]
+__all__ = [
+    "ShapeError",
+    "choice",
+    "count",
+    "counts",
+    "flag",
+    "instance",
+    "number",
+    "numbers",
+    "sequence",
+    "shapes",
+]
 
 RANGES = {
     "": lambda x: math.isfinite(x),
@@ -127,3 +138,20 @@ def _message(owner: Any, name: str, expected: str, value: Any, remedy: str = "")
 
 def _as_number(value: Any, kind: str) -> str:
     return f"convert text first: {kind}({value!r})" if isinstance(value, str) else ""
+
+
+def counts(owner: Any, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:
+    """Return an int of at least `least` for each of the axes, from so many or from one for all.
+
+    Raises:
+        TypeError: not integers.
+        ValueError: less than `least`, or another number of them.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        return (count(owner, name, value, least),) * axes
+    what = "a positive integer" if least == 1 else f"an integer >= {least}"
+    what += f" or a tuple of {axes}" if axes > 1 else ""
+    items = sequence(owner, name, value, what)
+    if len(items) != axes:
+        raise ValueError(_message(owner, name, what, value))
+    return tuple(count(owner, f"{name}[{i}]", item, least) for i, item in enumerate(items))

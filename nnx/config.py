@@ -1,4 +1,4 @@
-"""What a thing was made with: one convention, from which repr, equality, clone and plain data follow.
+"""What a thing was made with: one convention, and repr, equality, clone and plain data from it.
 
 Every public object keeps the arguments of its constructor under their own names, as
 scikit-learn's estimators do: `Logistic(k=2).k` is 2. A constructor may normalise what it keeps
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -76,7 +76,7 @@ class Value(Configured):
     def __eq__(self, other: object) -> bool:
         if type(self) is not type(other):
             return NotImplemented
-        return self.arguments() == other.arguments()  # type: ignore[attr-defined]
+        return self.arguments() == other.arguments()
 
     def __hash__(self) -> int:
         return hash((type(self), *self.arguments().items()))
@@ -133,8 +133,7 @@ def build(data: Any, classes: Iterable[type[Configured]] = ()) -> Any:
 _MISSING = object()
 
 
-@functools.cache
-def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
+def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
     """Return the constructor's parameters by name, without self."""
     if kind.__init__ is object.__init__:
         return {}
@@ -146,6 +145,10 @@ def parameters_of(kind: type) -> dict[str, inspect.Parameter]:
                 f"replace {name} by the names of its arguments"
             )
     return parameters
+
+
+# The same, kept for each class.
+parameters_of: Callable[[Any], dict[str, inspect.Parameter]] = functools.cache(_parameters)
 
 
 def kept(thing: Configured, name: str) -> Any:
@@ -239,11 +242,11 @@ def _build(data: Any, known: dict[str, type[Configured]], made: list[Any]) -> An
     return thing
 
 
-def _subclasses(kind: type) -> Iterator[type]:
+def _subclasses(kind: Any) -> Iterator[Any]:
     for sub in kind.__subclasses__():
         yield sub
         yield from _subclasses(sub)
 
 
-def _is_own(kind: type) -> bool:
+def _is_own(kind: Any) -> bool:
     return kind.__module__.partition(".")[0] == "nnx"

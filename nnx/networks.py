@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
@@ -11,19 +10,17 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, working_on
-from nnx.checks import ShapeError, count, flag, instance
+from nnx.checks import count, flag, instance
 from nnx.data import (
     as_inputs,
-    as_targets,
-    as_weights,
     batches,
     check_batch_size,
-    check_finite,
     checked_callbacks,
     checked_rng,
+    checked_samples,
     checked_validation,
     is_classification,
-    unreachable_targets,
+    warn_of_targets,
 )
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
@@ -162,7 +159,11 @@ class SequentialNet(SequentialLayer):
             training: True for layers that act differently in training.
         """
         with working_on(self.backend) as backend:
-            return super().evaluate(as_inputs(backend, self.input_shape, x), training)
+            self.check_inputs(x)
+            x = as_inputs(backend, self.input_shape, x)
+            self._input_shape = tuple(x.shape)
+            y, self._backward = self.forward(x, training)
+            return y
 
     # The everyday interface.
 
@@ -210,11 +211,12 @@ class SequentialNet(SequentialLayer):
         callbacks, rng = checked_callbacks(callbacks), checked_rng(rng)
         validation = checked_validation(validation)
         with working_on(self.backend):
-            data = self.checked(x, y, sample_weights)
+            data = checked_samples(self, x, y, sample_weights)
             size = check_batch_size(batch_size, data[0].shape[0])
-            self._warn_of_targets(data[1])
-            names = [f"validation[{i}]" for i in range(3)]
-            valid = validation and self.checked(*validation, names=names)
+            for samples in {size, data[0].shape[0] % size} - {0}:
+                self.check_batch(self.input_shape, samples)
+            warn_of_targets(self, data[1])
+            valid = validation and checked_samples(self, *validation, owner="validation")  # type: ignore[misc]
             return run.train(
                 self,
                 data,
@@ -236,6 +238,7 @@ class SequentialNet(SequentialLayer):
         """
         size = check_batch_size(batch_size, owner="predict")
         with working_on(self.backend) as backend:
+            self.check_inputs(x)
             x = as_inputs(backend, self.input_shape, x)
             outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], size)]
             return outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
@@ -244,47 +247,8 @@ class SequentialNet(SequentialLayer):
         """Return the loss, penalties included, and the accuracy on the given data."""
         size = check_batch_size(batch_size, owner="score")
         with working_on(self.backend):
-            data = self.checked(x, y, sample_weights)
+            data = checked_samples(self, x, y, sample_weights)
             return run.score(self, data, size, self._are_classes(data[1]))
-
-    def checked(
-        self,
-        x: Any,
-        y: Any,
-        weights: Any = None,
-        names: Sequence[str] = ("x", "y", "sample_weights"),
-    ) -> tuple[Array, ...]:
-        """Return the user's data as arrays of the network's backend; errors use the names.
-
-        Raises:
-            ShapeError, ValueError, TypeError: it does not fit, with what to do.
-        """
-        backend, outputs = self.backend, self.output_shape
-        x = as_inputs(backend, self.input_shape, x, names[0])
-        y = as_targets(backend, outputs, y, names[1])
-        if x.shape[0] != y.shape[0]:
-            raise ShapeError(
-                f"expected as many samples in {names[1]} as in {names[0]}, got {y.shape[0]} and "
-                f"{x.shape[0]}"
-            )
-        check_finite(x, names[0])
-        if y.ndim > len(outputs):
-            self.cost.check_targets(y)
-        if weights is None:
-            return x, y
-        terms = (x.shape[0], *outputs)[self.cost.over]
-        shapes = [terms[:axes] for axes in range(1, min(len(terms), len(outputs)) + 1)]
-        return x, y, as_weights(backend, weights, shapes, names[2])
-
-    def _warn_of_targets(self, y: Array) -> None:
-        """Log a warning if the last activation cannot reach some targets."""
-        if y.ndim == len(self.output_shape):
-            return
-        for afun in self.last_activations() or ():
-            low, high = afun.range
-            layer = self.layers[-1].name
-            if message := unreachable_targets(self.backend, y, low, high, layer, afun):
-                logging.getLogger("nnx").warning(message)
 
     def _are_classes(self, y: Array) -> bool:
         return is_classification(self.backend, self.output_shape, y)

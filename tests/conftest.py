@@ -1,30 +1,35 @@
-"""One fixture runs a test on every backend; an option or a variable says which must be there.
+"""What all tests share. The plugin of nnx runs a test on every backend, under shorter names here.
 
 pytest                                every backend that this machine has, the rest skipped
-pytest --backend cupy --backend jax   these; one that is missing is one failure
+pytest --backend cupy --backend jax   these; one that cannot be used is one error
 NNX_TEST_BACKENDS=cupy,jax pytest     the same
 """
 
 import contextlib
 import os
+import sys
 from collections import Counter
 
 import pytest
 
-# JAX then has float64 from the start, and a float64 that leaks into float32 work is seen.
+# With float64 on from the start, a float64 that leaks into float32 work under JAX is noticed.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import nnx
+from nnx.backend import resolve, selection
 from nnx.testing import plugin
 from nnx.testing.plugin import usable, why_unusable
 
-__all__ = ["AUTODIFF", "QUICK_AUTODIFF", "usable", "why_unusable"]
+__all__ = ["AUTODIFF", "QUICK_AUTODIFF", "compile_on", "usable", "why_unusable"]
 
 # What `check_gradients` can compare with on this machine, besides differences.
 AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
-# What does so without compiling first, for the many cases of a layer whose usual one is compared
+# Those that need not compile first, for the many cases of a layer whose usual case is compared
 # with all of them.
 QUICK_AUTODIFF = [name for name in AUTODIFF if name != "jax"]
+
+# NumPy cannot be loaded twice, and pytester forgets modules that were first loaded in its tests.
+resolve("numpy")
 
 with contextlib.suppress(ImportError):
     import array_api_strict
@@ -35,15 +40,16 @@ with contextlib.suppress(ImportError):
 def pytest_addoption(parser):
     parser.addoption(
         "--backend",
+        dest="nnx_backend",
         action="append",
         default=[],
         metavar="NAME",
-        help="test on this backend, and fail if it is missing; may be repeated",
+        help="short for --nnx-backend",
     )
     parser.addoption(
         "--backend-tests-only",
         action="store_true",
-        help="leave out what would be the same test on any backend",
+        help="leave out tests that would be the same on any backend",
     )
 
 
@@ -53,46 +59,73 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--backend-tests-only"):
-        fixtures = {"backend_spec", "requested_spec", "nnx_backend_spec"}
         kept, left_out = [], []
         for item in items:
-            of_a_backend = fixtures & set(item.fixturenames) or item.get_closest_marker("gpu")
+            on_each = "nnx_backend_spec" in item.fixturenames
+            of_a_backend = on_each or item.get_closest_marker("gpu")
             (kept if of_a_backend else left_out).append(item)
         items[:] = kept
         config.hook.pytest_deselected(items=left_out)
 
 
-def requested(config):
-    return (*config.getoption("--backend"), *plugin.requested(config))
-
-
-def pytest_generate_tests(metafunc):
-    if "backend_spec" in metafunc.fixturenames:
-        names = requested(metafunc.config) or plugin.every_spec()
-        metafunc.parametrize("backend_spec", names, scope="session")
-    if "requested_spec" in metafunc.fixturenames:
-        metafunc.parametrize("requested_spec", requested(metafunc.config))
-
-
 def pytest_terminal_summary(terminalreporter):
-    """One line for each reason of a skip, instead of one for each place."""
+    """Write one line for each reason of a skip, instead of one for each place."""
     reasons = Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
     for reason, number in reasons.most_common():
         terminalreporter.write_line(f"{number} skipped: {reason.removeprefix('Skipped: ')}")
 
 
 @pytest.fixture
-def backend(backend_spec):
-    """The backend in float32, chosen for the test."""
-    with nnx.use_backend(usable(backend_spec), dtype="float32") as chosen:
-        yield chosen
+def backend_spec(nnx_backend_spec, pytestconfig):
+    """The name of each backend in turn; nothing is chosen."""
+    return plugin.usable_or_failed(nnx_backend_spec, pytestconfig)
 
 
 @pytest.fixture
-def backend64(backend_spec):
+def backend(nnx_backend):
+    """The backend in float32, chosen for the test."""
+    return nnx_backend
+
+
+@pytest.fixture
+def backend64(nnx_backend64):
     """The backend in float64, chosen for the test."""
-    with nnx.use_backend(usable(backend_spec), dtype="float64") as chosen:
-        yield chosen
+    return nnx_backend64
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Pretends that a distribution "shelf" is installed: its module and its backends."""
+
+    def install(source, **backends):
+        """Each backend's name, and the name of its class in the module."""
+        (tmp_path / "shelf_nnx.py").write_text(source)
+        info = tmp_path / "shelf-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
+        lines = [f"{name} = shelf_nnx:{kind}\n" for name, kind in backends.items()]
+        (info / "entry_points.txt").write_text("[nnx.backends]\n" + "".join(lines))
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "shelf_nnx", raising=False)
+        monkeypatch.setattr(selection, "_by_name", selection._by_name.__wrapped__)
+
+    return install
+
+
+def compile_on(backend, function):
+    """The function as one step of a compiled loop, if the backend's library traces."""
+    loop = backend.compile_loop(lambda carry, row, data: (carry, function(*data)))
+    if loop is None:
+        return function
+
+    def first(out):
+        if isinstance(out, dict):
+            return {name: first(value) for name, value in out.items()}
+        if isinstance(out, list | tuple):
+            return type(out)(map(first, out))
+        return None if out is None else out[0, ...]
+
+    return lambda *arguments: first(loop({}, backend.asarray([0]), arguments)[1])
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,6 @@
+import copy
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -8,7 +10,11 @@ import pytest
 from conftest import usable
 
 import nnx
-from nnx.backend import BackendError, array_namespace, resolve
+from nnx.backend import BackendError, array_namespace, installed_backends, resolve, selection
+from nnx.commands.bench import timed_backends
+from nnx.commands.cli import main
+from nnx.commands.doctor import environment
+from nnx.testing import assert_no_host_sync, plugin, usable_backends
 
 
 def python(code, **environment):
@@ -22,6 +28,12 @@ def python(code, **environment):
         check=True,
     )
     return result.stdout.strip()
+
+
+def connect_anew(monkeypatch):
+    """Forget which backends are connected, for one test."""
+    monkeypatch.setattr(selection, "_by_name", selection._by_name.__wrapped__)
+    monkeypatch.setattr(selection, "connected", selection.connected.__wrapped__)
 
 
 def test_set_backend_chooses_for_the_process_and_use_backend_for_a_block():
@@ -95,7 +107,7 @@ def test_an_unknown_name_lists_the_known_ones_and_the_closest():
 @pytest.mark.parametrize("library", ["cupy", "torch", "jax", "array_api_strict"])
 def test_a_missing_library_is_an_error_with_the_pip_line(library, monkeypatch):
     name = {"array_api_strict": "strict"}.get(library, library)
-    monkeypatch.setattr("nnx.backend._made", {})
+    connect_anew(monkeypatch)
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(BackendError, match=rf"{library} is not installed\n.*pip install"):
         resolve(name)
@@ -105,14 +117,18 @@ def test_a_missing_library_is_an_error_with_the_pip_line(library, monkeypatch):
 
 
 def test_a_library_that_breaks_on_import_hides_no_other(monkeypatch):
-    def broken(device, dtype):
+    def broken(self, device, dtype):
         raise OSError("libcudart.so.99: cannot open shared object file")
 
-    monkeypatch.setattr("nnx.backend._load", lambda name: broken)
-    monkeypatch.setattr("nnx.backend._made", {})
+    from nnx_backends.torch import TorchBackend
+
+    monkeypatch.setattr(TorchBackend, "connect", broken)
+    connect_anew(monkeypatch)
     statuses = nnx.available_backends()
     assert len(statuses) >= 5
-    assert all("libcudart.so.99" in status.reason for status in statuses.values())
+    assert "libcudart.so.99" in statuses["torch"].reason
+    assert "check the installation of torch" in statuses["torch"].remedy
+    assert statuses["numpy"].usable
 
 
 @pytest.mark.parametrize(
@@ -210,22 +226,9 @@ def test_array_namespace_takes_numpy_scalars_for_numpy_arrays():
     assert array_namespace(np.ones(2), np.float32(1.0)) is array_namespace(np.ones(2))
 
 
-def test_a_third_partys_backend_is_found_through_its_entry_point(tmp_path, monkeypatch):
-    (tmp_path / "shelf.py").write_text(
-        "from nnx.backend import Backend\n"
-        "class ShelfBackend(Backend):\n"
-        "    name = 'shelf'\n"
-        "    library = 'numpy'\n"
-        "    def connect(self, device, dtype):\n"
-        "        import array_api_compat.numpy as xp\n"
-        "        return xp, 'cpu'\n"
-    )
-    info = tmp_path / "shelf-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[nnx.backends]\nshelf = shelf:ShelfBackend\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-
+def test_a_third_partys_backend_is_found_through_its_entry_point(installed):
+    usable("strict")
+    installed(SHELF.format("watched = None"), shelf="ShelfBackend")
     assert nnx.available_backends()["shelf"].usable
     x = np.random.default_rng(0).standard_normal((100, 3))
     with nnx.use_backend("shelf") as chosen:
@@ -234,6 +237,138 @@ def test_a_third_partys_backend_is_found_through_its_entry_point(tmp_path, monke
         history = net.train(x, (x[:, 0] > 0).astype(int), 10, 20, progress=False)
     assert net.backend is chosen
     assert history.accuracy[-1] > 0.9
+
+
+BROKEN = {
+    "an import that fails": ("import no_such_module", "ModuleNotFoundError"),
+    "a syntax error": ("class", "SyntaxError"),
+    "an error on import": ("raise OSError('no driver')", "OSError: no driver"),
+    "no such class": ("x = 1", "AttributeError"),
+    "a function": ("def ShelfBackend(device, dtype): pass", "expected a subclass of nnx.Backend"),
+    "another class": ("class ShelfBackend: pass", "expected a subclass of nnx.Backend"),
+    "no name": (
+        "from nnx import Backend\nclass ShelfBackend(Backend): library = 'numpy'",
+        "expected ShelfBackend.name to be text",
+    ),
+    "no library": (
+        "from nnx import Backend\nclass ShelfBackend(Backend): name = 'shelf'",
+        "expected ShelfBackend.library to be text",
+    ),
+}
+SHELF = """
+from nnx import Backend
+class ShelfBackend(Backend):
+    name = "shelf"
+    library = "array_api_strict"
+    def connect(self, device, dtype):
+        import array_api_strict as xp
+        return xp, xp.Device("CPU_DEVICE")
+    {}
+"""
+UNUSABLE = {
+    "no connect": (
+        "from nnx import Backend\nclass ShelfBackend(Backend): name = library = 'shelf'",
+        "must define connect",
+    ),
+    "connect raises": (SHELF.format("def connect(self, *a): 1 / 0"), "ZeroDivisionError"),
+    "no namespace of the standard": (
+        SHELF.format("def connect(self, *a): import math; return math, None"),
+        "no __array_namespace_info__",
+    ),
+    "no name of its device": (SHELF.format("def device_name(self): 1 / 0"), "ZeroDivisionError"),
+    "no memory": (SHELF.format("def memory(self): raise OSError('nvml')"), "OSError: nvml"),
+}
+
+
+@pytest.mark.parametrize("fault", [*BROKEN, *UNUSABLE])
+def test_a_broken_distribution_is_named_and_hides_nothing(fault, installed, capsys):
+    usable("strict")
+    source, words = {**BROKEN, **UNUSABLE}[fault]
+    installed(source, shelf="ShelfBackend")
+    status = nnx.available_backends()["shelf"]
+    assert not status.usable
+    assert words in status.reason
+    assert status.remedy
+    assert nnx.available_backends()["numpy"].usable
+    assert nnx.to_numpy(resolve("strict").asarray([1.0])) == [1.0]
+    assert "numpy" in usable_backends()
+    assert "numpy" in plugin.every_spec()
+    assert timed_backends()[0] == "numpy"
+    assert assert_no_host_sync(lambda x: x + 1.0, np.ones(2)).watched
+    problems = [problem for problem in environment().problems if words in problem.reason]
+    if fault in BROKEN:
+        assert "distribution shelf 1.0 (shelf_nnx:ShelfBackend)" in status.reason
+        assert "pip uninstall shelf" in status.remedy
+        assert len(problems) == 1
+        assert "shelf" not in installed_backends()
+        with pytest.raises(BackendError, match="distribution shelf"):
+            nnx.set_backend("shelf")
+    assert main(["backends"]) == 0
+    assert words in capsys.readouterr().out
+
+
+def test_a_library_without_a_version_is_usable(installed):
+    usable("strict")
+    installed(SHELF.format("library = 'array_api_strict._flags'"), shelf="ShelfBackend")
+    status = nnx.available_backends()["shelf"]
+    assert status.version == resolve("strict").version
+
+
+def test_connecting_a_backend_leaves_other_packages_as_they_are():
+    program = (
+        "import array_api_compat, array_api_compat.numpy as xp, numpy as np;"
+        "before = dict(vars(xp)); import nnx;"
+        "nnx.set_backend('numpy'); nnx.array_namespace(np.ones(2));"
+        "import nnx_backends.numpy;"
+        "print(array_api_compat.array_namespace(np.ones(2)) is xp and vars(xp) == before)"
+    )
+    assert python(program, NNX_BACKEND="") == "True"
+
+
+def test_importing_a_backend_changes_no_namespace():
+    program = (
+        "import numpy as np, nnx; before = nnx.array_namespace(np.ones(2));"
+        "import nnx_backends.numpy; print(nnx.array_namespace(np.ones(2)) is before);"
+        "nnx.set_backend('numpy');"
+        "print(nnx.array_namespace(np.ones(2)) is nnx.get_backend().xp)"
+        "; print(nnx.array_namespace(np.float32(1)) is nnx.get_backend().xp)"
+    )
+    assert python(program, NNX_BACKEND="") == "True\nTrue\nTrue"
+
+
+def test_a_subclass_of_a_librarys_array_belongs_to_the_library():
+    class Plank(np.ndarray):
+        pass
+
+    numpy = resolve("numpy")
+    assert array_namespace(np.ones(2).view(Plank), np.ones(2)) is numpy.xp
+    assert numpy.owns(np.ones(2).view(Plank))
+    assert not numpy.owns([1.0])
+
+
+def test_an_array_in_a_trace_belongs_to_its_library():
+    usable("jax")
+    import jax
+
+    seen = []
+
+    def traced(x):
+        seen.append((array_namespace(x) is jax.numpy, resolve("jax").owns(x)))
+        return x * 2
+
+    jax.jit(traced)(resolve("jax").asarray([1.0]))
+    assert seen == [(True, True)]
+
+
+def test_a_backend_is_pickled_as_what_it_was_connected_with(backend):
+    assert pickle.loads(pickle.dumps(backend)) is backend
+    assert copy.deepcopy(backend) is backend
+
+
+def test_evaluate_returns_the_arrays(backend):
+    arrays = [backend.asarray([1.0]), backend.asarray([2, 3])]
+    for given, back in zip(arrays, backend.evaluate(tuple(arrays)), strict=True):
+        assert given is back
 
 
 def test_memory_of_the_device_is_told_in_bytes(backend):

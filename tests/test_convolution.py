@@ -3,10 +3,9 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import QUICK_AUTODIFF, usable
 
 import nnx
-from nnx.testing import assert_no_host_sync, check_backends, check_gradients
+from nnx.testing import assert_no_host_sync, check_gradients
 
 LAYERS = {
     "2d": (lambda: nnx.Conv2DLayer(3, 4, 3, nnx.TanH()), (3, 3, 6, 5)),
@@ -40,47 +39,6 @@ LAYERS = {
 
 def normal(*shape):
     return np.random.default_rng(7).standard_normal(shape)
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_backward_is_the_derivative_of_forward(kind):
-    make, shape = LAYERS[kind]
-    with nnx.use_backend("numpy"):
-        check_gradients(make(), normal(*shape), autodiff=QUICK_AUTODIFF)
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_backends_agree(kind, backend_spec):
-    make, shape = LAYERS[kind]
-    check_backends(make, normal(*shape), backends=[usable(backend_spec)])
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_no_value_is_read_on_the_host(kind):
-    make, shape = LAYERS[kind]
-
-    def step(layer, x):
-        y, backward = layer.forward(x, training=True)
-        return backward(y)
-
-    with nnx.use_backend("numpy"):
-        assert_no_host_sync(step, make(), np.float32(normal(*shape)))
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_a_compiled_step_gives_the_same(kind, backend):
-    make, shape = LAYERS[kind]
-    layer, x = make(), backend.asarray(normal(*shape))
-
-    def step(x):
-        y, backward = layer.forward(x, training=True)
-        return y, backward(y)[0]
-
-    for compiled, plain in zip(backend.compile(step)(x), step(x)):
-        assert compiled.dtype == backend.dtype
-        np.testing.assert_allclose(
-            backend.to_numpy(compiled), backend.to_numpy(plain), rtol=1e-5, atol=1e-5
-        )
 
 
 def test_a_convolution_by_hand(backend):
@@ -316,47 +274,10 @@ def test_a_network_names_the_layer_that_does_not_fit():
     layers = [nnx.Conv2DLayer(1, 4, 3), nnx.Conv2DLayer(3, 4, 3)]
     with pytest.raises(nnx.ShapeError, match=r"layer 2 \(Conv2DLayer\) takes input of shape \(3, "):
         nnx.SequentialNet((1, 8, 8), layers)
-    with pytest.raises(nnx.ShapeError, match="cuts off all that input of shape"):
+    with pytest.raises(nnx.ShapeError, match="cuts off the whole output for input of shape"):
         nnx.ConvTranspose2DLayer(1, 1, 3, padding=2).output_shape((1, 1, 1))
     with pytest.raises(nnx.ShapeError, match=r"shape \(1, length\), got \(1, 8, 8\)"):
         nnx.Conv1DLayer(1, 4, 3).output_shape((1, 8, 8))
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: nnx.Conv2DLayer(0, 3, 3), r"ni=0, no=3, groups=1\): expected positive integers"),
-        (lambda: nnx.Conv2DLayer(3, 3, 3, groups=2), "expected ni and no to be multiples"),
-        (lambda: nnx.Conv2DLayer(1, 1, 0), "kernel_size to be a positive integer or a tuple of 2"),
-        (lambda: nnx.Conv2DLayer(1, 1, (3, 3, 3)), r"kernel_size .* got \(3, 3, 3\)"),
-        (lambda: nnx.Conv2DLayer(1, 1, 2.5), "kernel_size .* got 2.5"),
-        (lambda: nnx.Conv1DLayer(1, 1, 3, stride=0), "stride to be a positive integer, got 0"),
-        (lambda: nnx.Conv2DLayer(1, 1, 3, dilation="1"), "dilation .* got '1'"),
-        (lambda: nnx.Conv2DLayer(1, 1, 3, padding="full"), '"valid", "same" or numbers, got'),
-        (lambda: nnx.Conv2DLayer(1, 1, 3, padding=-1), "padding to be an integer >= 0"),
-        (lambda: nnx.ConvTranspose2DLayer(1, 1, 3, output_padding=1), "output_padding below"),
-        (
-            lambda: nnx.ConvTranspose2DLayer(1, 1, 3, stride=2, padding="same", output_padding=1),
-            "expected output_padding=0",
-        ),
-    ],
-)
-def test_arguments_are_checked(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_a_layer_shows_how_it_was_made():
-    with nnx.use_backend("numpy"):
-        assert repr(nnx.Conv2DLayer(1, 6, 5)) == "Conv2DLayer(1, 6, 5, afun=ReLU())"
-        options = {"stride": (2, 1), "padding": "same", "groups": 2, "bias": False}
-        assert repr(nnx.Conv2DLayer(2, 6, (5, 3), nnx.Linear(), **options)) == (
-            "Conv2DLayer(2, 6, (5, 3), afun=Linear(), stride=(2, 1), padding='same', groups=2, "
-            "bias=False)"
-        )
-        assert repr(nnx.ConvTranspose2DLayer(2, 1, 3, stride=2, output_padding=1)) == (
-            "ConvTranspose2DLayer(2, 1, 3, afun=ReLU(), stride=2, output_padding=1)"
-        )
 
 
 def lenet(optim=None):

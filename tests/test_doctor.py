@@ -1,11 +1,12 @@
 import importlib.metadata
+from pathlib import Path
 
 import pytest
 from conftest import usable
 
 import nnx
-from nnx.commands import doctor
 from nnx.backend import BackendStatus, resolve
+from nnx.commands import doctor
 from nnx.commands.cli import main
 from nnx.commands.doctor import environment
 
@@ -26,6 +27,7 @@ def test_the_facts_of_a_bug_report(backend_spec, monkeypatch):
     facts = environment().facts
     name = backend_spec.partition(":")[0]
     assert {"Python", "OS", "processor", "cores"} <= facts["machine"].keys()
+    assert facts["nnx"]["folder"] == str(Path(nnx.__file__).parent)
     assert facts["nnx"]["installed"] == importlib.metadata.version("nnx-array")
     assert facts["nnx"]["array-api-compat"] == importlib.metadata.version("array-api-compat")
     assert facts["variables"]["NNX_DTYPE"] == "float64"
@@ -55,30 +57,43 @@ def test_the_blas_and_its_threads(monkeypatch):
 
 @pytest.fixture
 def wheels(tmp_path, monkeypatch):
-    """Pretends that packages are installed: wheels(("cupy-cuda12x", "13.4"), library="cupy")."""
+    """Pretends that packages are installed: wheels(("cupy-cuda12x", "13.4", [file]), ...)."""
 
     def install(*packages, library):
-        for name, version in packages:
+        for name, version, files in packages:
             info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
             info.mkdir()
             (info / "METADATA").write_text(
                 f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
             )
             (info / "top_level.txt").write_text(f"{library}\n")
+            (info / "RECORD").write_text("".join(f"{library}/{file},,\n" for file in files))
         monkeypatch.syspath_prepend(str(tmp_path))
 
     return install
 
 
 def test_two_wheels_of_one_library(wheels):
-    wheels(("cupy-cuda11x", "13.3.0"), ("cupy-cuda12x", "13.4.0"), library="cupy")
+    files = ["__init__.py"]
+    wheels(("cupy-cuda11x", "13.3.0", files), ("cupy-cuda12x", "13.4.0", files), library="cupy")
     advice = environment().advice
-    assert "packages bring the library cupy: cupy-cuda11x 13.3.0, cupy-cuda12x" in reasons(advice)
+    assert "packages install the library cupy: cupy-cuda11x 13.3.0, cupy-cuda12x" in reasons(advice)
     assert "pip uninstall -y cupy-cuda11x cupy-cuda12x" in remedies(advice)
 
 
-def test_one_wheel_of_a_library_is_no_advice():
-    assert "packages bring" not in reasons(environment().advice)
+def test_one_wheel_of_a_library_is_not_an_advice():
+    assert "packages install" not in reasons(environment().advice)
+
+
+def test_two_packages_that_are_one_library_are_not_an_advice(wheels):
+    """As mlx and mlx-cpu are: removing either breaks the library."""
+    parts = ("cupy-front", "1.0", ["nn.py"]), ("cupy-core", "1.0", ["lib/core.so"])
+    wheels(*parts, library="cupy")
+    found = environment()
+    packages = found.facts["backend cupy"]["packages"]
+    assert "cupy-core 1.0" in packages
+    assert "cupy-front 1.0" in packages
+    assert "cupy-core" not in reasons(found.advice)
 
 
 def test_a_package_that_is_too_old(monkeypatch, capsys):
@@ -111,7 +126,8 @@ def test_versions_are_compared_as_numbers(version, least, enough):
 def test_a_folder_that_is_not_installed(monkeypatch):
     monkeypatch.setattr("nnx.commands.doctor.DISTRIBUTION", "nnx-nowhere")
     problems = environment().problems
-    assert "which is not installed" in reasons(problems)
+    folder = Path(nnx.__file__).parents[1]
+    assert f"{folder}, a folder that is not installed" in reasons(problems)
     assert "pip install -e ." in remedies(problems)
 
 
@@ -141,8 +157,10 @@ def test_an_unusable_backend_is_a_problem_where_its_library_is_installed(
 
 
 def test_no_backend_at_all(monkeypatch):
-    monkeypatch.setattr("nnx.backend._entry_points", dict)
-    assert "no backend is usable" in reasons(environment().problems)
+    monkeypatch.setattr("nnx.backend.installed._entry_points", dict)
+    problems = environment().problems
+    assert "no backend is usable" in reasons(problems)
+    assert "in nnx's folder: pip install -e ." in remedies(problems)
 
 
 def test_facts_that_cannot_be_found_do_not_hide_the_others(monkeypatch):
@@ -172,7 +190,7 @@ def test_a_driver_that_is_older_than_the_wheel():
 
     told = _older_driver(Runtime())
     assert "CUDA 12.8 and this CuPy is for CUDA 13.2" in told
-    assert "pip uninstall cupy-cuda13x, pip install cupy-cuda12x" in told
+    assert 'pip uninstall -y cupy-cuda13x, then pip install "cupy-cuda12x[ctk]"' in told
     Runtime.driver = 0  # no driver at all
     assert _older_driver(Runtime()) == ""
     Runtime.driver = 13000

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import AUTODIFF
+from conftest import AUTODIFF, usable
 
 import nnx
 from nnx.layers import ShapeError, embedding
@@ -97,32 +97,58 @@ def test_a_penalty_acts_on_the_rows(backend):
     np.testing.assert_array_equal(backend.to_numpy(layer.dE), [[1, 0], [0, 2], [0, 0]])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "options", "message"),
-    [
-        ((0, 3), {}, "EmbeddingLayer: expected a positive integer ni, got 0"),
-        ((3, 2.0), {}, "positive integer no, got 2.0"),
-        ((3, 2), {"padding_index": 3}, "padding_index to be a token from 0 to 2 or None, got 3"),
-        ((3, 2), {"padding_index": -1}, "padding_index"),
-        ((3, 2), {"padding_index": True}, "padding_index"),
-    ],
-)
-def test_arguments_are_checked(arguments, options, message):
-    with pytest.raises(ValueError, match=message):
-        nnx.EmbeddingLayer(*arguments, **options)
-
-
-def test_objects_are_checked():
-    with pytest.raises(TypeError, match="EmbeddingLayer: expected an object such as LeCunNormal"):
-        nnx.EmbeddingLayer(3, 2, initializer="normal")
-    with pytest.raises(TypeError, match="such as L2Regularizer"):
-        nnx.EmbeddingLayer(3, 2, kernel_regularizer=0.1)
-
-
-def test_shapes_and_repr():
+def test_shapes():
     layer = nnx.EmbeddingLayer(7, 3, padding_index=0)
     assert layer.output_shape((5,)) == (5, 3)
     assert layer.output_shape((None,)) == (None, 3)
-    assert repr(layer) == "EmbeddingLayer(7, 3, padding_index=0)"
     with pytest.raises(ShapeError, match=r"takes input of shape \(time,\).*got \(0,\)"):
         layer.output_shape((0,))
+
+
+GOOD = [[0, 4], [1, 2]]
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "int64", "float32", "float64"])
+@pytest.mark.parametrize("on_device", [False, True])
+def test_tokens_of_every_type_are_looked_through(kind, on_device, backend):
+    layer = nnx.EmbeddingLayer(5, 3)
+    make = backend.from_numpy if on_device else (lambda host: host)
+    layer.check_inputs(make(np.array(GOOD, dtype=kind)))
+    with pytest.raises(ValueError, match=r"integers from 0 to 4, got 5 at x\[1, 0\]; give .*ni=6"):
+        layer.check_inputs(make(np.array([[0, 4], [5, 9]], dtype=kind)))
+    if kind != "uint8":
+        with pytest.raises(ValueError, match=r"from 0 to 4, got -1 at x\[0, 1\]; number the tok"):
+            layer.check_inputs(make(np.array([[0, -1], [5, 2]], dtype=kind)))
+
+
+@pytest.mark.parametrize("token", [1.5, float("nan"), float("inf"), -float("inf"), -0.5, 1e30])
+def test_tokens_that_are_not_integers_are_refused(token, backend):
+    layer = nnx.EmbeddingLayer(5, 3, name="words")
+    x = np.array([[0.0, 1.0], [token, 2.0]])
+    for data in (x, x.tolist(), backend.asarray(x)):
+        with pytest.raises(
+            ValueError, match=r"^words: expected tokens, .* 0 to 4, .* at x\[1, 0\]"
+        ):
+            layer.check_inputs(data)
+        with pytest.raises(ValueError, match=r"^words: expected tokens"):
+            layer.evaluate(data)
+
+
+@pytest.mark.parametrize("x", [[["a", "b"]], [[True, False]], [[1j, 0]]])
+def test_what_is_not_a_number_is_not_a_token(x):
+    with pytest.raises(TypeError, match=r"EmbeddingLayer: expected tokens, .*astype\(int\)"):
+        nnx.EmbeddingLayer(5, 3).check_inputs(x)
+
+
+def test_tokens_are_read_from_the_device_once(monkeypatch):
+    with nnx.use_backend(usable("strict")) as backend:
+        layer, x = nnx.EmbeddingLayer(5, 3), backend.asarray(np.array(GOOD))
+        reads = []
+        kind = type(x)
+        for name in ("__bool__", "__int__", "__float__", "__index__"):
+            original = getattr(kind, name)
+            monkeypatch.setattr(
+                kind, name, lambda self, f=original, n=name: reads.append(n) or f(self)
+            )
+        layer.check_inputs(x)
+    assert reads == ["__bool__"]

@@ -189,12 +189,6 @@ def test_a_gradient_before_backprop_says_so():
         _ = nnx.DenseLayer(2, 2).weights
 
 
-@pytest.mark.parametrize("sizes", [(0, 3), (3, -1), (2.0, 3), ("4", 3)])
-def test_sizes_must_be_positive_integers(sizes):
-    with pytest.raises(ValueError, match="positive integers"):
-        nnx.DenseLayer(*sizes)
-
-
 def test_a_layer_of_ones_own_takes_two_formulas(backend):
     class Scale(Layer):
         s = Parameter()
@@ -268,20 +262,6 @@ def test_a_layer_that_forgets_a_gradient_is_named(whole):
         net.train([[1.0, 2.0]], [[1.0]], 1, 1, progress=False)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"afun": nnx.ReLU}, "expected an object such as ReLU"),
-        ({"afun": "relu"}, "expected an object such as ReLU"),
-        ({"optim": 0.1}, "expected an optimizer such as SGD"),
-        ({"kernel_regularizer": 0.01}, "expected an object such as L2Regularizer"),
-    ],
-)
-def test_a_class_or_a_name_in_place_of_an_object_is_refused(arguments, message):
-    with pytest.raises(TypeError, match=message):
-        nnx.DenseLayer(2, 1, **arguments)
-
-
 def test_sizes_may_be_numpy_integers():
     layer = nnx.DenseLayer(np.int64(3), np.arange(2).max() + 1)
     assert nnx.SequentialNet(np.int64(3), [layer]).output_shape == (2,)
@@ -307,3 +287,75 @@ def test_every_step_of_a_sequence_goes_through_the_same_dense_layer(backend64):
     for shape in ((5, 4), (2, 5, 3), ()):
         with pytest.raises(ShapeError, match=r"takes input of shape \(3,\), got"):
             layer.output_shape(shape)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (lambda: nnx.DenseLayer(3, 2), (4, 2)),
+        (lambda: nnx.DenseLayer(3, 2), (3,)),
+        (lambda: nnx.DenseLayer(3, 2), ()),
+        (lambda: nnx.Conv2DLayer(3, 2, 3), (4, 2, 5, 5)),
+        (lambda: nnx.Conv2DLayer(3, 2, 3), (4, 75)),
+        (lambda: nnx.Conv1DLayer(3, 2, 3), (4, 3, 2)),
+        (lambda: nnx.ConvTranspose2DLayer(3, 2, 3), (4, 5, 5, 3)),
+        (lambda: nnx.MaxPool2DLayer(), (4, 9)),
+        (lambda: nnx.AvgPool2DLayer(3), (4, 1, 2, 2)),
+        (lambda: nnx.GlobalAvgPoolLayer(), (4, 3)),
+        (lambda: nnx.BatchNormLayer(3), (4, 2)),
+        (lambda: nnx.LayerNormLayer((2, 3)), (4, 3)),
+        (lambda: nnx.GroupNormLayer(2, 4), (4, 3)),
+        (lambda: nnx.LSTMLayer(3, 2), (4, 3)),
+        (lambda: nnx.MultiHeadAttentionLayer(4, 2), (4, 5, 3)),
+        (lambda: nnx.PositionalEncodingLayer(4, 5), (4, 6, 4)),
+        (lambda: nnx.EmbeddingLayer(3, 2), (4, 0)),
+        (lambda: nnx.ReshapeLayer((2, 2)), (4, 5)),
+        (lambda: nnx.PermuteLayer((2, 1)), (4, 5)),
+        (lambda: nnx.UpSampling2DLayer(), (4, 5)),
+        (lambda: nnx.ZeroPadding2DLayer(), (4, 5)),
+    ],
+)
+def test_evaluate_names_the_layer_and_both_shapes(layer, shape, backend):
+    layer = layer()
+    with pytest.raises(ShapeError) as caught:
+        layer.evaluate(backend.asarray(np.zeros(shape)))
+    told = str(caught.value)
+    assert told.startswith(layer.name)
+    assert "single number" in told if shape == () else str(shape) in told
+
+
+@pytest.mark.parametrize("kind", ["bool", "int8", "uint8", "int64", "float16", "float64", ">f4"])
+def test_evaluate_takes_real_numbers_of_every_type(kind, backend):
+    layer = nnx.DenseLayer(2, 1, nnx.Linear())
+    layer.W = backend.asarray([[2.0, 3.0]])
+    host = np.array([[1, 0], [1, 1]], dtype=kind)
+    for x in (host, host.tolist()):
+        y = layer.evaluate(x)
+        assert y.dtype == backend.dtype
+        np.testing.assert_array_equal(backend.to_numpy(y), [[2.0], [5.0]])
+    dx = layer.backprop(y)
+    assert dx.dtype == backend.dtype
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ([["a", "b"]], "expected x of real numbers, got <U1; convert"),
+        (np.array([[1j, 2]]), "expected x of real numbers, got complex128"),
+        (np.array([[None, 2]]), "expected x of real numbers, got object"),
+        ([[1.0, 2.0], [3.0]], "check the lengths of the rows"),
+        (None, "expected x of real numbers, got object"),
+    ],
+)
+def test_evaluate_refuses_what_is_not_made_of_real_numbers(x, message):
+    with pytest.raises(TypeError, match=f"^mine.evaluate: .*{message}"):
+        nnx.DenseLayer(2, 1, name="mine").evaluate(x)
+
+
+def test_a_draw_of_another_shape_is_named():
+    class Turned(nnx.Initializer):
+        def draw(self, shape, rng):
+            return np.ones(shape).T
+
+    with pytest.raises(ValueError, match=r"Turned\.draw: expected .* shape \(2, 3\), got \(3, 2\)"):
+        nnx.DenseLayer(3, 2, initializer=Turned())

@@ -128,7 +128,9 @@ def test_what_is_changed_between_two_steps_counts(backend64):
                 each.layers[1].optim.eta = 0.5
                 each.layers[1].optim.momentum = 0.5
             if i == 3:
-                saved[each] = {n: s.converted(nnx.to_numpy) for n, s in each.layers[2].states.items()}
+                saved[each] = {
+                    n: s.converted(nnx.to_numpy) for n, s in each.layers[2].states.items()
+                }
             if i == 4:
                 moved = {n: s.converted(backend64.asarray) for n, s in saved[each].items()}
                 each.layers[2].states = moved
@@ -203,7 +205,10 @@ def test_a_parameter_that_was_read_does_not_change(size, backend):
 
 def test_parameters_and_states_that_came_read_only_are_trained():
     with nnx.use_backend("numpy", dtype="float64") as backend:
-        for train in (lambda net: net.train(X, Y, 20, 1, progress=False), lambda net: by_hand(net, X, Y)):
+        for train in (
+            lambda net: net.train(X, Y, 20, 1, progress=False),
+            lambda net: by_hand(net, X, Y),
+        ):
             net = network(nnx.Adam())
             by_hand(net, X, Y)
             for slot in slots(walk(net)):

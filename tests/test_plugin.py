@@ -32,16 +32,21 @@ class Third(NumPyBackend):
 """
 
 
+# A distribution whose module cannot be imported.
+BROKEN = "raise OSError('libshelf.so: cannot open shared object file')"
+
+
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """Runs pytest elsewhere, with this plugin alone and two more backends installed."""
+    """Runs pytest elsewhere, with this plugin alone and three more backends installed."""
     for variable in ("NNX_TEST_BACKENDS", "NNX_BACKEND", "PYTEST_ADDOPTS"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.syspathinsert()
     monkeypatch.setenv("PYTHONPATH", str(pytester.path))
-    pytester.makepyfile(absent=ABSENT, third=NUMPY_LIKE)
+    pytester.makepyfile(absent=ABSENT, third=NUMPY_LIKE, broken=BROKEN)
     entry_points = "[nnx.backends]\nabsent = absent:Absent\nthird = third:Third\n"
+    entry_points += "broken = broken:Broken\n"
     information = pytester.mkdir("more-1.0.dist-info")
     (information / "entry_points.txt").write_text(entry_points)
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: more\nVersion: 1.0\n")
@@ -79,14 +84,18 @@ def test_the_variable_asks_too(run, monkeypatch):
     run().assert_outcomes(passed=2)
 
 
-@pytest.mark.parametrize("spec", ["absent", "no_such_backend"])
+@pytest.mark.parametrize("spec", ["absent", "broken", "no_such_backend"])
 def test_a_backend_that_is_asked_for_and_missing_is_one_error(run, spec):
     twice = f"{TEST}\n\n{TEST.replace('mine', 'yours')}"
     result = run(f"--nnx-backend={spec}", "--nnx-backend=numpy", test=twice)
     result.assert_outcomes(passed=2, errors=1, skipped=1)
     assert result.ret != 0
-    remedy = "pip install absent" if spec == "absent" else "*unknown backend 'no_such_backend'*"
-    result.stdout.fnmatch_lines([f"*backend {spec} was asked for, and cannot be used*"])
+    remedy = {
+        "absent": "pip install absent",
+        "broken": "distribution more 1.0 (broken:Broken) cannot be loaded: OSError: libshelf.so",
+        "no_such_backend": "unknown backend 'no_such_backend'",
+    }[spec]
+    result.stdout.fnmatch_lines([f"*backend {spec} was requested, but cannot be used*"])
     result.stdout.fnmatch_lines([f"*{remedy}*"])
 
 

@@ -1,6 +1,7 @@
 """The rules of the library that can be read off its source."""
 
 import ast
+import graphlib
 import inspect
 import re
 from pathlib import Path
@@ -11,50 +12,63 @@ import nnx
 
 SOURCE = Path(nnx.__file__).parent
 MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def module_name(path):
+    """nnx/backend/errors.py -> nnx.backend.errors"""
+    return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+# Rooms and modules that work on the host, where NumPy may be imported.
 HOST = {
-    "_comparison.py",
-    "_points.py",
-    "_probes.py",
-    "backend.py",
-    "check.py",
-    "data.py",
-    "datasets.py",
-    "gradients.py",
-    "initializers.py",
-    "networks.py",
-    "plotting.py",
-    "randomness.py",
-    "steps.py",
-    "training.py",
+    "nnx.backend.contract",
+    "nnx.backend.selection",
+    "nnx.checks",
+    "nnx.commands.check",
+    "nnx.config",
+    "nnx.data",
+    "nnx.datasets",
+    "nnx.initializers",
+    "nnx.layers._by_hand",
+    "nnx.layers.embedding",
+    "nnx.metrics.door",
+    "nnx.networks",
+    "nnx.plotting",
+    "nnx.randomness",
+    "nnx.testing",
+    "nnx.training",
 }
 MATHEMATICS = [
     path
     for path in MODULES
-    if path.parent.name == "layers"
-    or path.name
-    in (
-        "activations.py",
-        "clipping.py",
-        "losses.py",
-        "metrics.py",
-        "optimizers.py",
-        "regularizers.py",
-    )
+    if path.relative_to(SOURCE).parts[0].removesuffix(".py")
+    in ("activations", "clipping", "layers", "losses", "metrics", "optimizers", "regularizers")
 ]
-# What each part may import from nnx, besides nnx.backend. Arrows point one way.
-MAY_IMPORT = {
-    "activations": set(),
-    "initializers": {"randomness"},
-    "losses": set(),
-    "metrics": set(),
-    "optimizers": {"clipping", "schedules"},
-    "clipping": {"schedules"},
-    "regularizers": set(),
-    "schedules": set(),
-    "randomness": set(),
-    "datasets": set(),
-    "backend": set(),
-}
+# Imports point to an earlier room of this list. "nnx" is the package's own __init__, which gathers
+# the public names.
+ROOMS = [
+    "checks",
+    "config",
+    "backend",
+    "randomness",
+    "activations",
+    "initializers",
+    "regularizers",
+    "schedules",
+    "clipping",
+    "losses",
+    "metrics",
+    "optimizers",
+    "layers",
+    "data",
+    "training",
+    "networks",
+    "datasets",
+    "plotting",
+    "nnx",
+    "testing",
+    "commands",
+]
 
 
 def imports(path):
@@ -66,21 +80,167 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_no_module_names_an_array_library(path):
     roots = {name.partition(".")[0] for name in imports(path)}
     assert not roots & {"cupy", "torch", "jax", "array_api_strict", "nnx_backends", "backends"}
-    if path.name not in HOST:
+    name = module_name(path)
+    if not {name, name.rpartition(".")[0]} & HOST:
         assert "numpy" not in roots
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+NAMES = {module_name(path) for path in MODULES}
+
+
+def modules_imported(source):
+    """Modules of nnx that a source imports anywhere, functions and TYPE_CHECKING included."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in NAMES)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                if inner in NAMES:
+                    yield inner
+                elif node.module in NAMES:
+                    yield node.module
+
+
+def room(name):
+    return name.split(".")[1] if "." in name else name
+
+
+def backward_arrows(name, source):
+    """Imports of a room that comes later, or of the package itself."""
+    place = ROOMS.index(room(name))
+    for other in set(modules_imported(source)) - {name}:
+        if ROOMS.index(room(other)) > place:
+            yield f"{name} imports {other}"
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {room(name) for name in NAMES} - set(ROOMS) == set(), "add it to ROOMS"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_imports_point_one_way(path):
-    allowed = MAY_IMPORT.get(path.stem)
-    if allowed is None:
-        return
-    inside = {name.split(".")[1] for name in imports(path) if name.startswith("nnx.")}
-    assert inside <= allowed | {"backend"}
+    assert list(backward_arrows(module_name(path), path.read_text())) == []
+
+
+def test_there_are_no_circles_inside_a_room():
+    arrows = {}
+    for path in MODULES:
+        name = module_name(path)
+        others = set(modules_imported(path.read_text())) - {name}
+        arrows[name] = {other for other in others if room(other) == room(name)}
+    list(graphlib.TopologicalSorter(arrows).static_order())  # raises CycleError, which shows it
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import nnx",
+        "from nnx import training",
+        "from nnx.networks import SequentialNet",
+        "if TYPE_CHECKING:\n    from nnx.commands.doctor import Environment",
+        "def f():\n    from nnx.testing import Recorder",
+    ],
+)
+def test_the_reader_of_imports_finds_what_it_looks_for(line):
+    assert list(backward_arrows("nnx.losses", line))
+    assert not list(backward_arrows("nnx.losses", "from nnx.backend import Array, masked"))
+
+
+# Mutable state at module level: the one setting with the look-up table of types, and the seed.
+STATE = {
+    "nnx.backend.namespace": {"_known"},
+    "nnx.backend.selection": {"_setting"},
+    "nnx.randomness": {"_entropy", "_numbers", "_source", "_streams"},
+}
+CHANGES = {
+    "__delitem__", "__setitem__", "add", "append", "appendleft", "clear", "discard", "extend",
+    "insert", "move_to_end", "pop", "popitem", "popleft", "remove", "reset", "reverse", "set",
+    "setdefault", "sort", "subtract", "update",
+}  # fmt: skip
+HOLDERS = {"ContextVar", "WeakKeyDictionary", "WeakSet", "WeakValueDictionary", "local"}
+
+
+def root(node):
+    """The name that an expression such as a.b[c].d starts with, or None."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def mutable_state(source):
+    """Names of the module that its code changes, rebinds or declares in order to be changed."""
+    tree = ast.parse(source)
+    bound = {}
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            bound |= {target.id: node.value for target in targets if isinstance(target, ast.Name)}
+    for name, value in bound.items():
+        if isinstance(value, ast.Call) and ast.unparse(value.func).split(".")[-1] in HOLDERS:
+            yield name
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            yield from node.names
+        targets = []
+        if isinstance(node, ast.Assign | ast.Delete):
+            targets = node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets = [node.target]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            targets = [node.func] if node.func.attr in CHANGES else []
+        for target in targets:
+            if isinstance(target, ast.Attribute | ast.Subscript) and root(target) in bound:
+                yield root(target)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_no_module_has_mutable_state_but_the_setting_and_the_seed(path):
+    found = set(mutable_state(path.read_text()))
+    assert found <= STATE.get(module_name(path), set())
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "cache = {}\ndef f(x):\n    cache[x] = 1",
+        "cache = {}\ndef f(x):\n    return cache.setdefault(x, 1)",
+        "cache: dict[str, int] = dict()\ndef f(x):\n    del cache[x]",
+        "seen = set()\ndef f(x):\n    seen.add(x)",
+        "items = []\nclass A:\n    def f(self, x):\n        items.append(x)",
+        "last = None\ndef f(x):\n    global last\n    last = x",
+        "count = [0]\ndef f():\n    count[0] += 1",
+        "kept = WeakKeyDictionary()",
+        "current = contextvars.ContextVar('current', default=None)",
+        "state = State()\ndef f(x):\n    state.value = x",
+        "state = State()\ndef f(x):\n    state.inner.values.update(x)",
+    ],
+)
+def test_the_reader_of_state_finds_what_it_looks_for(source):
+    assert list(mutable_state(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "TABLE = {1: 2}\ndef f(x):\n    return TABLE[x]",
+        "NAMES = ('a', 'b')\ndef f(x):\n    x.names = NAMES",
+        "def f(x):\n    found = {}\n    found[x] = 1\n    return found",
+        "class A:\n    def f(self, x):\n        self.x = x",
+    ],
+)
+def test_the_reader_of_state_leaves_constants_alone(source):
+    assert not list(mutable_state(source))
+
+
+def test_every_file_has_at_most_400_lines():
+    long = {module_name(path): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
 
 
 FORBIDDEN = re.compile(r"xp\.(clip|sign|nonzero|unique_\w+|repeat|random)|.*\.(item|tolist)")
@@ -112,7 +272,7 @@ def offences(source):
                 yield f"line {node.lineno}: {name} without dtype= and device="
 
 
-@pytest.mark.parametrize("path", MATHEMATICS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MATHEMATICS, ids=module_name)
 def test_the_mathematics_keeps_to_the_standard_and_reads_nothing_back(path):
     assert list(offences(path.read_text())) == []
 
@@ -143,12 +303,10 @@ def test_every_public_name_is_in_all_and_documented():
     assert len(set(nnx.__all__)) == len(nnx.__all__)
 
 
-# What modules of nnx share with each other, or must be called so, and users are not offered.
+# Public in their module but not in its __all__: shared inside nnx, or named as pytest expects.
 SHARED = {
-    "base": {"gradient_of", "step"},
-    "container": {"Slot", "call", "first_to_train", "gather", "run", "run_back"},
-    "bench": {"operations"},
-    "cli": {
+    "nnx.commands.bench": {"operations"},
+    "nnx.commands.cli": {
         "run_bench",
         "run_check",
         "run_doctor",
@@ -157,15 +315,11 @@ SHARED = {
         "show_check",
         "show_environment",
     },
-    "datasets": {"Mirror"},
-    "networks": {"Objective"},
-    "plugin": {"pytest_addoption", "pytest_generate_tests"},
-    "schedules": {"count", "number"},
-    "training": {"checked", "score", "train"},
+    "nnx.testing.plugin": {"pytest_addoption", "pytest_generate_tests"},
 }
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
 def test_every_module_says_what_is_public(path):
     if path.stem in ("__init__", "__main__") or path.stem.startswith("_"):
         return
@@ -179,7 +333,7 @@ def test_every_module_says_what_is_public(path):
     }
     variables = {ast.unparse(n.target) for n in tree.body if isinstance(n, ast.AnnAssign)}
     assert public <= defined | set(assigned) | variables | imported(tree)
-    assert defined - public == SHARED.get(path.stem, set())
+    assert defined - public == SHARED.get(module_name(path), set())
     for node in tree.body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in public:
             assert ast.get_docstring(node), node.name

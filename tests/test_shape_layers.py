@@ -1,9 +1,7 @@
 import numpy as np
 import pytest
-from conftest import QUICK_AUTODIFF, usable
 
 import nnx
-from nnx.testing import assert_no_host_sync, check_backends, check_gradients
 
 LAYERS = {
     "flatten": (nnx.FlattenLayer, (3, 2, 4, 5)),
@@ -17,47 +15,6 @@ LAYERS = {
 
 def normal(*shape):
     return np.random.default_rng(7).standard_normal(shape)
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_backward_is_the_derivative_of_forward(kind):
-    make, shape = LAYERS[kind]
-    with nnx.use_backend("numpy"):
-        check_gradients(make(), normal(*shape), autodiff=QUICK_AUTODIFF)
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_backends_agree(kind, backend_spec):
-    make, shape = LAYERS[kind]
-    check_backends(make, normal(*shape), backends=[usable(backend_spec)])
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_no_value_is_read_on_the_host(kind):
-    make, shape = LAYERS[kind]
-
-    def step(layer, x):
-        y, backward = layer.forward(x, training=True)
-        return backward(y + 1.0)[0] + 1.0
-
-    with nnx.use_backend("numpy"):
-        assert_no_host_sync(step, make(), np.float32(normal(*shape)))
-
-
-@pytest.mark.parametrize("kind", LAYERS)
-def test_a_compiled_step_gives_the_same(kind, backend):
-    make, shape = LAYERS[kind]
-    layer, x = make(), backend.asarray(normal(*shape))
-
-    def step(x):
-        y, backward = layer.forward(x, training=True)
-        return y, backward(y)[0]
-
-    for compiled, plain in zip(backend.compile(step)(x), step(x)):
-        assert compiled.dtype == backend.dtype
-        np.testing.assert_allclose(
-            backend.to_numpy(compiled), backend.to_numpy(plain), rtol=1e-5, atol=1e-5
-        )
 
 
 def test_a_sample_in_another_shape_by_hand(backend):
@@ -127,7 +84,7 @@ def test_shapes():
     ("layer", "shape", "message"),
     [
         (nnx.ReshapeLayer((2, 5)), (3, 4), r"\(2, 5\) of 10 numbers, got .* \(3, 4\) with 12"),
-        (nnx.ReshapeLayer((5, -1)), (3, 4), "its 12 numbers are no multiple of 5"),
+        (nnx.ReshapeLayer((5, -1)), (3, 4), "its 12 numbers are not a multiple of 5"),
         (nnx.ZeroPadding2DLayer(1), (3, 4), r"\(channels, height, width\), got \(3, 4\): put Resh"),
         (nnx.UpSampling2DLayer(2), (3,), r"\(channels, height, width\), got \(3,\)"),
     ],
@@ -135,27 +92,3 @@ def test_shapes():
 def test_wrong_shapes_are_refused(layer, shape, message):
     with pytest.raises(nnx.ShapeError, match=message):
         layer.output_shape(shape)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: nnx.ReshapeLayer((0, 2)), r"positive integers, one of which may be -1, got \(0"),
-        (lambda: nnx.ReshapeLayer((-1, -1)), "one of which may be -1"),
-        (lambda: nnx.ReshapeLayer(5), "expected a tuple of positive integers"),
-        (lambda: nnx.ZeroPadding2DLayer(-1), "padding to be an integer >= 0"),
-        (lambda: nnx.ZeroPadding2DLayer(((1, 2),)), r"\(\(top, bottom\), \(left, right\)\), got"),
-        (lambda: nnx.ZeroPadding2DLayer(((1, 2, 3), (1, 2))), "each pair of padding"),
-        (lambda: nnx.UpSampling2DLayer(0), "size to be a positive integer or a tuple of 2"),
-    ],
-)
-def test_arguments_are_checked(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()
-
-
-def test_a_layer_shows_how_it_was_made():
-    assert repr(nnx.FlattenLayer()) == "FlattenLayer()"
-    assert repr(nnx.ReshapeLayer((2, -1))) == "ReshapeLayer((2, -1))"
-    assert repr(nnx.ZeroPadding2DLayer(1)) == "ZeroPadding2DLayer(((1, 1), (1, 1)))"
-    assert repr(nnx.UpSampling2DLayer(2)) == "UpSampling2DLayer(2)"

@@ -115,11 +115,12 @@ def test_the_message_names_thing_backend_quantity_and_both_values():
     with pytest.raises(BackendMismatchError) as caught:
         check_backends(OffByEpsilons(16000), [[0.5, 20.0]], backends=["numpy"])
     lines = str(caught.value).splitlines()
-    assert lines[0] == "OffByEpsilons(k=16000) on numpy in float32: value"
+    assert lines[0] == "OffByEpsilons(16000) on numpy in float32: value"
     assert lines[1].startswith("  expected 20 at (0, 1), NumPy's in float64")
     assert lines[2].startswith("  given    20.038")
     assert "2e+03 times the tolerance (9.5e-07) off" in lines[2]
-    assert lines[3].startswith("  look for ")
+    assert lines[3].startswith(f"  at       {__file__}:")
+    assert lines[4].startswith("  look for ")
 
 
 def test_the_report_says_what_is_worst_and_becomes_json():

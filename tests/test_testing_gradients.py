@@ -415,7 +415,11 @@ def test_inputs_and_layers_of_another_backend_are_moved():
 
 @pytest.mark.parametrize(
     ("thing", "message"),
-    [(nnx.CrossEntropy(), "pass y="), (nnx.SGD(), "no activation"), (3, "no activation")],
+    [
+        (nnx.CrossEntropy(), "pass y="),
+        (nnx.SGD(), "expected an activation"),
+        (3, "expected an activation"),
+    ],
 )
 def test_what_cannot_be_checked_is_refused(thing, message):
     with pytest.raises(TypeError, match=message):

@@ -1,9 +1,9 @@
 """`nnx bench`: what a training step costs on the backends of this machine, and where each pays.
 
 Every workload is a network that trains, or predicts, on random data that is already on the
-device. Before the clock starts and before it stops, the host waits for the device. The backends
-share one process and take turns; beside other libraries, each in a process of its own, nnx is
-timed by examples/benchmark.py.
+device. The host waits for the device before the clock starts and before it stops. The backends
+share one process and take turns. examples/benchmark.py compares nnx with other libraries, each in
+its own process.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ from nnx.testing import Recorder
 __all__ = ["WORKLOADS", "BenchRun", "Timing", "Workload", "bench", "timed_backends"]
 
 SAMPLES = 10_000  # of a prediction
-SETTLE = 0.15  # seconds: idle threads of a BLAS look for work for so long before they sleep
+SETTLE = 0.15  # seconds that idle threads of a BLAS look for work before they sleep
 
 
 class Workload(NamedTuple):
-    """A network of dense layers of these sizes; `family` groups those that differ in one number.
+    """A network of dense layers of these sizes.
 
-    `optimizer` is None where the network predicts 10,000 samples in such batches.
+    Attributes:
+        optimizer: None if the network predicts 10,000 samples in batches of this size.
+        family, value: workloads of one family differ in one number, the value.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Workload(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch: some fifth of a second, and some tens of megabytes of data."""
+        """Steps of an epoch: about a fifth of a second, and some tens of megabytes of data."""
         work = 6 * self.batch * sum(ni * no for ni, no in pairwise(self.sizes))
         return max(4, min(200, 10_000_000_000 // work, 20_000 // self.batch))
 
@@ -67,7 +69,7 @@ WORKLOADS = [
 class Timing:
     """The seconds of one step of a workload, or of one prediction: backend -> rounds.
 
-    `operations` is the number of array operations of a step, None where nothing counts them.
+    `operations` is the number of array operations of a step, None if nothing can count them.
     """
 
     workload: Workload
@@ -75,17 +77,17 @@ class Timing:
     operations: int | None = None
 
     def median(self, backend: str) -> float:
-        """Its median over the rounds."""
+        """Return the median over the rounds."""
         return statistics.median(self.seconds[backend])
 
 
 @dataclass
 class BenchRun:
-    """What `nnx bench` has found.
+    """What `nnx bench` found.
 
     Attributes:
-        backends: what was timed, NumPy first where it is among them.
-        quick: was it the short form?
+        backends: what was timed, NumPy first if it is among them.
+        quick: whether it was the short form.
         timings: one for each workload.
         environment: of this machine.
     """
@@ -96,7 +98,7 @@ class BenchRun:
     environment: Environment
 
     def crossings(self) -> list[str]:
-        """For each backend and family: from which size on it is faster than NumPy."""
+        """Return for each backend and family from which size on it is faster than NumPy."""
         lines = []
         for backend in self.backends:
             for family in dict.fromkeys(t.workload.family for t in self.timings):
@@ -106,7 +108,7 @@ class BenchRun:
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON."""
+        """Return all of it as plain values, for JSON."""
         return {
             "nnx": nnx.__version__,
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -127,9 +129,9 @@ class BenchRun:
 
 
 def timed_backends(names: Sequence[str] | None = None) -> list[str]:
-    """These backends, NumPy first; without names, all that are usable and are for computing.
+    """Return these backends, NumPy first; without names, all usable ones that are for computing.
 
-    Those for tests, with pretended devices, are timed only when they are named.
+    Those for tests, with simulated devices, are timed only if they are named.
 
     Raises:
         BackendError: one that is named cannot be used, or nothing is usable.
@@ -139,7 +141,7 @@ def timed_backends(names: Sequence[str] | None = None) -> list[str]:
         if names is None and not kind.test_specs:
             try:
                 usable.append(resolve(name, "float32").spec)
-            except Exception:  # `nnx doctor` says why; a broken library must not hide the others
+            except BackendError:  # `nnx doctor` says why
                 continue
     chosen = usable if names is None else [resolve(name, "float32").spec for name in names]
     if not chosen:
@@ -152,12 +154,13 @@ def bench(
     quick: bool = False,
     tell: Callable[[int, int, str], Any] = lambda done, of, name: None,
 ) -> BenchRun:
-    """Time every workload on the backends; this starts the streams of random numbers afresh.
+    """Time every workload on the backends; this calls `nnx.seed(0)`.
 
     Args:
-        backends: their names; all that are usable if not given, those for tests aside.
+        backends: their names; if not given, all that are usable except those for tests.
         quick: 3 rounds instead of 7, fewer steps, and no layer wider than 512.
-        tell: called before each workload with the number that is done, that of all, and its name.
+        tell: called before each workload with the number of workloads done, that of all, and its
+            name.
 
     Raises:
         BackendError: a backend that is named cannot be used.
@@ -179,14 +182,15 @@ def bench(
 
 
 def operations(workload: Workload) -> int | None:
-    """How many array operations one step is, or one prediction; None where nothing counts them.
+    """Return the number of array operations of a step or prediction, None if nothing counts them.
 
-    What an epoch costs besides its steps is left out: it is the difference of two epochs.
+    It is the difference of two epochs, so that the operations of an epoch besides its steps do not
+    count.
     """
     for name, kind in installed_backends().items():
         try:
             backend = resolve(name, "float32")
-        except Exception:  # not installed, or broken
+        except BackendError:
             continue
         if kind.test_specs and backend.count_operations(lambda name: None) is not None:
             small = workload._replace(sizes=(4, *(3 for _ in workload.sizes[1:])), batch=2)
@@ -205,7 +209,7 @@ def _count(workload: Workload, backend: Backend, steps: int) -> int:
 
 
 def _prepare(workload: Workload, backend: Backend, steps: int) -> Callable[[], float]:
-    """A warm function that makes so many steps, or one prediction, and tells the seconds of one."""
+    """Return a warm function that times this many steps, or a prediction: the seconds of one."""
     nnx.seed(0)
     with nnx.use_backend(backend):
         *hidden, (ni, no) = pairwise(workload.sizes)
@@ -215,7 +219,7 @@ def _prepare(workload: Workload, backend: Backend, steps: int) -> Callable[[], f
         net = nnx.SequentialNet(workload.sizes[0], layers, nnx.CrossEntropy(), optim)
         samples = SAMPLES if workload.optimizer is None else steps * workload.batch
         rng = nnx.randomness.generator("batches")
-        # As in MNIST, four numbers of five are 0: units then do not die, see examples/_peers.py.
+        # As in MNIST, four numbers of five are 0, so that units do not die.
         x = 5 * rng.random((samples, workload.sizes[0]), dtype="float32") - 4
         x = backend.asarray(x * (x > 0))
         y = backend.asarray(rng.integers(0, no, samples))
@@ -228,8 +232,9 @@ def _prepare(workload: Workload, backend: Backend, steps: int) -> Callable[[], f
         else:
             net.train(x, y, workload.batch, progress=False)
             last, count = net.layers[-1].parameters["b"], steps
+        backend.evaluate([last])
         backend.synchronize()
-        backend.to_numpy(last)  # what is computed last has been, where synchronize means less
+        backend.to_numpy(last)  # a library may compute only what is read
         return (time.perf_counter() - start) / count
 
     run()
@@ -237,7 +242,7 @@ def _prepare(workload: Workload, backend: Backend, steps: int) -> Callable[[], f
 
 
 def _crossing(backend: str, family: str, timings: Sequence[Timing]) -> str:
-    """From which value on a backend is faster than NumPy at all larger ones too."""
+    """Return from which value on a backend is faster than NumPy at all larger values."""
     first = math.inf
     for timing in reversed(timings):
         if timing.median(backend) >= timing.median("numpy"):

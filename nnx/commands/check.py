@@ -1,12 +1,14 @@
 """`nnx check`: everything nnx exports, on every backend of this machine, against NumPy.
 
-The items are the classes in `nnx.__all__`. What cannot be made without arguments, or should be
-checked with others too, has an entry in `ARGUMENTS`. How the comparison is made and how close it
-must be: `nnx.testing.equivalence`.
+The items are the classes in `nnx.__all__`. A class that needs arguments, or should be checked with
+several, has an entry in `ARGUMENTS`. `nnx.testing.equivalence` says how items are compared and how
+close they must be. Before the items, arrays are brought to each backend and back; a backend on
+which that fails is not checked further.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import inspect
 import math
@@ -18,20 +20,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import nnx
-from nnx.backend import resolve
+from nnx.backend import BackendError, resolve
 from nnx.commands.doctor import Environment, environment
 from nnx.testing._backend_reports import BackendMismatchError, BackendReport, BackendResult
+from nnx.testing._places import error_place
 from nnx.testing._probes import PROBES
+from nnx.testing._round_trip import missing_functions, round_trip
 from nnx.testing.equivalence import check_backends, usable_backends
 
 __all__ = ["ARGUMENTS", "BASES", "CheckRun", "Item", "check", "items"]
 
 
 class Item(NamedTuple):
-    """One thing to check: how it is made on the current backend, the shape of its inputs.
+    """One thing to check.
 
-    `kind` is the name of its base class, `shape` None where the check has inputs of its own.
-    `below` is the number of tokens where the inputs are tokens, whole numbers from 0 on.
+    Attributes:
+        name: what the report calls it.
+        kind: the name of its base class.
+        make: makes it on the current backend.
+        shape: of its inputs, None if the check has inputs of its own.
+        below: if the inputs are tokens, integers from 0 on: their number.
     """
 
     name: str
@@ -41,7 +49,7 @@ class Item(NamedTuple):
     below: int | None = None
 
     def inputs(self, rng: np.random.Generator) -> np.ndarray | None:
-        """Inputs for it: normal numbers, or tokens; None where the check has its own."""
+        """Return inputs for it: normal numbers, or tokens; None if the check has its own."""
         if self.shape is None:
             return None
         if self.below is not None:
@@ -49,7 +57,7 @@ class Item(NamedTuple):
         return rng.standard_normal(self.shape)
 
 
-# Base classes of others; they compute nothing.
+# Base classes, which compute nothing themselves.
 BASES = {
     nnx.Activation,
     nnx.Initializer,
@@ -62,7 +70,7 @@ BASES = {
 
 
 def _network() -> nnx.SequentialNet:
-    """Several activations, optimizers and a penalty, so that training uses all that it can."""
+    """Return a network with several activations and optimizers and a penalty."""
     layers = [
         nnx.DenseLayer(20, 30, nnx.ReLU(), nnx.SGD(0.05)),
         nnx.DenseLayer(30, 20, nnx.TanH(), nnx.Adam(), kernel_regularizer=nnx.L2Regularizer()),
@@ -75,8 +83,8 @@ def _two_layers() -> list[nnx.Layer]:
     return [nnx.DenseLayer(6, 6, nnx.TanH()), nnx.DenseLayer(6, 6, nnx.Logistic(), nnx.Adam())]
 
 
-# Class -> what to append to its name -> how it is made, the shape of its inputs; where these are
-# tokens, how many there are.
+# Class -> what to append to its name -> how it is made, the shape of its inputs, and for tokens
+# their number.
 ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
     nnx.SGD: {
         "": (nnx.SGD, None),
@@ -188,7 +196,7 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
 
 
 def items() -> list[Item]:
-    """Every exported activation, initializer, layer, loss, optimizer, regularizer and network."""
+    """Return all exported activations, initializers, layers, losses, optimizers and so on."""
     exported = dict.fromkeys(getattr(nnx, name) for name in nnx.__all__)  # leakyReLU is LeakyReLU
     return list(_items(list(exported)))
 
@@ -204,12 +212,12 @@ def _items(exported: Sequence[Any]) -> Iterator[Item]:
 
 @dataclass(frozen=True)
 class CheckRun:
-    """What `nnx check` has found.
+    """What `nnx check` found.
 
     Attributes:
         backends: what was checked.
-        quick: was it the short form?
-        reports: one for each item, in the order of `items()`.
+        quick: whether it was the short form.
+        reports: that of the round trip, then one for each item, in the order of `items()`.
         environment: of this machine.
         seconds: how long it took.
     """
@@ -222,16 +230,26 @@ class CheckRun:
 
     @property
     def passed(self) -> bool:
-        """Has every item passed on every backend?"""
-        return bool(self.reports) and all(report.passed for report in self.reports)
+        """Whether every item passed on every backend."""
+        return len(self.reports) > 1 and all(report.passed for report in self.reports)
+
+    @property
+    def left_out(self) -> list[str]:
+        """The backends that failed the round trip, on which nothing else was checked."""
+        return list(dict.fromkeys(result.backend for result in self.reports[0].failures))
 
     @property
     def verdict(self) -> str:
-        """One line."""
-        where = f"{len(self.reports)} items on {', '.join(self.backends)}"
-        failed = [report.item for report in self.reports if not report.passed]
+        """The result in one line."""
+        where = f"{len(self.reports) - 1} items on {', '.join(self.backends)}"
+        failed = [report.item for report in self.reports[1:] if not report.passed]
+        lines = []
+        if self.left_out:
+            lines.append(f"NOT CHECKED: {', '.join(self.left_out)}: the round trip failed")
         if failed:
-            return f"THE BACKENDS DISAGREE: {len(failed)} of {where}: {'; '.join(failed)}"
+            lines.append(f"THE BACKENDS DISAGREE: {len(failed)} of {where}: {'; '.join(failed)}")
+        if lines:
+            return "; ".join(lines)
         results = [result for report in self.reports for result in report.results]
         worst = max(results, key=lambda result: result.error)
         return (
@@ -241,13 +259,14 @@ class CheckRun:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, for JSON."""
+        """Return all of it as plain values, for JSON."""
         return {
             "nnx": nnx.__version__,
             "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "passed": self.passed,
             "verdict": self.verdict,
             "backends": self.backends,
+            "left_out": self.left_out,
             "quick": self.quick,
             "seconds": round(self.seconds, 1),
             "environment": self.environment.to_dict(),
@@ -264,8 +283,8 @@ def check(
 
     Args:
         backends: their names; all that are usable if not given.
-        quick: float32 alone, and 50 steps of training instead of 200.
-        tell: called before each item with the number that is done, that of all, and its name.
+        quick: only float32, and 50 steps of training instead of 200.
+        tell: called before each item with the number of items done, that of all, and its name.
 
     Raises:
         BackendError: a requested backend is not usable; it carries the remedy.
@@ -275,11 +294,27 @@ def check(
     for spec in specs:
         resolve(spec, "float32")
     dtypes = ("float32",) if quick else ("float32", "float64")
-    todo, reports = items(), []
+    first = _round_trips(specs, dtypes)
+    able = [spec for spec in specs if spec not in {result.backend for result in first.failures}]
+    todo, reports = items() if able else [], [first]
     for done, item in enumerate(todo):
         tell(done, len(todo), item.name)
-        reports.append(_check(item, specs, dtypes, 50 if quick else 200))
+        reports.append(_check(item, able, dtypes, 50 if quick else 200))
     return CheckRun(specs, quick, reports, machine, time.perf_counter() - start)
+
+
+def _round_trips(specs: list[str], dtypes: tuple[str, ...]) -> BackendReport:
+    """Bring arrays to every backend and back, and note which functions its namespace lacks."""
+    report = BackendReport("round trip")
+    for spec in specs:
+        for dtype in dtypes:
+            with contextlib.suppress(BackendError):  # a dtype it lacks; the items note that
+                report.results += round_trip(resolve(spec, dtype), spec)
+        if missing := missing_functions(resolve(spec, "float32")):
+            report.notes.append(
+                f"{spec}: its namespace lacks {', '.join(missing)}; what uses them fails"
+            )
+    return report
 
 
 def _check(item: Item, specs: list[str], dtypes: tuple[str, ...], steps: int) -> BackendReport:
@@ -294,5 +329,6 @@ def _check(item: Item, specs: list[str], dtypes: tuple[str, ...], steps: int) ->
         given = f"{type(error).__name__}: {error}"
         hint = "what the item needs in nnx.commands.check.ARGUMENTS; what its own tests say"
         where = (item.name, "numpy", dtypes[0], "run")
-        failed = BackendResult(*where, math.inf, 0.0, "no error", given, hint)
-        return BackendReport(item.name, [failed], causes=[error])
+        place = error_place(error, "numpy")
+        failed = BackendResult(*where, math.inf, 0.0, "no error", given, hint, place)
+        return BackendReport(item.name, [failed])

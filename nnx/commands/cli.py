@@ -1,14 +1,16 @@
-"""The command `nnx`."""
+"""The command line of `nnx`: what is asked for, printed and written."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nnx
 from nnx.backend import BackendError, Memory, available_backends
 
 if TYPE_CHECKING:
@@ -16,36 +18,46 @@ if TYPE_CHECKING:
     from nnx.commands.check import CheckRun
     from nnx.commands.doctor import Environment
 
-__all__ = ["main"]
+__all__ = ["EXIT_STATUS", "main"]
+
+EXIT_STATUS = """exit status:
+  backends  0 if a backend is usable, else 1
+  doctor    0 if nnx, and every backend whose library is installed, works; else 1. Missing
+            optional libraries and advice do not change it
+  check     0 if all backends agree with NumPy; 1 if one differs, cannot be used, or could not be
+            checked
+  bench     0 if all backends were timed; 1 if one cannot be used
+  any       2 if the command line is wrong"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0 where all went well."""
-    parser = argparse.ArgumentParser(prog="nnx", description="Neural networks on any array library")
+    """Run the command and return its exit status; `EXIT_STATUS` says what it means."""
+    parser = argparse.ArgumentParser(
+        prog="nnx",
+        description="Neural networks on any array library",
+        epilog=EXIT_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nnx {nnx.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("backends", help="list the backends: which work here, and why not the rest")
-    commands.add_parser(
-        "doctor",
-        help="what this machine has and what to mend; status 1 if nnx, or a backend whose library "
-        "is installed, does not work",
-    )
-    check = commands.add_parser(
-        "check", help="do the backends agree? status 1 if one differs from NumPy or is not usable"
-    )
-    bench = commands.add_parser(
-        "bench", help="what does a training step cost, and from which size on does a device pay?"
-    )
+    add = lambda name, text: commands.add_parser(name, help=text, description=text)
+    add("backends", "list the backends: which work here, and why the others do not")
+    add("doctor", "show what this machine has, what is wrong with it, and how to fix it")
+    check = add("check", "compare everything nnx computes on the backends with NumPy")
+    bench = add("bench", "time a training step on the backends, and find the size that pays")
     for command, quick in (
-        (check, "float32 alone, and a shorter training"),
+        (check, "only float32, and a shorter training"),
         (bench, "fewer rounds and steps, and no very wide layer"),
     ):
         command.add_argument(
             "--backends",
             metavar="NAME,NAME",
             type=lambda text: text.replace(",", " ").split(),
-            help="these, cupy:1 say; all that are usable if not given",
+            help="these, for example numpy,cupy:1; all that are usable if not given",
         )
-        command.add_argument("--json", metavar="FILE", type=Path, help="write everything there")
+        command.add_argument(
+            "--json", metavar="FILE", type=Path, help="write the results to this file"
+        )
         command.add_argument("--quick", action="store_true", help=quick)
     chosen = parser.parse_args(arguments)
     if chosen.command == "bench":
@@ -56,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def show_backends() -> int:
-    """Print one row for each installed backend; 0 if one of them is usable."""
+    """Print one row for each installed backend; return 0 if one of them is usable."""
     from rich.console import Console
     from rich.table import Table
 
@@ -76,7 +88,7 @@ def show_backends() -> int:
 
 
 def run_doctor() -> int:
-    """Print what this machine has and what to mend; 1 if something does not work."""
+    """Print what this machine has and what to fix; return 1 if something does not work."""
     from nnx.commands.doctor import environment
 
     found = environment()
@@ -85,7 +97,7 @@ def run_doctor() -> int:
 
 
 def run_bench(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
-    """Time the backends, show and write it; 0 if all of them could be timed."""
+    """Time the backends, show and write the times; return 0 if all of them could be timed."""
     from rich.progress import Progress
 
     from nnx.commands.bench import bench
@@ -107,7 +119,7 @@ def run_bench(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
 
 
 def show_bench(run: BenchRun) -> None:
-    """One row for each workload, one column for each backend; where each pays; threads."""
+    """Print a row for each workload, a column for each backend, where each pays, and advice."""
     from rich.console import Console
     from rich.table import Table
 
@@ -131,7 +143,7 @@ def show_bench(run: BenchRun) -> None:
 
 
 def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
-    """Check the backends, show and write what was found; 0 if all agree."""
+    """Check the backends, show and write the results; return 0 if all agree."""
     from rich.progress import Progress
 
     from nnx.commands.check import check
@@ -153,17 +165,18 @@ def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
 
 
 def show_check(run: CheckRun) -> None:
-    """One row for each item, one column for each backend; failures; environment; verdict."""
+    """Print a row for each item, a column for each backend, failures, environment, verdict."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("item", *run.backends, title="largest error, in units of the tolerance")
     for report in run.reports:
         failed = {result.backend for result in report.failures}
-        cells = [
-            f"[red]FAIL {report.worst(b):.3g}[/]" if b in failed else f"{report.worst(b):.2f}"
-            for b in run.backends
-        ]
+        cells = []
+        for backend in run.backends:
+            worst = report.worst(backend)
+            cell = "-" if math.isnan(worst) else f"{worst:.2f}"
+            cells.append(f"[red]FAIL {worst:.3g}[/]" if backend in failed else cell)
         table.add_row(report.item, *cells)
     console = Console()
     console.print(table)
@@ -184,7 +197,7 @@ def show_check(run: CheckRun) -> None:
 
 
 def show_environment(found: Environment) -> None:
-    """Facts under their headings, then each problem with its remedy."""
+    """Print facts under their headings, then each problem with its remedy."""
     from rich.console import Console
 
     console = Console()

@@ -1,4 +1,4 @@
-"""`nnx doctor`: what this machine has, what is wrong with it, and how to mend that."""
+"""`nnx doctor`: what this machine has, what is wrong with it, and how to fix it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import nnx
 from nnx.backend import BackendStatus, Problem, available_backends, installed_backends, resolve
 
 __all__ = ["DISTRIBUTION", "Environment", "environment"]
@@ -24,8 +25,8 @@ class Environment:
 
     Attributes:
         facts: heading -> name -> value.
-        problems: what stops nnx, or a backend whose library is installed.
-        advice: what still works, but may be slow or break.
+        problems: what keeps nnx, or a backend whose library is installed, from working.
+        advice: what works, but may be slow or break.
     """
 
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -33,7 +34,7 @@ class Environment:
     advice: list[Problem] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {
             "facts": self.facts,
             "problems": [problem._asdict() for problem in self.problems],
@@ -42,7 +43,7 @@ class Environment:
 
 
 def environment() -> Environment:
-    """Look at this machine; this imports the library of every backend."""
+    """Return what is known of this machine; this imports the library of every backend."""
     found = Environment()
     found.facts["machine"] = {
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -51,31 +52,36 @@ def environment() -> Environment:
         "cores": str(os.cpu_count()),
     }
     _installation(found)
-    libraries = {name: kind.library for name, kind in installed_backends().items()}
-    own = "|".join(["NNX", "CUDA", "XLA", *(library.upper() for library in libraries.values())])
+    libraries = {
+        name: kind.library.partition(".")[0] for name, kind in installed_backends().items()
+    }
+    own = "|".join(["NNX", "CUDA", "XLA", *map(str.upper, libraries.values())])
     telling = re.compile(rf"({own})_\w+|\w+_NUM_THREADS")
     variables = {name: os.environ[name] for name in sorted(os.environ) if telling.fullmatch(name)}
     if variables:
         found.facts["variables"] = variables
     statuses, packages = available_backends(), importlib.metadata.packages_distributions()
-    for name, library in libraries.items():
-        _backend(found, statuses[name], library, sorted(set(packages.get(library, ()))))
+    for name, status in statuses.items():
+        if name in libraries:
+            library = libraries[name]
+            _backend(found, status, library, sorted(set(packages.get(library, ()))))
+        else:  # its distribution is broken
+            found.facts[f"backend {name}"] = {"not usable": status.reason}
+            found.problems.append(Problem(status.reason, status.remedy))
     if not any(status.usable for status in statuses.values()):
-        found.problems.append(
-            Problem("no backend is usable", f"install nnx: pip install {DISTRIBUTION}")
-        )
+        found.problems.append(Problem("no backend is usable", "in nnx's folder: pip install -e ."))
     return found
 
 
 def _installation(found: Environment) -> None:
-    """nnx itself and the packages it needs, those of its extras where they are installed."""
-    found.facts["nnx"] = facts = {"folder": str(Path(__file__).parent)}
+    """Add nnx itself, the packages it needs, and those of its extras that are installed."""
+    found.facts["nnx"] = facts = {"folder": str(Path(nnx.__file__).parent)}
     try:
         facts["installed"] = importlib.metadata.version(DISTRIBUTION)
     except importlib.metadata.PackageNotFoundError:
         found.problems.append(
             Problem(
-                f"nnx runs from the folder {Path(__file__).parents[1]}, which is not installed: "
+                f"nnx runs from {Path(nnx.__file__).parents[1]}, a folder that is not installed: "
                 "its backends are not found",
                 "in that folder: pip install -e .",
             )
@@ -97,7 +103,7 @@ def _installation(found: Environment) -> None:
         if not marker:
             facts[package] = version
         if _release(version) < _release(least):
-            # One that only an extra needs keeps nothing from working.
+            # An old package that only an extra needs does not stop nnx.
             (found.advice if marker else found.problems).append(
                 Problem(
                     f"{package} {version} is too old for nnx, which needs {least}",
@@ -109,16 +115,16 @@ def _installation(found: Environment) -> None:
 def _backend(
     found: Environment, status: BackendStatus, library: str, distributions: list[str]
 ) -> None:
-    """One backend: its facts, or why it does not work; the packages that bring its library."""
+    """Add one backend: its facts or why it does not work, and the packages of its library."""
     packages = [f"{name} {importlib.metadata.version(name)}" for name in distributions]
     facts = {"packages": ", ".join(packages)} if packages else {}
     found.facts[f"backend {status.name}"] = facts
-    if len(distributions) > 1:
+    if len(distributions) > 1 and _overlap(library, distributions):
         found.advice.append(
             Problem(
-                f"{len(distributions)} packages bring the library {library}: "
-                f"{', '.join(packages)}; which one is imported is chance",
-                f"pip uninstall -y {' '.join(distributions)}, then install the one you need",
+                f"{len(distributions)} packages install the library {library}: "
+                f"{', '.join(packages)}; they overwrite each other's files",
+                f"pip uninstall -y {' '.join(distributions)}, then pip install the one you need",
             )
         )
     if status.usable:
@@ -129,7 +135,7 @@ def _backend(
         try:
             facts |= backend.facts()
             found.advice += backend.problems()
-        except Exception as error:  # what helps to report a fault must not die of it
+        except Exception as error:  # a fault must not keep the rest from being reported
             facts["more"] = f"not known: {type(error).__name__}: {error}"
     else:
         facts["not usable"] = status.reason
@@ -139,7 +145,23 @@ def _backend(
             facts["to have it"] = status.remedy
 
 
+def _overlap(library: str, distributions: list[str]) -> bool:
+    """Return whether two of them bring the same file of the library.
+
+    Some libraries are made of several distributions: mlx and mlx-cpu are one program.
+    """
+    seen: set[str] = set()
+    for name in distributions:
+        own = {str(file) for file in importlib.metadata.files(name) or ()}
+        own = {file for file in own if file.startswith(f"{library}/") and file[-4:] != ".pyc"}
+        if own & seen:
+            return True
+        seen |= own
+    return False
+
+
 def _is_installed(library: str) -> bool:
+    """Return whether the library can be found, without importing it."""
     try:
         return importlib.util.find_spec(library) is not None
     except (ImportError, ValueError):

@@ -15,6 +15,7 @@ from nnx.data.arrays import (
     is_classification,
     unreachable_targets,
 )
+from nnx.data.samples import checked_samples, warn_of_targets
 
 __all__ = [
     "as_inputs",
@@ -25,7 +26,9 @@ __all__ = [
     "check_finite",
     "checked_callbacks",
     "checked_rng",
+    "checked_samples",
     "checked_validation",
     "is_classification",
     "unreachable_targets",
+    "warn_of_targets",
 ]

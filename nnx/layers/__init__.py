@@ -1,4 +1,4 @@
-"""Layers, by concept: one module each.
+"""Layers, one module for each concept.
 
 The exercise sheets of the course have L2Regularizer in their layers.py, so it is here too.
 """
@@ -8,19 +8,16 @@ from nnx.layers.activation import ActivationLayer
 from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
 from nnx.layers.base import AffineLayer, Layer, Parameter
 from nnx.layers.bidirectional import BidirectionalLayer
-from nnx.layers.container import Container, ParallelLayer, ResidualLayer, SequentialLayer
-from nnx.layers.convolution import (
-    Conv1DLayer,
-    Conv2DLayer,
-    ConvolutionLayer,
-    ConvTranspose2DLayer,
-)
+from nnx.layers.branches import ParallelLayer, ResidualLayer
+from nnx.layers.container import Container, SequentialLayer
+from nnx.layers.convolution import Conv1DLayer, Conv2DLayer, ConvolutionLayer
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer
+from nnx.layers.gated import GRULayer, LSTMLayer
 from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
 from nnx.layers.pooling import AvgPool2DLayer, GlobalAvgPoolLayer, MaxPool2DLayer, PoolingLayer
-from nnx.layers.recurrent import GRULayer, LSTMLayer, RecurrentLayer, RNNLayer
+from nnx.layers.recurrent import RecurrentLayer, RNNLayer
 from nnx.layers.shape import (
     FlattenLayer,
     PermuteLayer,
@@ -28,6 +25,7 @@ from nnx.layers.shape import (
     UpSampling2DLayer,
     ZeroPadding2DLayer,
 )
+from nnx.layers.transposed import ConvTranspose2DLayer
 from nnx.regularizers import L2Regularizer
 
 __all__ = [

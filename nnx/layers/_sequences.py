@@ -1,67 +1,18 @@
-"""What the layers of sequences share: checks of arguments and shapes, padding."""
+"""What the layers of sequences share: checks of shapes, padding."""
 
 from __future__ import annotations
 
-import math
-from numbers import Integral, Real
 from typing import Any
 
+from nnx import checks
 from nnx.backend import Array, array_namespace
-from nnx.initializers import Initializer
 from nnx.checks import ShapeError
 from nnx.layers.base import Layer
-from nnx.regularizers import Regularizer
 
 
-def size(owner: str, name: str, value: Any) -> int:
-    """A positive integer; True is none."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{owner}: expected a positive integer {name}, got {value!r}")
-    return int(value)
-
-
-def flag(owner: str, name: str, value: Any) -> bool:
-    """True or False, nothing that is only like them."""
-    if not isinstance(value, bool):
-        raise ValueError(f"{owner}: expected {name} to be True or False, got {value!r}")
-    return value
-
-
-def padding_value(owner: str, value: Any) -> float | None:
-    """A finite number, or None: NaN would be equal to nothing."""
-    if value is None:
-        return None
-    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
-        raise ValueError(f"{owner}: expected mask_value to be a finite number, got {value!r}")
-    return float(value)
-
-
-def penalties(layer: Layer, **given: Any) -> None:
-    """The penalties of a layer, by the names of their parameters; None is none.
-
-    Raises:
-        TypeError: something else than a regularizer.
-    """
-    for name, regularizer in given.items():
-        expect(layer.name, Regularizer | None, regularizer, "L2Regularizer(0.01)")
-        if regularizer is not None:
-            layer.regularizers[name] = regularizer
-
-
-def expect(owner: str, kind: Any, given: Any, example: str) -> None:
-    """Refuse what is no object of that kind.
-
-    Raises:
-        TypeError: it is none.
-    """
-    if not isinstance(given, kind):
-        raise TypeError(f"{owner}: expected an object such as {example}, got {given!r}")
-
-
-def initializer_of(owner: str, given: Any, default: type[Initializer]) -> Initializer:
-    """The initializer given, or a default one."""
-    expect(owner, Initializer | None, given, f"{default.__name__}()")
-    return given or default()
+def padding_value(layer: Layer, value: Any) -> float | None:
+    """Return a finite number, or None for no padding. NaN would equal nothing."""
+    return None if value is None else checks.number(layer, "mask_value", value)
 
 
 def check_input(layer: Layer, x: Array) -> None:
@@ -77,7 +28,7 @@ def check_input(layer: Layer, x: Array) -> None:
 
 
 def check_sequence(input_shape: tuple[int | None, ...], features: int) -> int | None:
-    """The time of a shape (time, features); None where any is meant.
+    """Return the time of a shape (time, features); None stands for any time.
 
     Raises:
         ShapeError: another shape.
@@ -88,12 +39,12 @@ def check_sequence(input_shape: tuple[int | None, ...], features: int) -> int | 
 
 
 def is_data(x: Array, mask_value: float | None) -> Array | None:
-    """(samples, time, 1): False where a time step is padding; None where there is no padding."""
+    """Return (samples, time, 1), False for padding; None if there is no padding."""
     if mask_value is None:
         return None
     return array_namespace(x).any(x != mask_value, axis=-1, keepdims=True)
 
 
 def place(x: Array) -> Any:
-    """Where x is; None, the default, in a trace of JAX, whose arrays are nowhere yet."""
+    """Return the device of x; None, the default, for arrays that JAX traces."""
     return getattr(x, "device", None)

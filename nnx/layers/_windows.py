@@ -1,10 +1,10 @@
 """Windows that slide along the axes of images and sequences, and their adjoint, without scatter.
 
-A window of `kernel` taps visits an axis. The t-th taps of all windows are one slice with a step,
-so everything that slides is a few slices. The adjoint must add overlapping windows up, which
-slices cannot do in place here, as not every library can write in place. It is done by pitch: lay
-the windows of each tap out in rows of equal length, cut the whole into rows that are shorter by
-the dilation, and each tap stands shifted against the one before it, as it should; then sum.
+A window has `kernel` taps along an axis. The t-th taps of all windows are one slice with a step,
+so that all windows are a few slices. The adjoint adds overlapping windows up. Not every library
+can write in place, so it reshapes instead: lay the windows of each tap out in rows of equal length,
+cut the whole into rows that are shorter by the dilation, so that each tap is shifted against the
+one before it by the dilation, then sum.
 
 Layers that slide work on arrays (channels, *space, samples): slices along space then copy long
 runs of samples, and all positions of all samples are the columns of one product.
@@ -13,10 +13,10 @@ runs of samples, and all positions of all samples are the columns of one product
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 
@@ -24,7 +24,6 @@ __all__ = [
     "Geometry",
     "Windows",
     "images",
-    "numbers",
     "pad",
     "part",
     "samples_first",
@@ -41,8 +40,8 @@ AXES = {1: ("length",), 2: ("height", "width")}
 class Windows(NamedTuple):
     """Windows along one axis of `size` cells with `before` and `after` cells of padding.
 
-    Window l, 0 <= l < positions, has its tap t at the cell l stride + t dilation, where the padding
-    counts.
+    Window l, 0 <= l < positions, has its tap t at the cell l stride + t dilation; cells of padding
+    are counted.
     """
 
     kernel: int
@@ -54,7 +53,7 @@ class Windows(NamedTuple):
     positions: int
 
     def slices(self, x: Array, axis: int) -> list[Array]:
-        """For each tap its cells in all windows, of an axis that is padded."""
+        """For each tap its cells in all windows of a padded axis."""
         index: list[Any] = [slice(None)] * x.ndim
         taps = []
         for start in range(0, self.kernel * self.dilation, self.dilation):
@@ -101,7 +100,7 @@ class Windows(NamedTuple):
         return xp.sum(x, axis=axis)
 
     def all_see_cells(self) -> bool:
-        """Has every window a tap that is no padding?"""
+        """Does every window have a tap that is not padding?"""
         cells = range(self.before, self.before + self.size)
         return all(
             any(p * self.stride + t * self.dilation in cells for t in range(self.kernel))
@@ -109,9 +108,9 @@ class Windows(NamedTuple):
         )
 
     def turned(self) -> Windows:
-        """What `spread` sums, seen from the cells: windows along `spaced(x, axis, stride)`.
+        """The windows along `spaced(x, axis, stride)` that `spread` sums, one for each cell.
 
-        There a cell finds the windows that it is in, those of the last tap first.
+        The window of a cell holds the windows that the cell is in, those of the last tap first.
         """
         length = (self.positions - 1) * self.stride + 1
         before = (self.kernel - 1) * self.dilation - self.before
@@ -123,19 +122,20 @@ class Geometry:
     """How windows slide over space: one number for each of its axes.
 
     Args:
-        owner: what messages call the layer.
+        owner: the layer, for messages.
         dimensions: number of axes.
         kernel, stride, dilation: positive integers, one or one for each axis.
-        padding: "valid" (none), "same" (output as large as input, over the stride), or numbers.
-        size: what messages call the kernel.
+        padding: "valid" (none), "same" (output as large as input, over the stride), or integers.
+        size: the name of the kernel's argument, for messages.
 
     Raises:
-        ValueError: an argument is none of these.
+        TypeError: an argument is not made of integers.
+        ValueError: an argument is out of its range.
     """
 
     def __init__(
         self,
-        owner: str,
+        owner: Any,
         dimensions: int,
         kernel: int | Sequence[int],
         stride: int | Sequence[int],
@@ -143,18 +143,14 @@ class Geometry:
         dilation: int | Sequence[int],
         size: str = "kernel_size",
     ) -> None:
-        self.kernel = numbers(owner, size, kernel, dimensions)
-        self.stride = numbers(owner, "stride", stride, dimensions)
-        self.dilation = numbers(owner, "dilation", dilation, dimensions)
+        self.kernel = checks.counts(owner, size, kernel, dimensions)
+        self.stride = checks.counts(owner, "stride", stride, dimensions)
+        self.dilation = checks.counts(owner, "dilation", dilation, dimensions)
         self.padding: str | tuple[int, ...]
         if isinstance(padding, str):
-            if padding not in ("valid", "same"):
-                raise ValueError(
-                    f'{owner}: expected padding to be "valid", "same" or numbers, got {padding!r}'
-                )
-            self.padding = padding
+            self.padding = checks.choice(owner, "padding", padding, ("valid", "same"))
         else:
-            self.padding = numbers(owner, "padding", padding, dimensions, least=0)
+            self.padding = checks.counts(owner, "padding", padding, dimensions, least=0)
         self.span = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     @functools.cached_property
@@ -165,7 +161,7 @@ class Geometry:
         return list(zip(self.kernel, self.stride, self.dilation, self.span, paddings, strict=True))
 
     def over(self, space: Sequence[int]) -> list[Windows]:
-        """The windows along each axis of a space of that shape; no positions: too small."""
+        """The windows along each axis of a space; they have no positions if it is too small."""
         return [self._along(n, *axis) for n, axis in zip(space, self._axes, strict=True)]
 
     def _along(
@@ -181,7 +177,7 @@ class Geometry:
         return Windows(kernel, stride, dilation, n, before, after, count)
 
     def from_counts(self, counts: Sequence[int], more: Sequence[int]) -> list[Windows]:
-        """The windows of the smallest space that has so many, and of `more` cells besides."""
+        """The windows of the smallest space with so many of them, plus `more` cells at its end."""
         found = []
         for n, extra, (kernel, stride, dilation, span, padding) in zip(
             counts, more, self._axes, strict=True
@@ -211,35 +207,6 @@ class Geometry:
                 )
         return tuple(w.positions for w in windows)
 
-    def describe(self, **usual: Any) -> str:
-        """The arguments that are not as usual, for a repr; several values may be."""
-        told = ""
-        for name, values in usual.items():
-            value = short(getattr(self, name))
-            if value not in (values if isinstance(values, list) else [values]):
-                told += f", {name}={value!r}"
-        return told
-
-
-def numbers(
-    owner: str, name: str, given: int | Sequence[int], dimensions: int, least: int = 1
-) -> tuple[int, ...]:
-    """One integer for each dimension, from such a tuple or one integer for all.
-
-    Raises:
-        ValueError: there are others than integers >= least, or not one for each dimension.
-    """
-    try:
-        many = isinstance(given, Sequence) and not isinstance(given, str)
-        found = tuple(map(operator.index, given if many else [given] * dimensions))  # type: ignore
-        if len(found) == dimensions and min(found) >= least:
-            return found
-    except TypeError:
-        pass
-    kind = "a positive integer" if least else "an integer >= 0"
-    many_text = f" or a tuple of {dimensions}" if dimensions > 1 else ""
-    raise ValueError(f"{owner}: expected {name} to be {kind}{many_text}, got {given!r}")
-
 
 def short(value: Any) -> Any:
     """(3, 3) as 3."""
@@ -252,7 +219,7 @@ def images(
     """The space of an input (channels, *space).
 
     Raises:
-        ShapeError: it has another number of axes or of channels.
+        ShapeError: the input has another number of axes or channels.
     """
     if len(input_shape) != dimensions + 1 or channels not in (None, input_shape[0]):
         axes = ", ".join(AXES[dimensions])
@@ -271,7 +238,7 @@ def images(
 def samples_last(x: Array) -> Array:
     """(samples, channels, *space) -> (channels, *space, samples), laid out in this order.
 
-    A reshape to one axis copies what is laid out in another order, and nothing else.
+    A reshape to one axis copies only if the memory is laid out in another order.
     """
     xp = array_namespace(x)
     x = xp.permute_dims(x, (*range(1, x.ndim), 0))
@@ -284,7 +251,7 @@ def samples_first(x: Array) -> Array:
 
 
 def pad(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Array:
-    """Cells of that value at both ends of an axis; negative numbers take cells away."""
+    """Add cells of a value at both ends of an axis; negative numbers remove cells."""
     if before < 0 or after < 0:
         x = part(x, axis, max(-before, 0), x.shape[axis] - max(-after, 0))
     if before <= 0 and after <= 0:
@@ -296,7 +263,7 @@ def pad(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Arr
             return []
         shape = (*x.shape[:axis], number, *x.shape[axis + 1 :])
         device = getattr(x, "device", None)
-        if value == 0:  # which is no kernel on a GPU
+        if value == 0:  # zeros need no kernel on a GPU
             return [xp.zeros(shape, dtype=x.dtype, device=device)]
         return [xp.full(shape, value, dtype=x.dtype, device=device)]
 
@@ -304,7 +271,7 @@ def pad(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Arr
 
 
 def part(x: Array, axis: int, start: int, stop: int) -> Array:
-    """The cells start .. stop - 1 of an axis; zeros stand behind its end."""
+    """The cells start .. stop - 1 of an axis, zeros beyond its end."""
     n = x.shape[axis]
     if stop > n:
         x = pad(x, axis, 0, stop - n)
@@ -314,7 +281,7 @@ def part(x: Array, axis: int, start: int, stop: int) -> Array:
 
 
 def spaced(x: Array, axis: int, stride: int) -> Array:
-    """stride - 1 zeros behind every cell of an axis but the last."""
+    """Insert stride - 1 zeros after every cell of an axis except the last."""
     if stride == 1 or x.shape[axis] == 1:
         return x
     xp = array_namespace(x)

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from nnx.activations import Activation
 from nnx.backend import Array
+from nnx.layers._arguments import Checked
 from nnx.layers.base import Backward, Gradients, Layer
 
 __all__ = ["ActivationLayer"]
 
 
 class ActivationLayer(Layer):
-    """a = phi(x), backward: phi'(x) delta, of any shape.
+    """Apply an activation: a = phi(x), backward: dx = phi'(x) delta.
 
-    For an activation that does not belong to a layer with weights, after a normalisation say.
+    Use it for an activation that does not belong to a layer with weights, for example after a
+    normalization.
+
+    Shapes: x and a alike, any.
 
     Args:
         afun: the activation.
         name: what messages call the layer.
+
+    Raises:
+        TypeError: afun is not an activation.
     """
 
+    afun = Checked(Activation, "ReLU()")
+
     def __init__(self, afun: Activation, name: str | None = None) -> None:
-        super().__init__(None, name)
-        if not isinstance(afun, Activation):
-            raise TypeError(f"{self.name}: expected an activation such as ReLU(), got {afun!r}")
+        super().__init__(name=name)
         self.afun = afun
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """x itself: where a loss cancels with the activation, the network works with that."""
+        """x itself. A network whose loss cancels with the activation works with it."""
         return x, lambda delta: (delta, {})
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
@@ -41,6 +48,3 @@ class ActivationLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the input."""
         return input_shape
-
-    def __repr__(self) -> str:
-        return f"ActivationLayer({self.afun!r})"

@@ -1,62 +1,56 @@
-"""Attention, and the encoding of positions that tells it the order of time."""
+"""Attention, and the encoding of positions, which gives it the order of the time steps."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from nnx import checks
 from nnx.activations import SoftMax
 from nnx.backend import Array, array_namespace
-from nnx.initializers import Initializer, RandnAverage
-from nnx.layers._sequences import (
-    check_input,
-    check_sequence,
-    flag,
-    initializer_of,
-    is_data,
-    padding_value,
-    penalties,
-    place,
-    size,
-)
 from nnx.checks import ShapeError
+from nnx.initializers import Initializer, RandnAverage
+from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
 from nnx.layers.base import Backward, Layer, Parameter
-from nnx.optimizers import Optimizer
+from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
 __all__ = ["MultiHeadAttentionLayer", "PositionalEncodingLayer"]
 
 
 class MultiHeadAttentionLayer(Layer):
-    """Self-attention: every step of time looks at all the others, in several heads side by side.
+    """Self-attention: every time step attends to all time steps, in several heads.
 
-        Q, K, V = x W_in^T + b_in, in three parts, each cut into heads of d = ni / heads features
+        Q, K, V = x W_in^T + b_in, three parts, each split into heads of d = ni / heads features
         A = softmax(Q K^T / sqrt(d)) along the keys,  O = A V,  y = O W_out^T + b_out
 
     Backward, with dO = delta W_out: dV = A^T dO, dA = dO V^T, dS = A (dA - sum(dA A)),
     dQ = dS K / sqrt(d), dK = dS^T Q / sqrt(d), dx = (dQ, dK, dV) W_in; dW_in = (dQ, dK, dV)^T x,
-    dW_out = delta^T O, and biases the sums.
+    dW_out = delta^T O; db_in and db_out are the sums of (dQ, dK, dV) and delta.
 
     Shapes: x, y (samples, time, ni); W_in (3 ni, ni), b_in (3 ni,), W_out (ni, ni), b_out (ni,).
     They are PyTorch's in_proj_weight, in_proj_bias, out_proj.weight and out_proj.bias, so weights
-    can be carried over. A is (samples, heads, time, time): memory grows with the square of time.
+    can be copied from it. A is (samples, heads, time, time): memory grows with the square of time.
 
-    The initial weights are `initializer.wfun(ni, ni)` for each of Q, K, V and the output, the
+    The initial weights are `initializer.weights((ni, ni))` for each of Q, K, V and the output, the
     initial biases are zero.
 
     Args:
         ni: number of features of the input, and of the output.
         heads: number of heads; ni is a multiple of it.
-        optim: optimizer; the layer takes a clone of it. SGD() if not given.
-        initializer: of the weights; RandnAverage() if not given.
+        optim: optimizer; the layer keeps a clone of it.
+        initializer: of the weights.
         kernel_regularizer: penalty on W_in and on W_out, never on the biases.
         name: what messages call the layer.
-        causal: a step looks at itself and at what was before it, never at what comes.
-        mask_value: a time step whose features are all equal to this number is padding: nothing
-            looks at it, its output is 0, and no gradient goes through it.
+        causal: a time step attends to itself and to earlier steps only.
+        mask_value: a time step whose features are all equal to this number is padding; None if
+            there is no padding. No other step attends to padding, its output is 0, and no
+            gradient flows through it.
 
     Raises:
-        ValueError: an argument is not what it should be.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of its range, or ni is not a multiple of heads.
 
     Source: Vaswani et al., Attention is all you need, NeurIPS 2017.
     """
@@ -66,13 +60,15 @@ class MultiHeadAttentionLayer(Layer):
     b_in = Parameter()
     W_out = Parameter()
     b_out = Parameter()
+    initializer = Checked(Initializer, "RandnAverage()")
+    kernel_regularizer = Penalty("W_in", "W_out")
 
     def __init__(
         self,
         ni: int,
         heads: int,
-        optim: Optimizer | None = None,
-        initializer: Initializer | None = None,
+        optim: Optimizer = SGD(),
+        initializer: Initializer = RandnAverage(),
         kernel_regularizer: Regularizer | None = None,
         name: str | None = None,
         *,
@@ -80,19 +76,21 @@ class MultiHeadAttentionLayer(Layer):
         mask_value: float | None = None,
     ) -> None:
         super().__init__(optim, name)
-        self.ni, self.heads = ni, heads = size(self.name, "ni", ni), size(self.name, "heads", heads)
-        if ni % heads:
+        self.ni = ni = checks.count(self, "ni", ni)
+        self.heads = checks.count(self, "heads", heads)
+        if ni % self.heads:
             raise ValueError(
-                f"{self.name}: expected ni to be a multiple of heads, got {ni}, {heads}"
+                f"MultiHeadAttentionLayer: expected ni to be a multiple of heads, got ni={ni}, "
+                f"heads={self.heads}; change one of them"
             )
-        self.causal = flag(self.name, "causal", causal)
-        self.mask_value = padding_value(self.name, mask_value)
-        penalties(self, W_in=kernel_regularizer, W_out=kernel_regularizer)
-        draw = initializer_of(self.name, initializer, RandnAverage)
+        self.initializer = initializer
+        self.kernel_regularizer = kernel_regularizer
+        self.causal = checks.flag(self, "causal", causal)
+        self.mask_value = padding_value(self, mask_value)
         xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
-        self.W_in = xp.concat([draw.wfun(ni, ni) for _ in range(3)])
+        self.W_in = xp.concat([initializer.weights((ni, ni)) for _ in range(3)])
         self.b_in = xp.zeros((3 * ni,), dtype=dtype, device=device)
-        self.W_out = draw.wfun(ni, ni)
+        self.W_out = initializer.weights((ni, ni))
         self.b_out = xp.zeros((ni,), dtype=dtype, device=device)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
@@ -118,8 +116,7 @@ class MultiHeadAttentionLayer(Layer):
         scores = Q @ xp.matrix_transpose(K)
         visible = self._visible(x, data)
         if visible is not None:
-            # Half of the lowest number: what SoftMax subtracts from it must not overflow.
-            scores = xp.where(visible, scores, 0.5 * float(xp.finfo(x.dtype).min))
+            scores = xp.where(visible, scores, -math.inf)
         A, softmax = SoftMax().forward(scores)
         O = xp.reshape(xp.permute_dims(A @ V, (0, 2, 1, 3)), (-1, ni))  # noqa: E741
         y = O @ W_out.T
@@ -147,11 +144,16 @@ class MultiHeadAttentionLayer(Layer):
         return only_data(xp.reshape(y, x.shape)), backward
 
     def _visible(self, x: Array, data: Array | None) -> Array | None:
-        """Which keys (last axis) a query may look at; None: all."""
+        """Which keys (last axis) a query (the axis before) attends to; None: all.
+
+        A query of padding attends to all keys, so that its softmax has something to sum over. Its
+        output and its gradient are set to zero.
+        """
         xp, time = array_namespace(x), x.shape[1]
         visible = None
         if data is not None:
-            visible = xp.reshape(data, (x.shape[0], 1, 1, time))
+            keys = xp.reshape(data, (x.shape[0], 1, 1, time))
+            visible = xp.logical_or(keys, xp.logical_not(xp.matrix_transpose(keys)))
         if self.causal:
             t = xp.arange(time, dtype=xp.int32, device=place(x))
             past = xp.expand_dims(t, axis=1) >= t
@@ -159,35 +161,31 @@ class MultiHeadAttentionLayer(Layer):
         return visible
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(time, ni) -> (time, ni); time may be None."""
+        """(time, ni) -> (time, ni); time may be None, any."""
         check_sequence(input_shape, self.ni)
         return input_shape
 
-    def __repr__(self) -> str:
-        causal = ", causal=True" if self.causal else ""
-        mask = "" if self.mask_value is None else f", mask_value={self.mask_value}"
-        return f"MultiHeadAttentionLayer({self.ni}, {self.heads}{causal}{mask})"
-
 
 class PositionalEncodingLayer(Layer):
-    """Adds waves that tell the time: y_t = x_t + P_t, with features 2i and 2i + 1 of P_t
+    """Add waves that encode the position: y_t = x_t + P_t, with features 2i and 2i + 1 of P_t
 
         sin(t / 10000^(2i / ni)),  cos(t / 10000^(2i / ni)).
 
-    Backward: dx = delta. P is no parameter but a buffer, computed once on the host, where large
-    times lose no digits.
+    Backward: dx = delta. P is a buffer, not a parameter. It is computed once on the host in
+    float64, where large times lose no digits.
 
     Shapes: x, y (samples, time, ni), P (max_time, ni).
 
     Args:
         ni: number of features.
-        max_time: the longest sequence that it takes.
+        max_time: the length of the longest sequence.
         name: what messages call the layer.
-        mask_value: a time step whose features are all equal to this number is padding and stays
-            as it is, so that the layers that follow recognise it too.
+        mask_value: a time step whose features are all equal to this number is padding and is left
+            unchanged, so that the layers that follow recognise it too; None if there is no padding.
 
     Raises:
-        ValueError: an argument is not what it should be.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of its range.
 
     Source: Vaswani et al., Attention is all you need, NeurIPS 2017, section 3.5.
     """
@@ -201,12 +199,13 @@ class PositionalEncodingLayer(Layer):
         mask_value: float | None = None,
     ) -> None:
         super().__init__(name=name)
-        self.ni, self.max_time = size(self.name, "ni", ni), size(self.name, "max_time", max_time)
-        self.mask_value = padding_value(self.name, mask_value)
+        self.ni = ni = checks.count(self, "ni", ni)
+        self.max_time = checks.count(self, "max_time", max_time)
+        self.mask_value = padding_value(self, mask_value)
         waves = [
             (10000.0 ** (-(j - j % 2) / ni), math.cos if j % 2 else math.sin) for j in range(ni)
         ]
-        P = [[wave(t * rate) for rate, wave in waves] for t in range(max_time)]
+        P = [[wave(t * rate) for rate, wave in waves] for t in range(self.max_time)]
         self.buffers["P"] = self.backend.asarray(P)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
@@ -221,7 +220,7 @@ class PositionalEncodingLayer(Layer):
         return y, lambda delta: (delta, {})
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(time, ni) -> (time, ni), time up to max_time; it may be None."""
+        """(time, ni) -> (time, ni), time up to max_time; it may be None, any."""
         time: Any = check_sequence(input_shape, self.ni)
         if time is not None and time > self.max_time:
             raise ShapeError(
@@ -229,7 +228,3 @@ class PositionalEncodingLayer(Layer):
                 f"{input_shape}"
             )
         return input_shape
-
-    def __repr__(self) -> str:
-        mask = "" if self.mask_value is None else f", mask_value={self.mask_value}"
-        return f"PositionalEncodingLayer({self.ni}, {self.max_time}{mask})"

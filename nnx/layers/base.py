@@ -9,11 +9,13 @@ from nnx.activations import Activation
 from nnx.backend import Array, Backend, get_backend, resolve
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
-from nnx.layers.tree import Slot, State, gather, once, slots, take_step, walk
+from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._by_hand import as_array, checked_backward, checked_forward
+from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
-__all__ = ["AffineLayer", "Checked", "Layer", "Parameter"]
+__all__ = ["AffineLayer", "Layer", "Parameter", "checked_name"]
 
 Gradients = dict[Any, Any]
 Backward = Callable[..., tuple[Array, Gradients]]
@@ -50,19 +52,6 @@ class Parameter:
         layer.parameters[self.name] = own
 
 
-class Checked:
-    """Declares an attribute that must be an object of a kind; assigning anything else is refused."""
-
-    def __init__(self, kind: type, example: str) -> None:
-        self.kind, self.example = kind, example
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    def __set__(self, layer: Layer, value: Any) -> None:
-        vars(layer)[self.name] = instance(layer.name, self.name, value, self.kind, self.example)
-
-
 class Layer(Watched):
     """Base class of all layers.
 
@@ -92,6 +81,7 @@ class Layer(Watched):
     children: Sequence[Layer] = ()
     frozen: bool = False
     _backward: Backward | None = None
+    _input_shape: tuple[int, ...] = ()
 
     # May backward be called as backward(delta, need_dx=False)? That saves the work for a dx which
     # nobody needs, as in the first layer of a network.
@@ -111,14 +101,14 @@ class Layer(Watched):
         self.buffers: dict[str, Array] = {}
         self.regularizers: dict[str, Regularizer] = {}
         self.gradients: Gradients = {}
-        self.states: dict[str, State] = {}
+        self.states: dict[str, ParameterState] = {}
         self.backend: Backend = get_backend()
         given = SGD() if optim is None else optim
-        self.optim = instance(self.name, "optim", given, Optimizer, "SGD(0.1)").clone()
+        self.optim = instance(self, "optim", given, Optimizer, "SGD(0.1)").clone()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "optim":
-            instance(self.name, name, value, Optimizer, "SGD(0.1)")
+            instance(self, name, value, Optimizer, "SGD(0.1)")
             self.states = {}
         if isinstance(getattr(type(self), name, None), Parameter):
             object.__setattr__(self, name, value)  # new values change no plan
@@ -148,11 +138,41 @@ class Layer(Watched):
         """Return the activations whose values come out of this layer; None if it has none."""
         return None
 
+    def check_batch(self, input_shape: tuple[int, ...], samples: int) -> None:
+        """Check that a training step with so many samples of this shape is possible.
+
+        Training asks once, before the first step.
+
+        Raises:
+            ShapeError: it is not, as for a batch normalisation with one sample.
+        """
+
+    def check_inputs(self, x: Any) -> None:
+        """Check the values of x, host data or an array, before they are converted.
+
+        Training asks once for all data, and only the layers that get them as they are.
+
+        Raises:
+            TypeError, ValueError: they are not what the layer takes, as for a token out of range.
+        """
+
     # The interface of the lecture.
 
-    def evaluate(self, x: Array, training: bool = False) -> Array:
-        """Return the value; remember what `backprop` needs."""
-        y, self._backward = self.forward(x, training)
+    def evaluate(self, x: Any, training: bool = False) -> Array:
+        """Return the value; remember what `backprop` needs.
+
+        Args:
+            x: (samples, *input_shape), NumPy data or an array of the layer's backend.
+            training: True for layers that act differently in training.
+
+        Raises:
+            ShapeError: the layer does not take x of this shape.
+            TypeError: x is not made of real numbers.
+        """
+        self.check_inputs(x)
+        x = as_array(self, x)
+        y, self._backward = checked_forward(self, x, training)
+        self._input_shape = tuple(x.shape)
         return y
 
     def backprop(self, delta: Array) -> Array:
@@ -163,7 +183,7 @@ class Layer(Watched):
         """
         if self._backward is None:
             raise RuntimeError(f"{self.name}.backprop: call evaluate(x) first")
-        dx, gradients = self._backward(delta)
+        dx, gradients = checked_backward(self, self._backward(delta), self._input_shape)
         found = slots(walk(self))
         for slot, gradient in zip(found, gather(found, gradients), strict=True):
             if regularizer := slot.layer.regularizers.get(slot.name):
@@ -240,7 +260,7 @@ class Layer(Watched):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the closure of the last `evaluate`; arrays that may be views are copied."""
+        """Return all but the closure of the last `evaluate`; arrays are copied, views or not."""
         kept = {**vars(self), "_backward": None}
         if not self.children:
             backend = self.backend
@@ -273,6 +293,7 @@ class AffineLayer(Layer):
     W = Parameter()
     b = Parameter()
     afun = Checked(Activation, "ReLU()")
+    kernel_regularizer = Penalty("W")
 
     def __init__(
         self,
@@ -284,19 +305,6 @@ class AffineLayer(Layer):
         super().__init__(optim, name)
         self.afun = afun
         self.kernel_regularizer = kernel_regularizer
-
-    @property
-    def kernel_regularizer(self) -> Regularizer | None:
-        """The penalty on W: `regularizers["W"]`."""
-        return self.regularizers.get("W")
-
-    @kernel_regularizer.setter
-    def kernel_regularizer(self, regularizer: Regularizer | None) -> None:
-        self.regularizers.pop("W", None)
-        if regularizer is not None:
-            self.regularizers["W"] = instance(
-                self.name, "kernel_regularizer", regularizer, Regularizer, "L2Regularizer(0.01)"
-            )
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return the affine part z and its backward."""

@@ -1,65 +1,68 @@
-"""A recurrent layer that reads forward beside one that reads backward."""
+"""Two recurrent layers that read a sequence in both directions."""
 
 from __future__ import annotations
 
-from nnx.layers.container import ParallelLayer
+from nnx import checks
+from nnx.layers.branches import ParallelLayer
+from nnx.layers.container import Container
 from nnx.layers.recurrent import RecurrentLayer
 
 __all__ = ["BidirectionalLayer"]
 
 
 class BidirectionalLayer(ParallelLayer):
-    """Two recurrent layers on the same input, one for each direction of time.
+    """Apply two recurrent layers to the same input, one for each direction of time.
 
         y = (y_forward, y_backward) along the features, or y_forward + y_backward
 
-    Backward: each layer gets its part of delta, or all of it; dx is the sum of theirs. Without
-    return_sequences, y is what each knows at its end: the one after the last step, the other after
-    the first.
+    Backward: each layer gets its part of delta, or all of it for "sum"; dx is the sum of theirs.
+    Without return_sequences, y has the last state of each: one after the last time step, the other
+    after the first.
 
         BidirectionalLayer(LSTMLayer(8, 16), LSTMLayer(8, 16, reverse=True))
 
     Shapes: x (samples, time, ni); y as that of the two layers, with the sum of their features for
-    "concat". It is a container: parameters are "0.W_ih", "1.W_ih", ... In PyTorch's bidirectional
-    layers they are weight_ih_l0, weight_ih_l0_reverse, ...
+    "concat". The layer is a container: its parameters are "0.W_ih", "1.W_ih", ... In PyTorch's
+    bidirectional layers they are weight_ih_l0, weight_ih_l0_reverse, ...
 
     Args:
-        forward: the recurrent layer that reads forward.
-        backward: one with reverse=True, that takes the same input.
+        forward_layer: the recurrent layer that reads from the first time step to the last.
+        backward_layer: one with reverse=True that takes the same input.
         merge: "concat" or "sum".
         name: what messages call the layer.
 
     Raises:
-        ValueError: the two layers do not go together, or an unknown merge.
-        TypeError: they are no recurrent layers.
+        TypeError: one of the two is not a recurrent layer.
+        ValueError: the two layers do not fit together, or merge is unknown.
 
     Source: Schuster and Paliwal, IEEE Transactions on Signal Processing 45, 1997.
     """
 
     def __init__(
         self,
-        forward: RecurrentLayer,
-        backward: RecurrentLayer,
+        forward_layer: RecurrentLayer,
+        backward_layer: RecurrentLayer,
         merge: str = "concat",
         name: str | None = None,
     ) -> None:
-        owner = name or type(self).__name__
-        for layer in (forward, backward):
-            if not isinstance(layer, RecurrentLayer):
-                raise TypeError(f"{owner}: expected a layer such as LSTMLayer, got {layer!r}")
-        if forward.reverse or not backward.reverse:
+        given = {"forward_layer": forward_layer, "backward_layer": backward_layer}
+        for argument, layer in given.items():
+            checks.instance(self, argument, layer, RecurrentLayer, "LSTMLayer(8, 16)")
+        checks.choice(self, "merge", merge, ("concat", "sum"))
+        if forward_layer.reverse or not backward_layer.reverse:
             raise ValueError(
-                f"{owner}: expected a layer that reads forward and one made with reverse=True, in "
-                f"this order, got {forward!r} and {backward!r}"
+                "BidirectionalLayer: expected forward_layer to read forward and backward_layer to "
+                f"be made with reverse=True, got {forward_layer!r} and {backward_layer!r}; swap "
+                "them, or make the second with reverse=True"
             )
         for fact in ("ni", "return_sequences", "mask_value", *(["no"] if merge == "sum" else [])):
-            one, other = getattr(forward, fact), getattr(backward, fact)
+            one, other = getattr(forward_layer, fact), getattr(backward_layer, fact)
             if one != other:
                 raise ValueError(
-                    f"{owner}: expected both layers to have the same {fact}, got {one} and {other}"
+                    f"BidirectionalLayer: expected both layers to have the same {fact}, got {one} "
+                    f"and {other}; make both with the same"
                 )
-        super().__init__([forward, backward], merge, axis=-1, name=name)
-
-    def __repr__(self) -> str:
-        forward, backward = self.children
-        return f"BidirectionalLayer({forward!r}, {backward!r}, {self.merging!r})"
+        Container.__init__(self, name)
+        self.forward_layer, self.backward_layer = forward_layer, backward_layer
+        self.merge, self.axis = merge, -1
+        self.check_backend()

@@ -1,20 +1,20 @@
-"""Layers that are made of layers."""
+"""What a layer is that is made of layers, and the sequence of layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend, BackendError, array_namespace, get_backend
-from nnx.checks import ShapeError, choice, sequence, shapes
+from nnx.backend import Array, Backend, BackendError, get_backend
+from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
 
-__all__ = ["Container", "ParallelLayer", "ResidualLayer", "SequentialLayer"]
+__all__ = ["Container", "SequentialLayer", "as_layer", "as_layers"]
 
 Shape = tuple[int, ...]
 
@@ -51,7 +51,7 @@ class Container(Layer):
         name: what messages call the layer; its class if not given.
     """
 
-    optim: Optimizer | None = None  # type: ignore[assignment]
+    optim: Optimizer | None = None
 
     def __init__(self, name: str | None = None) -> None:
         self.name = checked_name(self, name)
@@ -86,11 +86,11 @@ class Container(Layer):
             }
         )
 
-    parameters = property(lambda self: self.by_path("parameters"))  # type: ignore[assignment]
-    buffers = property(lambda self: self.by_path("buffers"))  # type: ignore[assignment]
-    regularizers = property(lambda self: self.by_path("regularizers"))  # type: ignore[assignment]
-    gradients = property(lambda self: self.by_path("gradients"))  # type: ignore[assignment]
-    states = property(lambda self: self.by_path("states"))  # type: ignore[assignment]
+    parameters = property(lambda self: self.by_path("parameters"))
+    buffers = property(lambda self: self.by_path("buffers"))
+    regularizers = property(lambda self: self.by_path("regularizers"))
+    gradients = property(lambda self: self.by_path("gradients"))
+    states = property(lambda self: self.by_path("states"))
 
     @property
     def backend(self) -> Backend:  # type: ignore[override]
@@ -114,13 +114,23 @@ class Container(Layer):
                     "make all layers of a network under one nnx.set_backend(...)",
                 )
 
+    def check_batch(self, input_shape: Shape, samples: int) -> None:
+        """Let the children check it; a subclass whose children get other shapes overrides this."""
+        for child in self.children:
+            child.check_batch(input_shape, samples)
+
+    def check_inputs(self, x: Any) -> None:
+        """Let the children check them; a subclass that changes x first overrides this."""
+        for child in self.children:
+            child.check_inputs(x)
+
     @property
     def traceable(self) -> bool:  # type: ignore[override]
         """Are all children traceable? A subclass that is not sets this to False."""
         return all(child.traceable for child in self.children)
 
     @property
-    def frozen(self) -> bool:  # type: ignore[override]
+    def frozen(self) -> bool:
         """Are all children frozen? Setting it sets every layer below."""
         return bool(self.children) and all(child.frozen for child in self.children)
 
@@ -157,7 +167,7 @@ class SequentialLayer(Container):
 
     def __init__(self, layers: Iterable[Any], name: str | None = None) -> None:
         super().__init__(name)
-        self.layers = layers
+        self.layers: list[Layer] = as_layers(self.name, layers)
         self.check_backend()
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -210,150 +220,22 @@ class SequentialLayer(Container):
             shape, source = shape_after, f"layer {number} ({layer.name}) gives"
         return found
 
+    def check_batch(self, input_shape: Shape, samples: int) -> None:
+        """Check each layer with the shape that the one before it gives."""
+        for layer in self.layers:
+            layer.check_batch(input_shape, samples)
+            input_shape = layer.output_shape(input_shape)
+
+    def check_inputs(self, x: Any) -> None:
+        """Let the first layer check them."""
+        self.layers[0].check_inputs(x)
+
     def last_activations(self) -> list[Activation] | None:
         """Return those of the last layer that is not just another arrangement of its inputs."""
         for layer in reversed(self.layers):
             if not layer.keeps_values:
                 return layer.last_activations()
         return None
-
-
-class ResidualLayer(Container):
-    """y = x + f(x), with f a block of layers that keeps the shape; backward: delta + f'(x) delta.
-
-    Args:
-        block: a layer, or a list of layers, which is a SequentialLayer.
-        name: what messages call the layer.
-
-    Source: He, Zhang, Ren and Sun, CVPR 2016.
-    """
-
-    def __init__(self, block: Any, name: str | None = None) -> None:
-        super().__init__(name)
-        self.block = as_layer(self.name, 0, block)
-
-    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """Return x + f(x) and delta -> delta + f'(x) delta."""
-        y, backward_of_block = self.block.forward(x, training)
-
-        def backward(delta: Array) -> tuple[Array, Gradients]:
-            dx, gradients = backward_of_block(delta)
-            return delta + dx, {0: gradients}
-
-        return x + y, backward
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of the input.
-
-        Raises:
-            ShapeError: the block gives another shape.
-        """
-        shape = self.block.output_shape(input_shape)
-        if shape != input_shape:
-            raise ShapeError(
-                f"adds its input to the output of its block: expected {input_shape}, got {shape}; "
-                "give the block's last layer as many outputs as the block has inputs"
-            )
-        return shape
-
-
-class ParallelLayer(Container):
-    """The same input through several branches, whose outputs are added or put side by side.
-
-    merge="sum": y = sum_i f_i(x); merge="concat": y = [f_1(x), f_2(x), ...] along `axis`.
-    Backward: dx = sum_i f_i'(x) delta_i, where delta_i is delta, or the part of it that belongs
-    to the branch.
-
-    Args:
-        branches: layers; a list in it is a SequentialLayer.
-        merge: "sum" or "concat".
-        axis: of one sample, for "concat". If not given it is the channels of images (0) and the
-            features of vectors and sequences (-1).
-        name: what messages call the layer.
-
-    Raises:
-        ValueError: there is no branch, or an unknown merge.
-        TypeError: a branch is not a layer, or the axis not an integer.
-    """
-
-    MERGES: ClassVar[tuple[str, ...]] = ("sum", "concat")
-
-    def __init__(
-        self,
-        branches: Iterable[Any],
-        merge: str = "concat",
-        axis: int | None = None,
-        name: str | None = None,
-    ) -> None:
-        super().__init__(name)
-        self.branches = as_layers(self.name, branches)
-        self.merge = choice(self.name, "merge", merge, self.MERGES)
-        if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
-            raise TypeError(f"{self.name}: expected axis to be an integer or None, got {axis!r}")
-        self.axis = axis
-        self.check_backend()
-
-    def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """Return the branches' outputs as one, and delta -> the sum of what they return."""
-        results = [branch.forward(x, training) for branch in self.children]
-        ys = [y for y, _ in results]
-        if self.merge == "sum":
-            y, split = sum(ys[1:], start=ys[0]), lambda delta: [delta] * len(ys)
-        else:
-            axis = self._axis(x.ndim - 1)
-            axis = axis + 1 if axis >= 0 else axis
-            y, split = array_namespace(x).concat(ys, axis=axis), _splitter(ys, axis)
-
-        def backward(delta: Array) -> tuple[Array, Gradients]:
-            parts = [
-                backward_of_branch(part)
-                for (_, backward_of_branch), part in zip(results, split(delta), strict=True)
-            ]
-            first, *others = [dx for dx, _ in parts]
-            return sum(others, start=first), {i: part[1] for i, part in enumerate(parts)}
-
-        return y, backward
-
-    def _axis(self, axes: int) -> int:
-        """Return the axis along which branches are joined, for samples of so many axes."""
-        if self.axis is not None:
-            return self.axis
-        return 0 if axes == 3 else -1
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the common shape, or that of the branches side by side.
-
-        Raises:
-            ShapeError: the branches' outputs do not fit together.
-        """
-        found = [branch.output_shape(input_shape) for branch in self.children]
-        first = found[0]
-        if self.merge == "sum":
-            if any(shape != first for shape in found):
-                raise ShapeError(
-                    f"adds its branches: expected outputs of one shape, got {shapes(found)}"
-                )
-            return first
-        axis = self._axis(len(input_shape))
-        if not -len(first) <= axis < len(first):
-            raise ShapeError(f"joins axis {axis}: its branches give {shapes(found)}")
-        axis %= len(first)
-        if any(
-            len(s) != len(first) or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
-            for s in found
-        ):
-            raise ShapeError(
-                f"joins its branches along axis {axis}: expected outputs that differ there "
-                f"only, got {shapes(found)}"
-            )
-        return (*first[:axis], sum(shape[axis] for shape in found), *first[axis + 1 :])
-
-    def last_activations(self) -> list[Activation] | None:
-        """Return those of all branches if they stand side by side; a sum has none."""
-        found = [branch.last_activations() for branch in self.children]
-        if self.merge == "sum" or None in found:
-            return None
-        return [afun for of_branch in found for afun in of_branch or ()]
 
 
 def as_layer(owner: str, index: int, child: Any) -> Layer:
@@ -384,19 +266,3 @@ def as_layers(owner: str, layers: Any) -> list[Layer]:
     if not items:
         raise ValueError(f"{owner}: expected at least one layer, got none")
     return [as_layer(owner, i, item) for i, item in enumerate(items)]
-
-
-def _splitter(parts: Sequence[Array], axis: int) -> Callable[[Array], list[Array]]:
-    """Return what splits an array along an axis into parts of the same sizes, views of it."""
-    axis %= parts[0].ndim
-    sizes = [part.shape[axis] for part in parts]
-
-    def split(delta: Array) -> list[Array]:
-        found, start = [], 0
-        for size in sizes:
-            here = (*[slice(None)] * axis, slice(start, start + size))
-            found.append(delta[(*here, ...)])
-            start += size
-        return found
-
-    return split

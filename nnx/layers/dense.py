@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
+from nnx import checks
 from nnx.activations import Activation, ReLU
 from nnx.backend import Array, array_namespace
-from nnx.initializers import Initializer, RandnAverage
 from nnx.checks import ShapeError
+from nnx.initializers import Initializer, RandnAverage
+from nnx.layers._arguments import Checked
 from nnx.layers.base import AffineLayer, Backward
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -18,26 +19,29 @@ __all__ = ["DenseLayer"]
 
 
 class DenseLayer(AffineLayer):
-    """Every output sees every input: z = x W^T + b, a = phi(z).
+    """Connect every output to every input: z = x W^T + b, a = phi(z).
 
     Backward: dz = phi'(z) delta, dW = dz^T x, db = sum(dz), dx = dz W. The initial weights are
     `initializer.weights((no, ni), afun.factor)`, the initial bias is zero.
 
-    Shapes: x (samples, ni), a (samples, no), W (no, ni), b (no,). Of a sequence x (samples, time,
-    ni) every step of time goes through the same layer, and a is (samples, time, no).
+    Shapes: x (samples, ni), a (samples, no), W (no, ni), b (no,). For sequences, x (samples, time,
+    ni), every time step goes through the same layer, and a is (samples, time, no).
 
     Args:
         ni: number of inputs.
         no: number of outputs.
-        afun: activation; ReLU() if not given.
-        optim: optimizer; the layer takes a clone of it. SGD() if not given.
-        initializer: of the weights; RandnAverage() if not given.
+        afun: activation.
+        optim: optimizer; the layer keeps a clone of it.
+        initializer: of the weights.
         kernel_regularizer: penalty on W, never on b.
         name: what messages call the layer.
 
     Raises:
-        ValueError: ni or no is not a positive integer.
+        TypeError: an argument has the wrong type.
+        ValueError: ni or no is less than 1.
     """
+
+    initializer = Checked(Initializer, "RandnAverage()")
 
     def __init__(
         self,
@@ -50,13 +54,12 @@ class DenseLayer(AffineLayer):
         name: str | None = None,
     ) -> None:
         super().__init__(afun, optim, kernel_regularizer, name)
-        for size in (ni, no):
-            if not isinstance(size, Integral) or size < 1:
-                raise ValueError(f"DenseLayer(ni={ni!r}, no={no!r}): expected positive integers")
-        self.ni, self.no = ni, no = int(ni), int(no)
+        self.ni = checks.count(self, "ni", ni)
+        self.no = checks.count(self, "no", no)
         self.initializer = initializer
-        self.W = initializer.weights((no, ni), self.afun.factor)
-        self.b = self.backend.xp.zeros((no,), dtype=self.backend.dtype, device=self.backend.device)
+        backend = self.backend
+        self.W = initializer.weights((self.no, self.ni), self.afun.factor)
+        self.b = backend.xp.zeros((self.no,), dtype=backend.dtype, device=backend.device)
 
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """z = x W^T + b; backward: dW = dz^T x, db = sum(dz), dx = dz W."""
@@ -73,7 +76,7 @@ class DenseLayer(AffineLayer):
         return z, backward
 
     def _each_step(self, x: Array, xp: Any) -> tuple[Array, Backward]:
-        """The steps of all samples as that many samples."""
+        """Treat the time steps of all samples as that many samples."""
         z, of_rows = self.preactivation(xp.reshape(x, (-1, self.ni)))
 
         def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
@@ -83,7 +86,7 @@ class DenseLayer(AffineLayer):
         return xp.reshape(z, (*x.shape[:-1], self.no)), backward
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """(ni,) -> (no,); of a sequence (time, ni) -> (time, no)."""
+        """(ni,) -> (no,); for sequences (time, ni) -> (time, no)."""
         if len(input_shape) not in (1, 2) or input_shape[-1] != self.ni:
             remedy = ""
             if len(input_shape) > 1:

@@ -1,83 +1,90 @@
-"""The embedding of tokens, whole numbers that stand for words, letters or digits."""
+"""The embedding of tokens, integers that stand for words, letters or digits."""
 
 from __future__ import annotations
 
-from numbers import Integral
+from typing import Any
 
+import numpy as np
+
+from nnx import checks
 from nnx.backend import Array, array_namespace
-from nnx.initializers import Initializer, LeCunNormal
-from nnx.layers._sequences import initializer_of, penalties, place, size
 from nnx.checks import ShapeError
+from nnx.initializers import Initializer, LeCunNormal
+from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._sequences import place
 from nnx.layers.base import Backward, Layer, Parameter
-from nnx.optimizers import Optimizer
+from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
 __all__ = ["EmbeddingLayer"]
 
-# The one-hot rows of the backward have at most so many entries at a time.
+# The backward makes one-hot rows of at most so many entries at a time.
 BLOCK = 1 << 24
 
 
 class EmbeddingLayer(Layer):
-    """A row of E for every token: y = E[x], which is the product of one-hot rows with E.
+    """Look up a row of E for every token: y = E[x], the product of one-hot rows with E.
 
-    Backward: dE = onehot(x)^T delta, a product and no scatter, so that its sums have an order and
-    a result that can be repeated; dx = 0. The initial rows are `initializer.wfun(ni, no)`.
+    Backward: dE = onehot(x)^T delta, dx = 0. dE is a product instead of a scatter, so that its sums
+    have a fixed order and results can be repeated. The initial rows are
+    `initializer.weights((ni, no))`.
 
     Shapes: x (samples, time), or (samples, ...) of any number of axes; y (samples, time, no);
     E (ni, no), the transpose of a dense layer's W.
 
-    Tokens are integers, or floating-point numbers that are whole, as a network makes them of its
-    data: float32 holds every whole number up to 2^24 = 16,777,216 exactly. What stands behind the
-    point is cut off. A token below 0 or from ni on cannot be seen on the device without waiting
-    for it, and so gives no error: by library it wraps, or gives another row, NaN, or an error of
-    its own. Check such data once on the host: `0 <= x.min() and x.max() < ni`.
+    Tokens are integers, or floating-point numbers with integer values, to which a network converts
+    its data: float32 holds every integer up to 2^24 = 16,777,216 exactly. `check_inputs` refuses
+    other tokens once, before the first step. `forward` itself does not look at them, since it would
+    have to wait for the device.
 
     Args:
         ni: number of tokens: they are 0 to ni - 1.
         no: number of features of each.
-        optim: optimizer; the layer takes a clone of it. SGD() if not given.
-        initializer: of the rows; LeCunNormal() if not given, rows of length about 1.
+        optim: optimizer; the layer keeps a clone of it.
+        initializer: of the rows. The default gives rows of length about 1.
         kernel_regularizer: penalty on E.
         name: what messages call the layer.
-        padding_index: the token that fills up short sequences. Its rows of y are exactly 0,
-            whatever stands in E, and its row of dE is 0: the layers that follow recognise it
-            with mask_value=0.0.
+        padding_index: the token that fills up short sequences, or None. Its rows of y are exactly
+            0, whatever E holds, and its row of dE is 0: the layers that follow recognise it with
+            mask_value=0.0.
 
     Raises:
-        ValueError: ni or no is not a positive integer, padding_index none from 0 to ni - 1.
+        TypeError: an argument has the wrong type.
+        ValueError: ni or no is less than 1, or padding_index is not a token from 0 to ni - 1.
 
     Source: Bengio, Ducharme, Vincent and Jauvin, JMLR 3, 2003; ONNX operator Gather.
     """
 
     can_skip_dx = True
     E = Parameter()
+    initializer = Checked(Initializer, "LeCunNormal()")
+    kernel_regularizer = Penalty("E")
 
     def __init__(
         self,
         ni: int,
         no: int,
-        optim: Optimizer | None = None,
-        initializer: Initializer | None = None,
+        optim: Optimizer = SGD(),
+        initializer: Initializer = LeCunNormal(),
         kernel_regularizer: Regularizer | None = None,
         name: str | None = None,
         *,
         padding_index: int | None = None,
     ) -> None:
         super().__init__(optim, name)
-        self.ni, self.no = size(self.name, "ni", ni), size(self.name, "no", no)
-        if padding_index is not None and (
-            not isinstance(padding_index, Integral)
-            or isinstance(padding_index, bool)
-            or not 0 <= padding_index < ni
-        ):
-            raise ValueError(
-                f"{self.name}: expected padding_index to be a token from 0 to {ni - 1} or None, "
-                f"got {padding_index!r}"
-            )
-        self.padding_index = None if padding_index is None else int(padding_index)
-        penalties(self, E=kernel_regularizer)
-        self.E = initializer_of(self.name, initializer, LeCunNormal).wfun(self.ni, self.no)
+        self.ni = checks.count(self, "ni", ni)
+        self.no = checks.count(self, "no", no)
+        self.initializer = initializer
+        self.kernel_regularizer = kernel_regularizer
+        if padding_index is not None:
+            padding_index = checks.count(self, "padding_index", padding_index, least=0)
+            if padding_index >= self.ni:
+                raise ValueError(
+                    f"EmbeddingLayer: expected padding_index to be a token from 0 to "
+                    f"{self.ni - 1}, got {padding_index!r}; choose one of them, or a larger ni"
+                )
+        self.padding_index = padding_index
+        self.E = initializer.weights((self.ni, self.no))
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """y = E[x]; backward: dE = onehot(x)^T delta, dx = 0."""
@@ -109,12 +116,41 @@ class EmbeddingLayer(Layer):
 
         return xp.reshape(y, (*x.shape, self.no)), backward
 
+    def check_inputs(self, x: Any) -> None:
+        """Raise an error if x holds anything but tokens from 0 to ni - 1; the device is read once.
+
+        Raises:
+            TypeError: x does not hold numbers.
+            ValueError: a token is out of range or not an integer; its position is named.
+        """
+        if not hasattr(x, "dtype"):
+            x = np.asarray(x)
+        xp = array_namespace(x)
+        if not xp.isdtype(x.dtype, ("integral", "real floating")):
+            raise TypeError(
+                f"{self.name}: expected tokens, integers from 0 to {self.ni - 1}, got {x.dtype}; "
+                "convert them first: x.astype(int)"
+            )
+        good = xp.logical_and(x >= 0, x < self.ni)
+        if not xp.isdtype(x.dtype, "integral"):
+            good = xp.logical_and(good, xp.floor(x) == x)
+        if bool(xp.all(good)):
+            return
+        first = int(xp.argmin(xp.astype(xp.reshape(good, (-1,)), xp.int32)))
+        position = tuple(map(int, np.unravel_index(first, x.shape)))
+        token = float(x[position])
+        remedy = "number the tokens from 0"
+        if token >= self.ni and token.is_integer():
+            remedy = f"give the layer at least {int(token) + 1} tokens: ni={int(token) + 1}"
+        raise ValueError(
+            f"{self.name}: expected tokens, integers from 0 to {self.ni - 1}, got {token:.17g} at "
+            f"x[{', '.join(map(str, position))}]; {remedy}"
+        )
+
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(time,) -> (time, no)."""
         if 0 in input_shape:
-            raise ShapeError(f"takes input of shape (time,) from one step on, got {input_shape}")
+            raise ShapeError(
+                f"takes input of shape (time,) with at least one time step, got {input_shape}"
+            )
         return (*input_shape, self.no)
-
-    def __repr__(self) -> str:
-        padding = "" if self.padding_index is None else f", padding_index={self.padding_index}"
-        return f"EmbeddingLayer({self.ni}, {self.no}{padding})"

@@ -1,14 +1,14 @@
-"""Layers that disturb a network in training, so that it does not rely on single numbers.
+"""Layers that add noise in training, so that a network does not rely on single numbers.
 
-In evaluation they are the identity. Their random numbers are drawn on the host, from the seeded
-stream "dropout", so that a seed means the same numbers on every backend, and moved to the device
-once per forward; backward uses those of its own forward.
+In evaluation they are the identity, and so they are in training while they are frozen. Their random
+numbers are drawn on the host, from the seeded stream "dropout", so that a seed gives the same
+numbers on every backend. They move to the device once per forward, and backward uses those of its
+own forward.
 """
 
 from __future__ import annotations
 
-import math
-
+from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.layers.base import Backward, Gradients, Layer
 from nnx.randomness import noise
@@ -17,19 +17,20 @@ __all__ = ["DropoutLayer", "GaussianNoiseLayer"]
 
 
 class DropoutLayer(Layer):
-    """Drops entries of each sample at random in training: y = x / (1 - rate) where kept, else 0.
+    """Drop entries of each sample at random in training: y = x / (1 - rate) where kept, else 0.
 
-    Backward: dx = delta / (1 - rate) where the same mask has kept the entry, else 0. The factor
+    Backward: dx = delta / (1 - rate) for the entries that this forward kept, else 0. The factor
     keeps the expectation of y at x, so that evaluation is y = x. Every entry of every sample is
     dropped with probability `rate`, independently of the others.
 
     Shapes: x and y alike, any.
 
     Args:
-        rate: the probability to drop an entry, 0 <= rate < 1.
+        rate: the probability of dropping an entry, 0 <= rate < 1.
         name: what messages call the layer.
 
     Raises:
+        TypeError: the rate is not a number.
         ValueError: the rate is out of its range.
 
     Source: Srivastava et al., JMLR 15, 2014; ONNX operator Dropout.
@@ -37,15 +38,11 @@ class DropoutLayer(Layer):
 
     def __init__(self, rate: float = 0.5, name: str | None = None) -> None:
         super().__init__(name=name)
-        if not 0 <= rate < 1:
-            raise ValueError(
-                f"{self.name}: rate, the probability to drop, must be in [0, 1), got {rate!r}"
-            )
-        self.rate = float(rate)
+        self.rate = checks.number(self, "rate", rate, "in [0, 1)")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """x / (1 - rate) where kept, else 0, and the same of delta; the identity in evaluation."""
-        if not training or self.rate == 0:
+        """x / (1 - rate) if kept, else 0; backward: the same of delta. Identity in evaluation."""
+        if not training or self.frozen or self.rate == 0:
             return x, _unchanged
         xp, shape, rate = array_namespace(x), tuple(x.shape), self.rate
         kept = noise(lambda rng: rng.random(shape, dtype="float32") >= rate, x)
@@ -62,12 +59,9 @@ class DropoutLayer(Layer):
         """Unchanged."""
         return input_shape
 
-    def __repr__(self) -> str:
-        return f"DropoutLayer({self.rate!r})"
-
 
 class GaussianNoiseLayer(Layer):
-    """Adds normal noise in training: y = x + deviation e, e independent with mean 0, variance 1.
+    """Add normal noise in training: y = x + deviation e, e independent with mean 0, variance 1.
 
     Backward: dx = delta. In evaluation y = x.
 
@@ -78,20 +72,19 @@ class GaussianNoiseLayer(Layer):
         name: what messages call the layer.
 
     Raises:
-        ValueError: the deviation is out of its range.
+        TypeError: the deviation is not a number.
+        ValueError: the deviation is negative or not finite.
 
     Source: Bishop, Neural Computation 7, 1995 (training with noise is Tikhonov regularization).
     """
 
     def __init__(self, deviation: float, name: str | None = None) -> None:
         super().__init__(name=name)
-        if not 0 <= deviation < math.inf:
-            raise ValueError(f"{self.name}: deviation must be >= 0 and finite, got {deviation!r}")
-        self.deviation = float(deviation)
+        self.deviation = checks.number(self, "deviation", deviation, ">= 0")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """x + deviation e and delta -> delta; the identity in evaluation."""
-        if not training or self.deviation == 0:
+        """x + deviation e; backward: dx = delta. The identity in evaluation."""
+        if not training or self.frozen or self.deviation == 0:
             return x, _unchanged
         shape, deviation = tuple(x.shape), self.deviation
         e = noise(lambda rng: deviation * rng.standard_normal(shape, dtype="float32"), x)
@@ -100,9 +93,6 @@ class GaussianNoiseLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Unchanged."""
         return input_shape
-
-    def __repr__(self) -> str:
-        return f"GaussianNoiseLayer({self.deviation!r})"
 
 
 def _unchanged(delta: Array) -> tuple[Array, Gradients]:

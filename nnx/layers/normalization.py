@@ -11,26 +11,33 @@ statistics is
     GroupNormLayer   over positions and the channels of a group, one gamma and beta per channel
 
 The variance is the mean of squared deviations from the mean, in two passes: the difference of
-E[x^2] and E[x]^2 would lose all its digits where the mean is large. Squares must fit the dtype.
+E[x^2] and E[x]^2 would lose all its digits if the mean is large.
+
+The sum of x and the sum of (x - mean)^2 must fit the dtype. In float32, deviations from the mean
+above 1.8e19 have the variance inf, and xhat is 0 then; sums of x above 3.4e38 give NaN. Nothing
+is scaled to prevent this, as it would cost every step two more passes over x. Deviations whose
+squares underflow are small beside epsilon, and xhat is right for them. If all values are equal,
+xhat is the rounding error of their mean over the deviation, at most 1; it is negligible unless
+their size is above sqrt(epsilon) / eps, 3e4 in float32.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from numbers import Integral
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 from nnx.layers.base import Backward, Gradients, Layer, Parameter
-from nnx.optimizers import Optimizer
+from nnx.optimizers import SGD, Optimizer
 
 __all__ = ["BatchNormLayer", "GroupNormLayer", "LayerNormLayer"]
 
 
 class _NormalizationLayer(Layer):
-    """Base class: gamma and beta, which a layer has if it is affine, and what they do."""
+    """Base class: the parameters gamma and beta of an affine layer, and their formulas."""
 
     gamma = Parameter()
     beta = Parameter()
@@ -40,20 +47,26 @@ class _NormalizationLayer(Layer):
         shape: tuple[int, ...],
         epsilon: float,
         affine: bool,
-        optim: Optimizer | None,
+        optim: Optimizer,
         name: str | None,
     ) -> None:
         super().__init__(optim, name)
-        if not 0 < epsilon < math.inf:
-            raise ValueError(f"{self.name}: epsilon must be > 0 and finite, got {epsilon!r}")
-        self.epsilon, self.affine = float(epsilon), bool(affine)
-        if affine:
-            xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
+        self.epsilon = checks.number(self, "epsilon", epsilon, "> 0")
+        self.affine = checks.flag(self, "affine", affine)
+        xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
+        smallest = float(xp.finfo(dtype).smallest_normal)
+        if self.epsilon < smallest:
+            raise ValueError(
+                f"{type(self).__name__}: expected epsilon to be at least {smallest:.3g}, the "
+                f"smallest normal {self.backend.dtype_name}, got {epsilon!r}, which counts as zero "
+                'beside a variance; take 1e-5, or dtype="float64"'
+            )
+        if self.affine:
             self.gamma = xp.ones(shape, dtype=dtype, device=device)
             self.beta = xp.zeros(shape, dtype=dtype, device=device)
 
     def _check(self, x: Array) -> None:
-        """Refuses inputs that would be broadcast, and so normalized wrongly without a word."""
+        """Refuse inputs that broadcasting would normalize wrongly."""
         try:
             self.output_shape(tuple(x.shape[1:]))
         except ShapeError as error:
@@ -64,7 +77,8 @@ class _NormalizationLayer(Layer):
     ) -> tuple[Array, Callable[[Array], tuple[Array, Gradients]]]:
         """y = gamma xhat + beta, and delta -> (gamma delta, gradients).
 
-        `shape` is that of gamma beside xhat, `over` are the axes that gamma is repeated along.
+        `shape` is the shape of gamma that broadcasts with xhat, `over` are the axes along which
+        gamma is repeated.
         """
         if not self.affine:
             return xhat, lambda delta: (delta, {})
@@ -82,14 +96,9 @@ class _NormalizationLayer(Layer):
 
         return y, backward
 
-    def _repr(self, *arguments: Any) -> str:
-        given = [repr(argument) for argument in arguments]
-        given += [f"epsilon={self.epsilon!r}", f"affine={self.affine!r}"]
-        return f"{type(self).__name__}({', '.join(given)})"
-
 
 class BatchNormLayer(_NormalizationLayer):
-    """Every channel to mean 0 and variance 1 over the batch: y = gamma xhat + beta.
+    """Normalize every channel to mean 0 and variance 1 over the batch: y = gamma xhat + beta.
 
     In training, xhat = (x - mean) / sqrt(variance + epsilon) with the statistics of the channel
     over all samples and positions, N values; backward: dbeta = sum(delta),
@@ -98,24 +107,26 @@ class BatchNormLayer(_NormalizationLayer):
     the batch taken with the divisor N - 1. Each training forward binds new arrays to
     `buffers["mean"]` and `buffers["variance"]`.
 
-    In evaluation they are constants and stand for the statistics: dx = gamma delta / deviation.
+    In evaluation, and in training while the layer is frozen, the running statistics are used as
+    constants: dx = gamma delta / deviation.
 
     Shapes: x and y (samples, n) or (samples, n, *positions), images (samples, n, height, width);
     gamma, beta, mean, variance (n,).
 
     Args:
         n: number of channels.
-        momentum: how far the running statistics move to those of a batch, from 0 to 1. (As in
-            PyTorch; Keras calls 1 - momentum so.)
+        momentum: the weight of a batch in the running statistics, from 0 to 1. (As in PyTorch;
+            the momentum of Keras is 1 minus this one.)
         epsilon: added to the variance, > 0.
         affine: are there gamma and beta? They begin as ones and zeros.
-        optim: optimizer; the layer takes a clone of it. SGD() if not given.
+        optim: optimizer; the layer keeps a clone of it.
         name: what messages call the layer.
 
     Raises:
+        TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range.
-        ShapeError: an input does not have n channels; a batch for training has one value per
-            channel, of which the variance says nothing.
+        ShapeError: an input does not have n channels; a batch for training has a single value per
+            channel, whose variance is 0 whatever it is.
 
     Source: Ioffe and Szegedy, arXiv:1502.03167; ONNX operator BatchNormalization.
     """
@@ -126,34 +137,39 @@ class BatchNormLayer(_NormalizationLayer):
         momentum: float = 0.1,
         epsilon: float = 1e-5,
         affine: bool = True,
-        optim: Optimizer | None = None,
+        optim: Optimizer = SGD(),
         name: str | None = None,
     ) -> None:
-        self.n = _size("BatchNormLayer", "n", n)
+        self.n = checks.count(self, "n", n)
         super().__init__((self.n,), epsilon, affine, optim, name)
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"{self.name}: momentum must be from 0 to 1, got {momentum!r}")
-        self.momentum = float(momentum)
+        self.momentum = checks.number(self, "momentum", momentum, "in [0, 1]")
         xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
         self.buffers["mean"] = xp.zeros((self.n,), dtype=dtype, device=device)
         self.buffers["variance"] = xp.ones((self.n,), dtype=dtype, device=device)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """gamma xhat + beta by the statistics of the batch or the running ones; their backward."""
+        """gamma xhat + beta with the statistics of the batch or the running ones; its backward."""
         self._check(x)
         axes = (0, *range(2, x.ndim))
         shape = (self.n,) + (1,) * (x.ndim - 2)
-        return self._by_batch(x, axes, shape) if training else self._by_running(x, axes, shape)
+        if training and not self.frozen:
+            return self._by_batch(x, axes, shape)
+        return self._by_running(x, axes, shape)
+
+    def check_batch(self, input_shape: tuple[int, ...], samples: int) -> None:
+        """Raise ShapeError if a batch of so many samples has a single value per channel."""
+        if not self.frozen and samples * math.prod(input_shape[1:]) < 2:
+            raise ShapeError(
+                f"{self.name}: expected more than one value per channel in every batch for "
+                f"training, got a batch of {samples} with samples of shape {tuple(input_shape)}; "
+                "choose a batch_size that leaves no batch of one sample, or leave one sample out"
+            )
 
     def _by_batch(
         self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[Array, Backward]:
+        self.check_batch(tuple(x.shape[1:]), x.shape[0])
         count = math.prod(x.shape) // self.n
-        if count < 2:
-            raise ShapeError(
-                f"{self.name} needs more than one value per channel in training, got input of "
-                f"shape {tuple(x.shape)}: take a batch_size that leaves no batch of one sample"
-            )
         normalized = _normalized(x, axes, self.epsilon)
         self._follow(normalized, count)
         y, _ = self._affine(normalized.xhat, shape, axes)
@@ -161,7 +177,7 @@ class BatchNormLayer(_NormalizationLayer):
         gamma = xp.reshape(self.parameters["gamma"], shape) if affine else None
 
         def backward(delta: Array) -> tuple[Array, Gradients]:
-            # gamma is constant where the means are taken, which therefore serve its gradient too.
+            # gamma is constant along the axes of the means, so that they serve its gradient too.
             dx, mean, mean_with_xhat = normalized.backward(delta)
             if not affine:
                 return dx, {}
@@ -188,7 +204,7 @@ class BatchNormLayer(_NormalizationLayer):
         return y, backward
 
     def _follow(self, batch: _Normalized, count: int) -> None:
-        """The running statistics move towards those of a batch."""
+        """Move the running statistics towards those of a batch."""
         keep, unbiased = 1.0 - self.momentum, count / (count - 1)
         for name, found, weight in (
             ("mean", batch.mean, self.momentum),
@@ -202,28 +218,26 @@ class BatchNormLayer(_NormalizationLayer):
         """(n, *positions), unchanged."""
         return _of_channels(self.n, input_shape)
 
-    def __repr__(self) -> str:
-        return self._repr(self.n, self.momentum)
-
 
 class LayerNormLayer(_NormalizationLayer):
-    """The last axes of each sample to mean 0 and variance 1: y = gamma xhat + beta.
+    """Normalize the last axes of each sample to mean 0 and variance 1: y = gamma xhat + beta.
 
     xhat = (x - mean) / sqrt(variance + epsilon) with the statistics over those axes. Backward:
     g = gamma delta, dx = (g - mean(g) - xhat mean(g xhat)) / deviation, and, summed over the axes
-    before, dgamma = sum(delta xhat), dbeta = sum(delta). Samples do not see each other; training
-    and evaluation are the same.
+    before, dgamma = sum(delta xhat), dbeta = sum(delta). Samples are independent of each other;
+    training and evaluation are the same.
 
     Shapes: x and y (samples, ..., *shape); gamma, beta (*shape).
 
     Args:
-        shape: of the axes that are normalized; of a single axis its length.
+        shape: the lengths of the axes that are normalized; an integer for the last axis alone.
         epsilon: added to the variance, > 0.
         affine: are there gamma and beta? They begin as ones and zeros.
-        optim: optimizer; the layer takes a clone of it. SGD() if not given.
+        optim: optimizer; the layer keeps a clone of it.
         name: what messages call the layer.
 
     Raises:
+        TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range.
         ShapeError: an input does not end in the shape.
 
@@ -232,16 +246,14 @@ class LayerNormLayer(_NormalizationLayer):
 
     def __init__(
         self,
-        shape: int | tuple[int, ...],
+        shape: int | Sequence[int],
         epsilon: float = 1e-5,
         affine: bool = True,
-        optim: Optimizer | None = None,
+        optim: Optimizer = SGD(),
         name: str | None = None,
     ) -> None:
-        sizes = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-        if not sizes:
-            raise ValueError("LayerNormLayer(shape=()): expected at least one axis")
-        self.shape = tuple(_size("LayerNormLayer", "shape", size) for size in sizes)
+        axes = max(len(shape), 1) if isinstance(shape, Sequence) else 1
+        self.shape = checks.counts(self, "shape", shape, axes)
         super().__init__(self.shape, epsilon, affine, optim, name)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
@@ -264,18 +276,15 @@ class LayerNormLayer(_NormalizationLayer):
             raise ShapeError(f"takes input of shape ({expected}), got {input_shape}")
         return input_shape
 
-    def __repr__(self) -> str:
-        return self._repr(self.shape)
-
 
 class GroupNormLayer(_NormalizationLayer):
-    """Groups of channels of each sample to mean 0 and variance 1: y = gamma xhat + beta.
+    """Normalize groups of channels of each sample to mean 0 and variance 1: y = gamma xhat + beta.
 
     xhat = (x - mean) / sqrt(variance + epsilon) with the statistics over all positions and the
     n / groups channels of a group, which are neighbours. Backward: g = gamma delta,
     dx = (g - mean(g) - xhat mean(g xhat)) / deviation, and, summed over samples and positions,
-    dgamma = sum(delta xhat), dbeta = sum(delta). Samples do not see each other; training and
-    evaluation are the same. GroupNormLayer(n, n) is instance normalization.
+    dgamma = sum(delta xhat), dbeta = sum(delta). Samples are independent of each other; training
+    and evaluation are the same. GroupNormLayer(n, n) is instance normalization.
 
     Shapes: x and y (samples, n) or (samples, n, *positions), images (samples, n, height, width);
     gamma, beta (n,).
@@ -285,11 +294,12 @@ class GroupNormLayer(_NormalizationLayer):
         n: number of channels.
         epsilon: added to the variance, > 0.
         affine: are there gamma and beta? They begin as ones and zeros.
-        optim: optimizer; the layer takes a clone of it. SGD() if not given.
+        optim: optimizer; the layer keeps a clone of it.
         name: what messages call the layer.
 
     Raises:
-        ValueError: an argument is out of its range.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of its range, or n is not a multiple of groups.
         ShapeError: an input does not have n channels.
 
     Source: Wu and He, arXiv:1803.08494; ONNX operator GroupNormalization.
@@ -301,15 +311,15 @@ class GroupNormLayer(_NormalizationLayer):
         n: int,
         epsilon: float = 1e-5,
         affine: bool = True,
-        optim: Optimizer | None = None,
+        optim: Optimizer = SGD(),
         name: str | None = None,
     ) -> None:
-        self.groups = _size("GroupNormLayer", "groups", groups)
-        self.n = _size("GroupNormLayer", "n", n)
+        self.groups = checks.count(self, "groups", groups)
+        self.n = checks.count(self, "n", n)
         if self.n % self.groups:
             raise ValueError(
-                f"GroupNormLayer({groups}, {n}): the groups must have equally many channels, "
-                f"{n} is no multiple of {groups}"
+                f"GroupNormLayer: expected n to be a multiple of groups, got groups={groups}, "
+                f"n={n}; change one of them"
             )
         super().__init__((self.n,), epsilon, affine, optim, name)
 
@@ -334,12 +344,9 @@ class GroupNormLayer(_NormalizationLayer):
         """(n, *positions), unchanged."""
         return _of_channels(self.n, input_shape)
 
-    def __repr__(self) -> str:
-        return self._repr(self.groups, self.n)
-
 
 class _Normalized(NamedTuple):
-    """xhat with its statistics, which keep the axes; `backward` gives dx and the means in it."""
+    """xhat, its statistics with all axes, and a backward that returns dx and the means in it."""
 
     xhat: Array
     mean: Array
@@ -375,9 +382,3 @@ def _of_channels(n: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     if input_shape[:1] != (n,):
         raise ShapeError(f"takes input of shape ({n},) or ({n}, ...), got {input_shape}")
     return input_shape
-
-
-def _size(owner: str, name: str, value: Any) -> int:
-    if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{owner}: {name} must be a positive integer, got {value!r}")
-    return int(value)

@@ -1,7 +1,10 @@
 """Pooling: windows of an image become one number each.
 
-A maximum or a sum over a window is one along its rows, then one along the column of the results:
-each axis of space by itself, in the functions that follow.
+A maximum or a sum over a window is taken along its rows first, then along the column of the
+results: the functions below work on one axis of space at a time.
+
+NaN in a window makes its maximum and its mean NaN. A mean is a sum over its window first: sums
+above the largest number of the dtype give inf.
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from nnx import checks
 from nnx.backend import Array, array_namespace
+from nnx.checks import ShapeError
 from nnx.layers._windows import (
     Geometry,
     Padding,
@@ -21,7 +26,6 @@ from nnx.layers._windows import (
     samples_last,
     short,
 )
-from nnx.checks import ShapeError
 from nnx.layers.base import Backward, Layer
 
 __all__ = ["AvgPool2DLayer", "GlobalAvgPoolLayer", "MaxPool2DLayer", "PoolingLayer"]
@@ -30,7 +34,7 @@ Along = tuple[Array, Callable[[Array], Array]]
 
 
 class PoolingLayer(Layer):
-    """Base class of the layers whose windows slide over each channel; `dimensions` says where.
+    """Base class of the layers whose windows slide over the `dimensions` axes of each channel.
 
     Subclasses define `along(x, windows, axis) -> (y, backward)`, the pooling of one axis.
     """
@@ -46,17 +50,20 @@ class PoolingLayer(Layer):
         name: str | None,
     ) -> None:
         super().__init__(name=name)
-        owner = type(self).__name__
-        stride = pool_size if stride is None else stride
+        step = pool_size if stride is None else stride
         self.geometry = Geometry(
-            owner, self.dimensions, pool_size, stride, padding, dilation, size="pool_size"
+            self, self.dimensions, pool_size, step, padding, dilation, size="pool_size"
         )
+        self.pool_size = short(self.geometry.kernel)
+        self.stride = None if stride is None else short(self.geometry.stride)
+        self.padding = short(self.geometry.padding)
+        self.dilation = short(self.geometry.dilation)
         paddings = self.geometry.padding
         if not isinstance(paddings, str) and any(
             p > k // 2 for p, k in zip(paddings, self.geometry.kernel, strict=True)
         ):
             raise ValueError(
-                f"{owner}: expected padding of at most half the pool_size "
+                f"{type(self).__name__}: expected padding to be at most half the pool_size "
                 f"{self.geometry.kernel}, got {padding!r}"
             )
 
@@ -65,7 +72,7 @@ class PoolingLayer(Layer):
         raise NotImplementedError(f"{type(self).__name__} must define along(x, windows, axis)")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """One axis of space after the other, the last one first; backward in reverse."""
+        """Pool the axes of space in turn, the last one first; backward in reverse order."""
         y = samples_last(x)
         backwards = []
         for axis, windows in reversed(list(enumerate(self.geometry.over(x.shape[2:]), start=1))):
@@ -91,17 +98,12 @@ class PoolingLayer(Layer):
             )
         return shape
 
-    def __repr__(self) -> str:
-        size = short(self.geometry.kernel)
-        more = self.geometry.describe(stride=size, padding=["valid", 0], dilation=1)
-        return f"{type(self).__name__}({size!r}{more})"
-
 
 class MaxPool2DLayer(PoolingLayer):
-    """The largest cell of every window: y_c(p) = max_t x_c(p stride + t dilation).
+    """Take the largest cell of every window: y_c(p) = max_t x_c(p stride + t dilation).
 
-    Backward: dx_c(q) is the sum of delta_c(p) over the windows p whose largest cell is q. Where
-    several are largest it is the first, row by row. Cells of padding count as -infinity.
+    Backward: dx_c(q) is the sum of delta_c(p) over the windows p whose largest cell is q. If
+    several cells are largest, the first one counts, row by row. Cells of padding are -infinity.
 
     Shapes: x (samples, channels, height, width), y (samples, channels, *positions). There are
     floor((n + padding - span) / stride) + 1 positions along an axis of n cells, span =
@@ -109,13 +111,14 @@ class MaxPool2DLayer(PoolingLayer):
 
     Args:
         pool_size: cells of a window; a number, or a pair (height, width).
-        stride: from one window to the next; a number or a pair; the pool_size if not given.
-        padding: "valid": none; "same": so much that there are ceil(n / stride) windows, an odd
-            cell at the end; a number or a pair, at most half the pool_size.
+        stride: from one window to the next; a number or a pair, or None for the pool_size.
+        padding: "valid": none; "same": as much as gives ceil(n / stride) windows, an odd cell at
+            the end; a number or a pair, at most half the pool_size.
         dilation: from one cell of a window to the next; a number or a pair.
         name: what messages call the layer.
 
     Raises:
+        TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range.
 
     Source: Ranzato, Huang, Boureau and LeCun, CVPR 2007; ONNX operator MaxPool.
@@ -134,7 +137,7 @@ class MaxPool2DLayer(PoolingLayer):
         super().__init__(pool_size, stride, padding, dilation, name)
 
     def along(self, x: Array, windows: Windows, axis: int) -> Along:
-        """y(p) = max_t x(p, t); backward gives delta(p) to the first tap that has y(p)."""
+        """y(p) = max_t x(p, t); backward gives delta(p) to the first tap that equals y(p)."""
         xp = array_namespace(x)
         taps = windows.slices(pad(x, axis, windows.before, windows.after, -math.inf), axis)
         y = taps[0]
@@ -142,7 +145,7 @@ class MaxPool2DLayer(PoolingLayer):
             y = xp.maximum(y, tap)
 
         def backward(delta: Array) -> Array:
-            # A product with the mask, as `where` is slow on a CPU, whose guesses a mask defeats.
+            # A product with the mask is faster than `where` on a CPU: it has no branches.
             pieces = []
             for tap in taps[:-1]:
                 piece = xp.astype(tap == y, delta.dtype)
@@ -155,22 +158,23 @@ class MaxPool2DLayer(PoolingLayer):
 
 
 class AvgPool2DLayer(PoolingLayer):
-    """The mean of every window: y_c(p) = sum_t x_c(p stride + t) / number of cells.
+    """Take the mean of every window: y_c(p) = sum_t x_c(p stride + t) / number of cells.
 
-    Backward: dx_c(q) is the sum of delta_c(p) / number of cells over the windows p that have q.
+    Backward: dx_c(q) is the sum of delta_c(p) / number of cells over the windows p that contain q.
 
     Shapes: x (samples, channels, height, width), y (samples, channels, *positions). There are
     floor((n + padding - pool_size) / stride) + 1 positions along an axis of n cells.
 
     Args:
         pool_size: cells of a window; a number, or a pair (height, width).
-        stride: from one window to the next; a number or a pair; the pool_size if not given.
-        padding: "valid": none; "same": so much that there are ceil(n / stride) windows, an odd
-            cell at the end; a number or a pair, at most half the pool_size.
-        count_include_pad: do cells of padding, which are zero, count in the number of cells?
+        stride: from one window to the next; a number or a pair, or None for the pool_size.
+        padding: "valid": none; "same": as much as gives ceil(n / stride) windows, an odd cell at
+            the end; a number or a pair, at most half the pool_size.
+        count_include_pad: are cells of padding, which are zero, part of the number of cells?
         name: what messages call the layer.
 
     Raises:
+        TypeError: an argument has the wrong type.
         ValueError: an argument is out of its range.
 
     Source: LeCun et al., Proc. IEEE 86, 1998; ONNX operator AveragePool.
@@ -187,7 +191,7 @@ class AvgPool2DLayer(PoolingLayer):
         name: str | None = None,
     ) -> None:
         super().__init__(pool_size, stride, padding, 1, name)
-        self.count_include_pad = count_include_pad
+        self.count_include_pad = checks.flag(self, "count_include_pad", count_include_pad)
 
     def along(self, x: Array, windows: Windows, axis: int) -> Along:
         """y(p) = sum_t x(p, t) / cells(p), with the backward delta(p) / cells(p) to each tap."""
@@ -204,13 +208,9 @@ class AvgPool2DLayer(PoolingLayer):
         cells = _sum(windows.slices(pad(ones, 0, windows.before, windows.after), 0))
         return xp.reshape(1.0 / cells, (windows.positions, *[1] * (x.ndim - 1 - axis)))
 
-    def __repr__(self) -> str:
-        text = super().__repr__()
-        return text if self.count_include_pad else f"{text[:-1]}, count_include_pad=False)"
-
 
 class GlobalAvgPoolLayer(Layer):
-    """The mean of every channel over all of space: y_c = sum_p x_c(p) / number of cells.
+    """Take the mean of every channel over all of space: y_c = sum_p x_c(p) / number of cells.
 
     Backward: dx_c(p) = delta_c / number of cells.
 
@@ -241,12 +241,9 @@ class GlobalAvgPoolLayer(Layer):
         if len(input_shape) < 2 or min(input_shape[1:]) < 1:
             raise ShapeError(
                 f"takes input of shape (channels, height, width) or (channels, length), got "
-                f"{input_shape}: it stands before any FlattenLayer"
+                f"{input_shape}: put it before any FlattenLayer"
             )
         return input_shape[:1]
-
-    def __repr__(self) -> str:
-        return "GlobalAvgPoolLayer()"
 
 
 def _sum(arrays: list[Array]) -> Array:

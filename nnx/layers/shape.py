@@ -1,15 +1,15 @@
-"""Layers that move numbers and leave them as they are."""
+"""Layers that rearrange, pad or repeat their inputs."""
 
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
+from nnx import checks
 from nnx.backend import Array, array_namespace
-from nnx.layers._windows import images, numbers, pad, part, samples_first, samples_last, short
 from nnx.checks import ShapeError
+from nnx.layers._windows import images, pad, part, samples_first, samples_last, short
 from nnx.layers.base import Backward, Layer
 
 __all__ = [
@@ -22,36 +22,37 @@ __all__ = [
 
 
 class ReshapeLayer(Layer):
-    """The numbers of a sample in another shape, row by row: y = reshape(x).
+    """Give every sample another shape, row by row: y = reshape(x).
 
-    Backward: dx = reshape(delta), the other way.
+    Backward: dx = reshape(delta), back to the shape of x.
 
     Shapes: x (samples, *input_shape), y (samples, *shape).
 
     Args:
-        shape: of a sample; one axis may be -1, it takes what is left.
+        shape: of a sample; the length of one axis may be -1, it follows from the others.
         name: what messages call the layer.
 
     Raises:
-        ValueError: the shape is not a tuple of positive integers and at most one -1.
+        TypeError: the shape is not a list of integers.
+        ValueError: the integers are not positive, except for at most one -1.
 
     Source: ONNX operator Reshape.
     """
 
+    keeps_values = True
+
     def __init__(self, shape: Sequence[int], name: str | None = None) -> None:
         super().__init__(name=name)
-        try:
-            self.shape = tuple(map(operator.index, shape))
-        except TypeError:
-            self.shape = (0,)
-        if any(n < 1 and n != -1 for n in self.shape) or self.shape.count(-1) > 1:
-            raise ValueError(
-                "ReshapeLayer: expected a tuple of positive integers, one of which may be -1, got "
-                f"{shape!r}"
-            )
+        what = "a tuple of positive integers, one of which may be -1"
+        items = checks.sequence(self, "shape", shape, what)
+        self.shape = tuple(
+            checks.count(self, f"shape[{i}]", n, least=-1) for i, n in enumerate(items)
+        )
+        if 0 in self.shape or self.shape.count(-1) > 1:
+            raise ValueError(f"ReshapeLayer: expected shape to be {what}, got {shape!r}")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The reshape, and delta -> its reshape back."""
+        """The reshape; backward reshapes delta to the shape of x."""
         return _reshaped(x, self.output_shape(x.shape[1:]))
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -61,7 +62,7 @@ class ReshapeLayer(Layer):
             if size % known or size == 0:
                 raise ShapeError(
                     f"gives shape {self.shape}, got input of shape {tuple(input_shape)}: its "
-                    f"{size} numbers are no multiple of {known}"
+                    f"{size} numbers are not a multiple of {known}"
                 )
             return tuple(size // known if n == -1 else n for n in self.shape)
         if known != size:
@@ -71,14 +72,11 @@ class ReshapeLayer(Layer):
             )
         return self.shape
 
-    def __repr__(self) -> str:
-        return f"ReshapeLayer({self.shape})"
-
 
 class FlattenLayer(Layer):
-    """The numbers of a sample in one row: y = reshape(x).
+    """Put the numbers of every sample in one row: y = reshape(x).
 
-    Backward: dx = reshape(delta), the other way.
+    Backward: dx = reshape(delta), back to the shape of x.
 
     Shapes: x (samples, *input_shape), y (samples, product of input_shape).
 
@@ -88,25 +86,24 @@ class FlattenLayer(Layer):
     Source: ONNX operator Flatten.
     """
 
+    keeps_values = True
+
     def __init__(self, name: str | None = None) -> None:
         super().__init__(name=name)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The reshape, and delta -> its reshape back."""
+        """The reshape; backward reshapes delta to the shape of x."""
         return _reshaped(x, self.output_shape(x.shape[1:]))
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """input_shape -> (its product,)."""
         return (math.prod(input_shape),)
 
-    def __repr__(self) -> str:
-        return "FlattenLayer()"
-
 
 class ZeroPadding2DLayer(Layer):
-    """Zeros around every image: y = x inside, 0 in the cells of padding.
+    """Put zeros around every image: y = x inside, 0 in the cells of padding.
 
-    Backward: dx is the part of delta inside.
+    Backward: dx is the inner part of delta.
 
     Shapes: x (samples, channels, height, width), y (samples, channels, top + height + bottom,
     left + width + right).
@@ -117,7 +114,8 @@ class ZeroPadding2DLayer(Layer):
         name: what messages call the layer.
 
     Raises:
-        ValueError: the padding is none of these.
+        TypeError: the padding is not made of integers.
+        ValueError: the padding is negative or has another shape.
 
     Source: ONNX operator Pad.
     """
@@ -128,20 +126,22 @@ class ZeroPadding2DLayer(Layer):
         name: str | None = None,
     ) -> None:
         super().__init__(name=name)
-        owner = "ZeroPadding2DLayer"
         given: Any = padding
-        if isinstance(given, Sequence) and all(isinstance(p, Sequence) for p in given):
-            sides = [numbers(owner, "each pair of padding", p, 2, least=0) for p in given]
-        else:
-            sides = [(p, p) for p in numbers(owner, "padding", given, 2, least=0)]
-        if len(sides) != 2:
-            raise ValueError(
-                f"{owner}: expected padding ((top, bottom), (left, right)), got {padding!r}"
+        if isinstance(given, list | tuple) and any(isinstance(p, list | tuple) for p in given):
+            if len(given) != 2:
+                raise ValueError(
+                    "ZeroPadding2DLayer: expected padding to be ((top, bottom), (left, right)), "
+                    f"got {padding!r}"
+                )
+            self.padding = tuple(
+                checks.counts(self, f"padding[{i}]", sides, 2, least=0)
+                for i, sides in enumerate(given)
             )
-        self.padding = tuple((first, last) for first, last in sides)
+        else:
+            self.padding = tuple((n, n) for n in checks.counts(self, "padding", given, 2, least=0))
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """x with zeros around, and delta -> what is inside."""
+        """x with zeros around it; backward returns the inner part of delta."""
         space = x.shape[2:]
         y = samples_last(x)
         for axis, (before, after) in enumerate(self.padding, start=1):
@@ -160,15 +160,12 @@ class ZeroPadding2DLayer(Layer):
         padded = (n + sum(sides) for n, sides in zip(space, self.padding, strict=True))
         return (input_shape[0], *padded)
 
-    def __repr__(self) -> str:
-        return f"ZeroPadding2DLayer({self.padding})"
-
 
 class PermuteLayer(Layer):
-    """The axes of a sample in another order: y = transpose(x), backward: transpose back.
+    """Put the axes of every sample in another order: y = transpose(x); backward: transpose back.
 
-    PermuteLayer((2, 1)) makes (channels, length) of a sequence (time, features) and the other way
-    round, PermuteLayer((2, 3, 1)) puts the channels of an image last.
+    PermuteLayer((2, 1)) turns a sequence (time, features) into (channels, length) and back,
+    PermuteLayer((2, 3, 1)) puts the channels of an image last.
 
     Shapes: x (samples, *input_shape), y (samples, *those axes in the order of `axes`).
 
@@ -177,22 +174,24 @@ class PermuteLayer(Layer):
         name: what messages call the layer.
 
     Raises:
+        TypeError: axes is not a list of integers.
         ValueError: axes is not an order of 1, 2, ..., n.
 
     Source: ONNX operator Transpose; Keras calls it Permute.
     """
 
+    keeps_values = True
+
     def __init__(self, axes: Sequence[int], name: str | None = None) -> None:
         super().__init__(name=name)
-        self.axes = tuple(axes) if isinstance(axes, Sequence) else (axes,)
-        if sorted(self.axes, key=str) != list(range(1, len(self.axes) + 1)):
-            raise ValueError(
-                "PermuteLayer: expected an order of the axes 1, 2, ... such as (2, 1), got "
-                f"{axes!r}"
-            )
+        what = "an order of the axes 1, 2, ... such as (2, 1)"
+        items = checks.sequence(self, "axes", axes, what)
+        self.axes = tuple(checks.count(self, f"axes[{i}]", n) for i, n in enumerate(items))
+        if not items or sorted(self.axes) != list(range(1, len(items) + 1)):
+            raise ValueError(f"PermuteLayer: expected axes to be {what}, got {axes!r}")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The transpose, and delta -> its transpose back."""
+        """The transpose; backward transposes delta back."""
         self.output_shape(tuple(x.shape[1:]))
         xp, axes = array_namespace(x), (0, *self.axes)
         back = tuple(axes.index(i) for i in range(len(axes)))
@@ -201,15 +200,14 @@ class PermuteLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """The axes of the input in their new order."""
         if len(input_shape) != len(self.axes):
-            raise ShapeError(f"takes input of {len(self.axes)} axes, got {tuple(input_shape)}")
+            raise ShapeError(
+                f"takes input with {len(self.axes)} axes, got shape {tuple(input_shape)}"
+            )
         return tuple(input_shape[axis - 1] for axis in self.axes)
-
-    def __repr__(self) -> str:
-        return f"PermuteLayer({self.axes})"
 
 
 class UpSampling2DLayer(Layer):
-    """Every cell becomes a block of cells: y_c(q) = x_c(floor(q / size)), the nearest neighbour.
+    """Repeat every cell in a block of cells: y_c(q) = x_c(floor(q / size)), the nearest neighbour.
 
     Backward: dx_c(p) is the sum of delta_c over the block of p.
 
@@ -220,19 +218,21 @@ class UpSampling2DLayer(Layer):
         name: what messages call the layer.
 
     Raises:
-        ValueError: the size is none of these.
+        TypeError: the size is not made of integers.
+        ValueError: the size is less than 1, or has another length.
 
     Source: ONNX operator Resize, mode nearest.
     """
 
     def __init__(self, size: int | Sequence[int] = 2, name: str | None = None) -> None:
         super().__init__(name=name)
-        self.size = numbers("UpSampling2DLayer", "size", size, 2)
+        self._block = checks.counts(self, "size", size, 2)
+        self.size = short(self._block)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
-        """The blocks, and delta -> their sums."""
+        """The blocks; backward sums delta over each block."""
         xp = array_namespace(x)
-        (high, wide), (samples, channels, height, width) = self.size, x.shape
+        (high, wide), (samples, channels, height, width) = self._block, x.shape
         y = xp.reshape(samples_last(x), (channels, height, 1, width, 1, samples))
         y = xp.broadcast_to(y, (channels, height, high, width, wide, samples))
         y = xp.reshape(y, (channels, height * high, width * wide, samples))
@@ -247,10 +247,7 @@ class UpSampling2DLayer(Layer):
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         """(channels, height, width) -> (channels, size height, size width)."""
         height, width = images(self, None, 2, input_shape)
-        return (input_shape[0], height * self.size[0], width * self.size[1])
-
-    def __repr__(self) -> str:
-        return f"UpSampling2DLayer({short(self.size)!r})"
+        return (input_shape[0], height * self._block[0], width * self._block[1])
 
 
 def _reshaped(x: Array, shape: tuple[int, ...]) -> tuple[Array, Backward]:

@@ -1,4 +1,4 @@
-"""One walk over a tree of layers, and what follows from it: parameters by path, gradients, steps."""
+"""One walk over a tree of layers, and what follows from it: parameters, gradients, steps."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 from nnx.backend import Array, array_namespace
 from nnx.optimizers import Optimizer
 
-__all__ = ["Slot", "State", "gather", "once", "slots", "state_of", "take_step", "walk"]
+__all__ = ["ParameterState", "Slot", "gather", "once", "slots", "state_of", "take_step", "walk"]
 
 
 @dataclass(slots=True)
-class State:
+class ParameterState:
     """What an optimizer keeps for one parameter: the number of its steps, and arrays."""
 
     t: int
     arrays: tuple[Array, ...]
 
-    def converted(self, convert: Callable[[Array], Array]) -> State:
+    def converted(self, convert: Callable[[Array], Array]) -> ParameterState:
         """Return a state with arrays of its own."""
-        return State(self.t, tuple(convert(array) for array in self.arrays))
+        return ParameterState(self.t, tuple(convert(array) for array in self.arrays))
 
 
 class Slot(NamedTuple):
@@ -108,11 +108,11 @@ def _gathered(slot: Slot, gradients: Any) -> Array:
     return total
 
 
-def state_of(optimizer: Optimizer, slot: Slot) -> State:
+def state_of(optimizer: Optimizer, slot: Slot) -> ParameterState:
     """Return the state of a parameter; a new one if it has none that belongs to the optimizer."""
     known, fresh = slot.layer.states.get(slot.name), optimizer.init(slot.array)
     if known is None or len(known.arrays) != len(fresh):
-        known = slot.layer.states[slot.name] = State(known.t if known else 0, fresh)
+        known = slot.layer.states[slot.name] = ParameterState(known.t if known else 0, fresh)
     return known
 
 

@@ -13,19 +13,24 @@ the entry where it is, or make it NaN in a later step if the sum of gradients ov
 prevents both.
 """
 
-from nnx.optimizers import adam, adaptive, lion, sgd
-from nnx.optimizers.adam import *  # noqa: F403
-from nnx.optimizers.adaptive import *  # noqa: F403
+from nnx.optimizers.adam import Adam, AdaMax, AdamW, AMSGrad, NAdam
+from nnx.optimizers.adaptive import AdaDelta, AdaGrad, RMSProp
 from nnx.optimizers.base import Factors, Optimizer, State
-from nnx.optimizers.lion import *  # noqa: F403
-from nnx.optimizers.sgd import *  # noqa: F403
+from nnx.optimizers.lion import Lion
+from nnx.optimizers.sgd import SGD
 
 __all__ = [
+    "SGD",
+    "AMSGrad",
+    "AdaDelta",
+    "AdaGrad",
+    "AdaMax",
+    "Adam",
+    "AdamW",
     "Factors",
+    "Lion",
+    "NAdam",
     "Optimizer",
+    "RMSProp",
     "State",
-    *adam.__all__,
-    *adaptive.__all__,
-    *lion.__all__,
-    *sgd.__all__,
 ]

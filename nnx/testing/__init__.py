@@ -1,4 +1,4 @@
-"""What nnx is tested with, for layers of your own: are they right, and do backends agree?
+"""The tools that test nnx, for layers of your own: are they right, and do backends agree?
 
     check_gradients(layer, x)              is its backward the derivative of its forward?
     check_backends(layer, x)               do all backends give the same?

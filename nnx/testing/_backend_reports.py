@@ -1,4 +1,4 @@
-"""What a comparison of backends has found: results, reports, and the error that carries one."""
+"""What a comparison of backends found: results, reports, and the error that carries one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ __all__ = ["BackendMismatchError", "BackendReport", "BackendResult"]
 class BackendResult:
     """One quantity of one thing on one backend.
 
-    `error` is in units of the tolerance, inf where the two cannot be compared; for bits it is 0
-    or inf. `tolerance` is relative, `nnx.testing.equivalence` says to what; 0 for bits.
+    Attributes:
+        item: the name of the thing.
+        error: in units of the tolerance; inf if the two cannot be compared. For bits 0 or inf.
+        tolerance: relative, `nnx.testing.equivalence` says to what; 0 for bits.
+        hint: what to look for.
+        place: file and line of the formula, and of what raised an error.
     """
 
     item: str
@@ -26,29 +30,30 @@ class BackendResult:
     expected: str = ""
     given: str = ""
     hint: str = ""
+    place: str = ""
 
     @property
     def passed(self) -> bool:
-        """Is the error within the tolerance?"""
+        """Whether the error is within the tolerance."""
         return self.error <= 1.0
 
     def __str__(self) -> str:
         head = f"{self.item} on {self.backend} in {self.dtype}: {self.quantity}"
         if self.passed:
             return f"{head}: {self.error:.2g} of the tolerance {self.tolerance:.2g}"
-        return (
-            f"{head}\n  expected {self.expected}\n  given    {self.given}\n  look for {self.hint}"
-        )
+        text = f"{head}\n  expected {self.expected}\n  given    {self.given}"
+        if self.place:
+            text += f"\n  at       {self.place}"
+        return f"{text}\n  look for {self.hint}"
 
 
 @dataclass
 class BackendReport:
-    """The results for one thing; `notes` says what was not run, `causes` what was raised."""
+    """The results for one thing; `notes` says what was not run."""
 
     item: str
     results: list[BackendResult] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    causes: list[Exception] = field(default_factory=list)
 
     @property
     def failures(self) -> list[BackendResult]:
@@ -57,7 +62,7 @@ class BackendReport:
 
     @property
     def passed(self) -> bool:
-        """Has everything passed, and was there anything?"""
+        """Whether there are results and all of them passed."""
         return bool(self.results) and not self.failures
 
     @property
@@ -66,7 +71,7 @@ class BackendReport:
         return list(dict.fromkeys(result.backend for result in self.results))
 
     def worst(self, backend: str) -> float:
-        """The largest error on a backend, in units of the tolerance; NaN if nothing was run."""
+        """The largest error on a backend, in units of the tolerance; NaN if nothing ran."""
         errors = [result.error for result in self.results if result.backend == backend]
         return max(errors, default=math.nan)
 
@@ -88,8 +93,11 @@ class BackendReport:
 
 
 class BackendMismatchError(AssertionError):
-    """A backend gives something else than NumPy; `report` has all the results."""
+    """A backend computes something else than NumPy; `report` has all the results."""
 
     def __init__(self, report: BackendReport) -> None:
-        super().__init__("\n".join(map(str, report.failures)) or f"{report.item}: nothing was run")
+        super().__init__(report)
         self.report = report
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.report.failures)) or f"{self.report.item}: nothing was run"

@@ -1,6 +1,6 @@
-"""What a probe has yielded on a backend, and whether it is what it should be.
+"""Compare what a probe yields on a backend with what it should yield.
 
-How close is close enough is written at the head of `nnx.testing.equivalence`.
+The head of `nnx.testing.equivalence` says how close they must be.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from nnx.backend import Backend
 from nnx.testing._backend_reports import BackendResult
+from nnx.testing._places import error_place
 from nnx.testing._probes import BITS, TRAINING, Claim, Inputs, Probe, Quantity
 
 __all__ = ["Run", "Seen", "compare", "observe"]
@@ -33,13 +34,14 @@ HINTS = {
     "bits": "a draw on the device, or arithmetic there after the draw: draw with a generator of "
     "nnx.randomness, on the host, and move the result with backend.asarray",
     "training": "the optimizer and the layers: check each alone",
-    "close": "an array changed in place that others hold, or one not rebound where the library "
-    "cannot write; products of lower precision (TF32); an input at a kink or a cancellation",
+    "close": "an array changed in place that others hold, or one that is not rebound, in a library "
+    "whose arrays cannot be written; products of lower precision (TF32); an input at a kink or a "
+    "cancellation",
 }
 
 
 class Seen(NamedTuple):
-    """A quantity on the host; `fault` says in which aspect the array is none of the backend's."""
+    """A quantity on the host; `fault` says in which aspect the array is not the backend's."""
 
     quantity: Quantity
     host: np.ndarray
@@ -47,14 +49,14 @@ class Seen(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a probe has yielded, by name, and what ended it before its time."""
+    """What a probe yielded, by name, and the error that ended it early."""
 
     seen: dict[str, Seen | Claim]
     error: Exception | None = None
 
 
 def observe(probe: Probe, thing: Any, inputs: Inputs) -> Run:
-    """Runs the probe; every array goes to the host at once, before the next step changes it."""
+    """Run the probe; every array goes to the host at once, before the next step changes it."""
     seen: dict[str, Seen | Claim] = {}
     backend = inputs.backend
     home = array_api_compat.device(backend.asarray([0.0]))
@@ -75,7 +77,7 @@ def observe(probe: Probe, thing: Any, inputs: Inputs) -> Run:
 
 
 def _fault(backend: Backend, home: Any, array: Any) -> tuple[str, str, str] | None:
-    """Is it an array of the backend's library, dtype and device?"""
+    """Return how the array differs from the backend's library, dtype and device, or None."""
     if not backend.owns(array):
         kind = type(array)
         return "namespace", f"an array of {backend.library}", f"{kind.__module__}.{kind.__name__}"
@@ -86,15 +88,16 @@ def _fault(backend: Backend, home: Any, array: Any) -> tuple[str, str, str] | No
 
 
 def compare(
-    found: Run, reference: Run, bits: Run, where: tuple[str, str, str]
+    found: Run, reference: Run, bits: Run, where: tuple[str, str, str], library: str
 ) -> Iterator[BackendResult]:
-    """What a backend gives, beside what it should.
+    """Compare what a backend gives with what it should give.
 
     Args:
         found: the run on the backend.
         reference: that on NumPy in float64.
         bits: that on NumPy in the dtype of the backend.
         where: the thing, the backend and the dtype, for the results.
+        library: the backend's library, whose frames are not the place of an error.
     """
     result = functools.partial(BackendResult, *where)
     for name, wanted in reference.seen.items():
@@ -109,11 +112,12 @@ def compare(
     if found.error is not None:
         name = f"what follows {list(found.seen)[-1]}" if found.seen else "the first quantity"
         raised = f"{type(found.error).__name__}: {found.error}"
-        yield result(name, math.inf, 0.0, "no error", raised, HINTS["run"])
+        place = error_place(found.error, library)
+        yield result(name, math.inf, 0.0, "no error", raised, HINTS["run"], place)
 
 
 def _judge(given: Seen, wanted: Any, exact: Any, where: tuple[str, str, str]) -> BackendResult:
-    """One quantity: the aspects of its array, then its bits or its values."""
+    """Compare one quantity: the aspects of its array, then its bits or its values."""
     name, how = given.quantity.name, given.quantity.how
     fault = given.fault
     if fault is None and given.host.shape != wanted.host.shape:
@@ -146,7 +150,7 @@ def _judge(given: Seen, wanted: Any, exact: Any, where: tuple[str, str, str]) ->
 def _errors(
     values: np.ndarray, expected: np.ndarray, quantity: Quantity, dtype: str
 ) -> tuple[np.ndarray, float]:
-    """The error of every entry in units of the tolerance, and the tolerance."""
+    """Return the error of every entry in units of the tolerance, and the tolerance."""
     scale = np.abs(expected)
     if quantity.how == TRAINING:
         tolerance = TRAINING_TOLERANCE[dtype]
@@ -162,6 +166,6 @@ def _errors(
 
 
 def _sha256(host: np.ndarray) -> str:
-    """Of the bytes, with the dtype and the shape."""
+    """Return the hash of the bytes, the dtype and the shape."""
     head = f"{host.dtype.str} {host.shape} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(host).tobytes()).hexdigest()

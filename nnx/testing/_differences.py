@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-# Steps, from the best for a smooth function down to where rounding takes half of the digits:
-# a smaller one passes between kinks that the larger one crosses.
+# Steps, from the best one for a smooth function down to one at which rounding takes half of the
+# digits. A smaller step fits between kinks that a larger one crosses.
 STEPS = (1e-4, 6e-6, 4e-7, 3e-8)
 
 
 class Derivative(NamedTuple):
-    """A derivative, how far it may be off, and the step it was taken with."""
+    """A derivative, a bound on its error, and the step of the differences."""
 
     value: float
     error: float
@@ -21,7 +21,7 @@ class Derivative(NamedTuple):
 def derivative(
     function: Callable[[float], float], size: float, epsilon: float, rtol: float
 ) -> Derivative | None:
-    """f'(0) in float64, or None where f has a kink or a jump at 0.
+    """Return f'(0) in float64, or None if f has a kink or a jump at 0.
 
     For a step h it is (4 D(h/2) - D(h)) / 3 with D(h) = (f(h) - f(-h)) / 2h, right to O(h^4).
     The derivatives from the left and from the right, with the same five values, are right to
@@ -32,9 +32,9 @@ def derivative(
 
     Args:
         function: f.
-        size: of the terms whose sum f is, for the rounding error.
+        size: the sum of the magnitudes of f's terms, for the rounding error.
         epsilon: relative rounding error of f.
-        rtol: relative error that is good enough.
+        rtol: the relative error that is sufficient.
     """
     best, middle = None, function(0.0)
     for h in STEPS:

@@ -1,4 +1,4 @@
-"""What a check of gradients has found, and the error that says what is wrong."""
+"""What a check of gradients found, and the error that says what is wrong."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ class GradientError(AssertionError):
     Attributes:
         thing: what was checked.
         parameter: the array whose gradient is wrong: "x" for inputs, "W", ...; or "forward".
-        expected: the directional derivative, or None where the fault is of another kind.
-        given: what backward says it is.
+        message: what is wrong.
+        expected: the directional derivative, or None if the fault is of another kind.
+        given: the one that follows from backward.
     """
 
     def __init__(
@@ -23,9 +24,12 @@ class GradientError(AssertionError):
         expected: float | None = None,
         given: float | None = None,
     ) -> None:
-        super().__init__(f"{thing}: {message}")
-        self.thing, self.parameter = thing, parameter
+        super().__init__(thing, parameter, message, expected, given)
+        self.thing, self.parameter, self.message = thing, parameter, message
         self.expected, self.given = expected, given
+
+    def __str__(self) -> str:
+        return f"{self.thing}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,13 @@ class Comparison:
 
 @dataclass
 class GradientReport:
-    """What `check_gradients` has found; print it.
+    """What `check_gradients` found; print it.
 
     Attributes:
         thing: what was checked.
         comparisons: the worst direction for each array; errors are relative.
         autodiff: backend -> largest relative error against its automatic differentiation.
-        not_run: backend -> why there is no comparison with its automatic differentiation.
+        not_run: backend -> why it was not compared with its automatic differentiation.
         kinks: directions left out because forward has a kink there.
         moves: how often the point was moved off a kink.
     """

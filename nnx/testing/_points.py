@@ -1,4 +1,4 @@
-"""A written backward against differences of its forward, at one point."""
+"""Compare a backward with differences of its forward, at one point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnx.testing._gradient_reports import Comparison, GradientError, GradientRep
 from nnx.testing._subjects import Arrays, Forward, Subject
 
 EPSILON = 2.0**-52
-SEARCHED = 256  # entries among which an error message looks for the worst
+SEARCHED = 256  # entries that an error message searches for the worst
 
 
 class Point:
@@ -34,7 +34,7 @@ class Point:
         self.size = float(np.sum(np.abs(self.delta * value)))
 
     def check(self, directions: int, report: GradientReport) -> bool:
-        """Every array along random directions; False where one of them has only kinks."""
+        """Check every array along random directions; return False if one has only kinks."""
         found, wrong = {}, {}
         for name in differentiable(self.arrays):
             pairs = [self.compare(name) for _ in range(directions)]
@@ -51,7 +51,7 @@ class Point:
         return True
 
     def compare(self, name: str) -> Comparison | None:
-        """Both sides along one random direction; None where forward has a kink there."""
+        """Compare both sides along a random direction; None if forward has a kink there."""
         array, gradient = self.arrays[name], self.gradients[name]
         v = self.rng.standard_normal(array.shape) * (math.sqrt(np.mean(array * array)) or 1.0)
         found = self.along(name, v)
@@ -63,7 +63,7 @@ class Point:
         return Comparison(name, found.value, given, error, self.rtol + found.error / scale)
 
     def along(self, name: str, v: np.ndarray) -> Derivative | None:
-        """The derivative of sum(delta * forward) along a direction, by differences."""
+        """Return the derivative of sum(delta * forward) along a direction, by differences."""
 
         def function(t: float) -> float:
             shifted = {**self.arrays, name: self.arrays[name] + t * v}
@@ -72,7 +72,7 @@ class Point:
         return derivative(function, self.size, EPSILON, self.rtol)
 
     def error(self, wrong: list[Comparison], others: list[str]) -> GradientError:
-        """The error of one array's gradient, with a guess at its cause."""
+        """Return the error for one array's gradient, with a guess at its cause."""
         c = max(wrong, key=lambda comparison: comparison.error)
         message = (
             f"backward gives a wrong gradient of {c.name}\n"
@@ -86,7 +86,7 @@ class Point:
         return GradientError(self.subject.name, c.name, message, c.expected, c.given)
 
     def worst_entry(self, name: str) -> str:
-        """The entry of a gradient that is off most, in words."""
+        """Return a text about the entry of a gradient with the largest error."""
         gradient, worst, text = self.gradients[name], -1.0, ": unknown"
         for i in self.rng.permutation(gradient.size)[:SEARCHED]:
             index = tuple(int(k) for k in np.unravel_index(i, gradient.shape))
@@ -101,7 +101,7 @@ class Point:
 
 
 def _guess(name: str, wrong: list[Comparison], samples: int) -> str:
-    """What to look at, from the ratio of what was given to what was expected."""
+    """Return what to look at, from the ratio of given to expected."""
     if all(c.given == 0 for c in wrong):
         return f"backward gives zeros for {name}: it forgets a term"
     if all(abs(c.expected) <= 1e-9 * abs(c.given) for c in wrong):
@@ -123,20 +123,20 @@ def _guess(name: str, wrong: list[Comparison], samples: int) -> str:
 
 
 def differentiable(arrays: Arrays) -> list[str]:
-    """The names of the arrays that have derivatives: floating-point ones."""
+    """Return the names of the arrays with derivatives: floating-point ones."""
     return [name for name, array in arrays.items() if array.dtype.kind == "f"]
 
 
 def random_delta(value: Array, rng: np.random.Generator) -> np.ndarray:
-    """A random gradient of the value; 1 for a number."""
+    """Return a random gradient of the value; 1 for a number."""
     draw = rng.standard_normal(value.shape) if value.ndim else np.asarray(1.0)
     return draw.astype(value.dtype)
 
 
 def nudged(arrays: Arrays, attempt: int, rng: np.random.Generator) -> Arrays:
-    """The arrays, farther away with every attempt: inputs from the second on, parameters always.
+    """Return the arrays, moved farther with every attempt; inputs only from the second one on.
 
-    Parameters begin at special values. Where a scale is 1, a backward that forgets it looks right.
+    Parameters start at special values. If a scale is 1, a backward that forgets it looks right.
     """
 
     def moved(array: np.ndarray, amount: float) -> np.ndarray:

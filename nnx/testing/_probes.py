@@ -1,7 +1,7 @@
 """What a check looks at: for each kind of thing a generator of the quantities that it computes.
 
-A probe runs on one backend and yields `Quantity`s and `Claim`s; the same probe on NumPy in float64
-is what the others are compared with. It gets its arrays from `Inputs`, the same numbers everywhere.
+A probe runs on one backend and yields `Quantity`s and `Claim`s. The others are compared with the
+same probe on NumPy in float64. It gets its arrays from `Inputs`, the same numbers everywhere.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from nnx.activations import Activation
 from nnx.backend import Array, Backend
-from nnx.data import batches
+from nnx.data import batches, checked_samples
 from nnx.initializers import Initializer
 from nnx.layers import Layer
 from nnx.losses import Loss
@@ -34,9 +34,10 @@ BATCH = 10
 class Quantity(NamedTuple):
     """An array that a thing computes.
 
-    `how` says what it must be: CLOSE to NumPy's in float64; BITS, those of NumPy in the same
-    dtype; TRAINING, close to the losses of NumPy's training in float64. `terms` bounds the length
-    of the sums in it, 0 where every entry is computed by itself.
+    Attributes:
+        terms: a bound on the length of the sums in it, 0 if every entry is computed by itself.
+        how: what it must be. CLOSE: near NumPy's in float64. BITS: those of NumPy in the same
+            dtype. TRAINING: near the losses of NumPy's training in float64.
     """
 
     name: str
@@ -46,7 +47,7 @@ class Quantity(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """What must hold on a backend by itself, whatever the others do."""
+    """What must hold on a backend by itself, without comparison."""
 
     name: str
     holds: bool
@@ -56,10 +57,10 @@ class Claim(NamedTuple):
 
 
 class Inputs:
-    """The arrays of one run: `x` and `y` where the user gave them, and draws from the seed.
+    """The arrays of one run: `x` and `y` if the user gave them, and draws from the seed.
 
-    All are rounded to the dtype that is checked, also for the reference in float64, so that the
-    rounding of the inputs is no part of a difference.
+    All are rounded to the dtype that is checked, also for the reference in float64, so that
+    differences do not contain the rounding of the inputs.
     """
 
     def __init__(self, backend: Backend, dtype: str, seed: int, x: Any, y: Any, steps: int) -> None:
@@ -71,7 +72,7 @@ class Inputs:
         self.y = None if y is None else self.array(y)
 
     def array(self, data: Any, watch: bool = True) -> Array:
-        """An array of the backend; one that is watched must keep its values to the end."""
+        """Return an array of the backend; if watched, it must keep its values to the end."""
         host = np.array(data)
         if host.dtype.kind == "f":
             host = host.astype(self._dtype)
@@ -81,20 +82,20 @@ class Inputs:
         return array
 
     def normal(self, *shape: int, scale: float = 1.0, watch: bool = True) -> Array:
-        """Normal numbers of that standard deviation."""
+        """Return normal numbers of that standard deviation."""
         return self.array(scale * self._rng.standard_normal(shape), watch)
 
     def rows(self, samples: int, classes: int) -> np.ndarray:
-        """Distributions on the host, no entry close to 0 or 1: outputs that every loss takes."""
+        """Return distributions on the host, without entries near 0 or 1, which every loss takes."""
         weights = self._rng.uniform(0.2, 1.0, (samples, classes))
         return weights / weights.sum(axis=1, keepdims=True)
 
     def classes(self, shape: tuple[int, ...], classes: int) -> np.ndarray:
-        """Class indices on the host."""
+        """Return class indices on the host."""
         return self._rng.integers(0, max(classes, 2), shape)
 
     def left_alone(self) -> Claim:
-        """Nobody has written to a watched array."""
+        """Return the claim that nothing wrote to a watched array."""
         kept = all(
             np.array_equal(self.backend.to_numpy(array), host) for array, host in self._watched
         )
@@ -111,7 +112,7 @@ Probe = Callable[[Any, Inputs], Iterator[Quantity | Claim]]
 
 
 def activation(phi: Activation, inputs: Inputs) -> Iterator[Quantity | Claim]:
-    """Value and backward, at 0 and from small numbers to large ones."""
+    """Yield value and backward, at 0 and from small numbers to large ones."""
     x = inputs.x
     if x is None:
         host = 3.0 * np.random.default_rng(1).standard_normal((8, 6))
@@ -123,7 +124,7 @@ def activation(phi: Activation, inputs: Inputs) -> Iterator[Quantity | Claim]:
 
 
 def loss(cost: Loss, inputs: Inputs) -> Iterator[Quantity | Claim]:
-    """Value and gradient for the targets given, else for class indices and for rows; weighted."""
+    """Yield value and gradient for given targets, else class indices and rows; weighted too."""
     a = inputs.array(inputs.rows(8, 6)) if inputs.x is None else inputs.x
     if inputs.y is None:
         labels = inputs.classes((a.shape[0],), a.shape[-1])
@@ -141,7 +142,7 @@ def loss(cost: Loss, inputs: Inputs) -> Iterator[Quantity | Claim]:
 
 
 def regularizer(penalty: Regularizer, inputs: Inputs) -> Iterator[Quantity | Claim]:
-    """Value, gradient, and the gradient added to another."""
+    """Yield value, gradient, and the gradient added to another."""
     p = inputs.normal(5, 4) if inputs.x is None else inputs.x
     terms = int(np.prod(p.shape))
     yield Quantity("value", penalty.value(p), terms)
@@ -150,16 +151,16 @@ def regularizer(penalty: Regularizer, inputs: Inputs) -> Iterator[Quantity | Cla
 
 
 def initializer(initial: Initializer, inputs: Inputs) -> Iterator[Quantity | Claim]:
-    """The bits of a matrix and of filters."""
+    """Yield the bits of a matrix and of filters."""
     yield Quantity("weights of wfun(6, 5)", initial.wfun(6, 5), how=BITS)
     yield Quantity("weights of filters((4, 3, 3, 3))", initial.filters((4, 3, 3, 3)), how=BITS)
 
 
 def optimizer(rule: Optimizer, inputs: Inputs) -> Iterator[Quantity | Claim]:
-    """The parameters on their way, the state at its end; does the state change, is it all?
+    """Yield the parameters after some steps, and the state at the end.
 
-    A state that never changes is a defect that all backends share, and so is a step that depends
-    on what is not saved. No comparison of backends sees them, so they are claims.
+    Claim that the state changes, and that a step depends on nothing but the state. All backends
+    share such a defect, so a comparison does not show it.
     """
     rule, fresh, backend = rule.clone(), rule.clone(), inputs.backend
     shapes = ((4, 3), (5,))
@@ -180,13 +181,13 @@ def optimizer(rule: Optimizer, inputs: Inputs) -> Iterator[Quantity | Claim]:
                 "other numbers than before the first step",
                 f"the same after {OPTIMIZER_STEPS} steps",
                 "a rule that returns the state it was given: v = gamma * v + g makes a new array, "
-                "and the old one is still in `state`",
+                "and `state` still holds the old one",
             )
     yield _resumed(rule, fresh, p, inputs)
 
 
 def _resumed(rule: Optimizer, twin: Optimizer, p: list[Array], inputs: Inputs) -> Claim:
-    """Five more steps, by the optimizer and by one that has loaded what this one saved."""
+    """Claim that five more steps are the same for a twin that loaded what this one saved."""
     backend, given = inputs.backend, "other bits"
     q = [backend.asarray(backend.to_numpy(array).copy()) for array in p]
     try:
@@ -202,15 +203,15 @@ def _resumed(rule: Optimizer, twin: Optimizer, p: list[Array], inputs: Inputs) -
         same,
         "the bits of the training that was not interrupted",
         given,
-        "what steps depend on, and is neither in `state` nor a hyper-parameter; an argument of "
-        "the constructor that is not kept under its name",
+        "a value that steps depend on and that is neither in `state` nor a hyper-parameter; an "
+        "argument of the constructor that is not kept under its name",
     )
 
 
 def layer(of: Layer, inputs: Inputs) -> Iterator[Quantity | Claim]:
-    """Initial weights; value; value, gradients, buffers and one step in training."""
+    """Yield initial weights, the value, and value, gradients, buffers and a step in training."""
     if inputs.x is None:
-        raise ValueError(f"{type(of).__name__}: pass x, (samples, ...), that the layer takes")
+        raise ValueError(f"{type(of).__name__}: pass x, inputs of the layer, (samples, ...)")
     for name, p in of.parameters.items():
         yield Quantity(f"initial {name}", p, how=BITS)
     terms = int(np.prod(inputs.x.shape))
@@ -230,7 +231,7 @@ def layer(of: Layer, inputs: Inputs) -> Iterator[Quantity | Claim]:
 
 
 def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
-    """Initial weights, outputs, gradients, the losses of the first steps, the order of batches."""
+    """Yield initial weights, outputs, gradients, losses of the first steps, order of batches."""
     xp = inputs.backend.xp
     layers = list(enumerate(net.layers, start=1))
     for n, of in layers:
@@ -240,7 +241,7 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
     y = inputs.y
     if y is None:
         y = inputs.array(inputs.classes((x.shape[0], *net.output_shape[:-1]), net.output_shape[-1]))
-    x, y = net.checked(x, y)
+    x, y = checked_samples(net, x, y)
 
     few = x[: min(BATCH, x.shape[0]), ...]
     terms = int(np.prod(few.shape)) * len(layers)
@@ -267,7 +268,7 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
 
 
 def _batches(backend: Backend, samples: int) -> Iterator[Array]:
-    """The indices of batch after batch, epoch after epoch, as training draws them."""
+    """Yield the indices of every batch, epoch after epoch, as training draws them."""
     while True:
         order = backend.asarray(generator("batches").permutation(samples))
         for batch in batches(samples, BATCH):
@@ -275,7 +276,7 @@ def _batches(backend: Backend, samples: int) -> Iterator[Array]:
 
 
 class _Recorder(Layer):
-    """Passes its input on, and keeps what training shows it."""
+    """Passes its input on and keeps it in training."""
 
     traceable = False
 

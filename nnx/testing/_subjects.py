@@ -1,8 +1,8 @@
-"""What can be checked - activation, loss, layer, regularizer, network - as one kind of function.
+"""Whatever can be checked (activation, loss, layer, regularizer, network) as one kind of function.
 
 A subject is a function of named arrays, the inputs and every parameter, with the backward that
-was written for it. It can be evaluated on any backend, at any values of the arrays, as often as
-one likes: what forward draws and changes (masks, running means) starts afresh each time.
+was written for it. It can be evaluated on any backend, at any values of the arrays, any number of
+times: what forward draws and changes (masks, running means) starts from the same state each time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Subject:
     Attributes:
         name: what messages call the thing.
         forms: for a backend, the arrays by name and the forward, arrays -> (value, backward).
-        samples: the length of the first axis of the inputs, 0 where there is none.
-        apart: must the values of a sample be the same whatever the other samples are?
+        samples: the length of the first axis of the inputs, 0 if they have none.
+        apart: whether the values of a sample must not depend on the other samples.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Subject:
     apart: bool
 
     def at(self, backend: Backend) -> tuple[Arrays, Forward]:
-        """The arrays on that backend, and a forward that starts afresh at every call."""
+        """Return the arrays on that backend, and a forward that starts from the same state."""
         arrays, forward = self.forms(backend)
 
         def repeatable(arrays: Arrays) -> tuple[Array, Backward]:
@@ -52,10 +52,10 @@ class Subject:
 
 
 def subject_of(thing: Any, x: Any, y: Any, training: bool) -> Subject:
-    """The subject that an activation, loss, layer, regularizer or network is.
+    """Return an activation, loss, layer, regularizer or network as a subject.
 
     Raises:
-        TypeError: the thing is none of them, or a loss without targets.
+        TypeError: the thing is something else, or a loss without targets.
     """
     name = getattr(thing, "name", None) or type(thing).__name__
     if hasattr(thing, "cost") and y is not None:
@@ -70,8 +70,8 @@ def subject_of(thing: Any, x: Any, y: Any, training: bool) -> Subject:
         form = _regularizer if y is None else _loss
     else:
         raise TypeError(
-            f"check_gradients: {thing!r} is no activation, layer or network (they have forward), "
-            "and no loss or regularizer (they have value and gradient)"
+            "check_gradients: expected an activation, layer or network (with forward), or a loss "
+            f"or regularizer (with value and gradient), got {thing!r}"
         )
     shape = getattr(x, "shape", None) or to_numpy(x).shape
     forms = lambda backend: form(thing, x, y, training, backend)
@@ -130,7 +130,7 @@ def _layer(thing: Any, x: Any, y: Any, training: bool, backend: Backend) -> tupl
 def _training(
     thing: Any, x: Any, y: Any, training: bool, backend: Backend
 ) -> tuple[Arrays, Forward]:
-    """What training minimises, loss and penalties, with the gradients that the optimizer gets."""
+    """Return what training minimises, loss and penalties, with the optimizer's gradients."""
     twin, y = _moved(thing, backend), _moved(y, backend)
     twin.frozen = False
     names = _names(twin)
@@ -180,7 +180,7 @@ def _with_parameters(thing: Any, arrays: list[Array]) -> list[Slot]:
 
 
 def _moved(thing: Any, backend: Backend) -> Any:
-    """A copy on the backend: of an array, or of whatever has parameters."""
+    """Return a copy on the backend, of an array or of an object with parameters."""
     if hasattr(thing, "parameters") or hasattr(thing, "layers"):
         if hasattr(thing, "to"):
             return thing.to(backend)
@@ -191,14 +191,14 @@ def _moved(thing: Any, backend: Backend) -> Any:
 
 
 def _fresh(thing: Any, backend: Backend) -> Any:
-    """A deep copy, so that buffers and generators begin where they stood."""
+    """Return a deep copy, so that buffers and generators keep their state."""
     memo: dict[int, Any] = {id(module): module for module in list(sys.modules.values())}
     return copy.deepcopy(thing, memo | {id(backend): backend})
 
 
 @contextmanager
 def same_draws() -> Iterator[None]:
-    """Random streams stand afterwards where they stood before."""
+    """Restore the state of the random streams after the block."""
     kept = randomness.state()
     try:
         yield

@@ -35,37 +35,38 @@ def check_gradients(
 
     With f = sum(delta * forward(x)) for a random delta, the gradients g that backward(delta)
     gives must satisfy sum(g * v) = df(. + t v)/dt at t = 0 for random directions v, separately
-    for the inputs and for every parameter. The right side comes from differences in float64 on
-    NumPy; where there are kinks (ReLU at 0), the point is moved off them. It also comes from the
-    automatic differentiation of the same forward by the backends that have one. The parameters are
-    moved a little from where they are, as zeros and ones hide mistakes.
+    for the inputs and for every parameter. The right side is computed by differences in float64 on
+    NumPy; if the point is on a kink (ReLU at 0), it is moved. It is also computed by the automatic
+    differentiation of the same forward on the backends that have one. The parameters are moved a
+    little, because zeros and ones hide mistakes.
 
-    Checked besides, in float32 and float64: forward leaves its inputs and parameters alone,
-    backward leaves delta alone, every parameter has a gradient, of its own shape and dtype. Without
-    `training` the values of a sample must be the same whatever the other samples are.
+    It also checks, in float32 and float64, that forward does not write to its inputs and
+    parameters, that backward does not write to delta, and that every parameter has a gradient of
+    its own shape and dtype. Without `training` the values of a sample must not depend on the other
+    samples.
 
     Args:
-        thing: an activation, loss, layer, regularizer or SequentialNet, or what has the same
-            methods. It stays as it is.
-        x: inputs, NumPy data or arrays: of a loss the outputs a, of a regularizer the weights.
+        thing: an activation, loss, layer, regularizer or SequentialNet, or an object with the same
+            methods. It is not changed.
+        x: inputs, NumPy data or arrays: for a loss the outputs a, for a regularizer the weights.
             Integers (indices) are not differentiated.
-        y: targets. A loss needs them. For a network they mean that its training is checked: loss
-            and penalties, with the gradients that the optimizer gets.
+        y: targets. A loss needs them. With them, the training of a network is checked: loss and
+            penalties, with the gradients that the optimizer gets.
         training: passed to the forward of a layer or network.
         directions: random directions per array.
         seed: of delta and the directions.
         rtol: relative error allowed for a derivative, besides the estimated error of the
             differences. The scale is the largest of both sides and sqrt(sum((g v)^2)).
         autodiff: backends whose automatic differentiation must agree, to 2e-10 of the largest
-            entry, () for none. None means all that are installed; what one of these cannot
-            differentiate is in the report under `not_run`.
+            entry; () for none. None means all that are installed; if one of these cannot
+            differentiate the forward, the report's `not_run` says so.
 
     Returns:
         The report: the worst error by name.
 
     Raises:
         GradientError: it names the thing and the parameter, the expected and the given value.
-        TypeError: the thing is none of those.
+        TypeError: the thing is something else.
     """
     subject = subject_of(thing, x, y, training)
     rng = np.random.default_rng(seed)
@@ -92,7 +93,7 @@ def check_gradients(
 
 
 def _check_contract(subject: Subject, backend: Backend, rng: np.random.Generator) -> None:
-    """Nothing is written to, nothing is missing, shapes and types are right."""
+    """Check that arguments are not written to, and that gradients have their shape and dtype."""
     arrays, forward = subject.at(backend)
     arrays = nudged(arrays, 0, rng)
     dtype = backend.dtype_name
@@ -100,7 +101,7 @@ def _check_contract(subject: Subject, backend: Backend, rng: np.random.Generator
     before = {name: array.copy() for name, array in arrays.items()}
     value, backward = forward(arrays)
     for name in _changed(arrays, before):
-        raise fail(name, f"forward writes to {name}: it must leave its arguments alone")
+        raise fail(name, f"forward writes to {name}: it must not write to its arguments")
     if value.dtype != backend.dtype:
         raise fail("forward", f"forward gives {value.dtype}, expected the dtype of x, {dtype}")
     if not np.all(np.isfinite(value)):
@@ -116,9 +117,9 @@ def _check_contract(subject: Subject, backend: Backend, rng: np.random.Generator
     kept = delta.copy()
     gradients = backward(delta)
     if not np.array_equal(delta, kept):
-        raise fail("delta", "backward writes to delta: it must leave it alone; make a new array")
+        raise fail("delta", "backward writes to delta: it must not; make a new array")
     for name in _changed(arrays, before):
-        raise fail(name, f"backward writes to {name}: it must leave it alone")
+        raise fail(name, f"backward writes to {name}: it must not; make a new array")
     for name in differentiable(arrays):
         if gradients.get(name) is None:
             known = ", ".join(gradients) or "none"
@@ -131,11 +132,11 @@ def _check_contract(subject: Subject, backend: Backend, rng: np.random.Generator
         if not np.all(np.isfinite(gradients[name])):
             raise fail(name, f"backward gives a gradient of {name} that is infinite or NaN")
     for name in gradients.keys() - arrays.keys():
-        raise fail(name, f"backward gives a gradient of {name}, which is no parameter")
+        raise fail(name, f"backward gives a gradient of {name}, which is not a parameter")
 
 
 def _check_autodiff(point: Point, wanted: Iterable[str] | None, report: GradientReport) -> None:
-    """The same gradients from the libraries that differentiate the forward themselves."""
+    """Compare with the gradients of libraries that differentiate the forward themselves."""
     if wanted is None:
         none = Backend.gradient
         kinds = installed_backends().items()
@@ -158,7 +159,7 @@ def _check_autodiff(point: Point, wanted: Iterable[str] | None, report: Gradient
 
 
 def _automatic(point: Point, backend: Backend) -> dict[str, np.ndarray]:
-    """The gradients of sum(delta * forward) by the library's own differentiation."""
+    """Return the gradients of sum(delta * forward) by the library's own differentiation."""
     moved, forward = point.subject.at(backend)
     names = differentiable(point.arrays)
     delta, xp = backend.asarray(point.delta.copy()), backend.xp
@@ -170,7 +171,7 @@ def _automatic(point: Point, backend: Backend) -> dict[str, np.ndarray]:
     if gradients is None:
         raise BackendError(
             f"backend {backend.name!r} has no automatic differentiation",
-            "leave it out of autodiff=",
+            "remove it from autodiff=",
         )
     theirs = {n: backend.to_numpy(g) for n, g in zip(names, gradients, strict=True)}
     for name, array in theirs.items():
@@ -180,7 +181,7 @@ def _automatic(point: Point, backend: Backend) -> dict[str, np.ndarray]:
 
 
 def _compare(point: Point, spec: str, name: str, expected: np.ndarray) -> float:
-    """The relative error of one array; raises where it is too large."""
+    """Return the relative error of one array; raise GradientError if it is too large."""
     given = point.gradients[name]
     scale = max(np.max(np.abs(expected), initial=0.0), np.max(np.abs(given), initial=0.0)) or 1.0
     distance = np.abs(given - expected)

@@ -1,13 +1,11 @@
 """Does a training step leave the values on the device, and what does it ask the device to do?
 
-A GPU works behind the host's back. One `float(loss)` in a step makes the host wait for it, and
-the device then waits for the host: nothing on a CPU shows that, the step is only slow.
+A GPU works while the host goes on. One `float(loss)` in a step makes the host wait for the GPU, and
+then the GPU waits for the host. A test on a CPU does not show that; the step is only slow.
 """
 
 from __future__ import annotations
 
-import linecache
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
@@ -26,6 +24,7 @@ from nnx.backend import (
     to_numpy,
     use_backend,
 )
+from nnx.testing._places import own_place
 
 __all__ = ["HostReport", "HostSyncError", "Recorder", "assert_no_host_sync"]
 
@@ -33,8 +32,6 @@ INSTEAD = (
     "keep the value on the device: xp.where chooses, xp.minimum(xp.maximum(x, low), high) limits, "
     "a product with a mask selects, shapes come from x.shape; read once per epoch, after the step"
 )
-# Code between a step and its array library, besides that library itself.
-BETWEEN = {"array_api_compat", "contextlib", "nnx.backend", "nnx.testing", "nnx_backends", "numpy"}
 
 
 class HostSyncError(AssertionError):
@@ -43,19 +40,24 @@ class HostSyncError(AssertionError):
     Attributes:
         backend: where it was noticed.
         place: file and line of the step's own code that reads a value.
+        code: that line.
+        reason: the library's message.
     """
 
     def __init__(self, backend: str, place: str, code: str, reason: str) -> None:
-        super().__init__(
-            f"the step reads a value of the device, seen on backend {backend}\n"
-            f"  {place}\n    {code}\n  {reason}\n  {INSTEAD}"
+        super().__init__(backend, place, code, reason)
+        self.backend, self.place, self.code, self.reason = backend, place, code, reason
+
+    def __str__(self) -> str:
+        return (
+            f"the step reads a value of the device, seen on backend {self.backend}\n"
+            f"  {self.place}\n    {self.code}\n  {self.reason}\n  {INSTEAD}"
         )
-        self.backend, self.place = backend, place
 
 
 @dataclass
 class HostReport:
-    """Where a step was watched, and the reason for every backend where it was not."""
+    """Where a step was watched, and the reason for every backend on which it was not."""
 
     watched: list[str] = field(default_factory=list)
     not_run: dict[str, str] = field(default_factory=dict)
@@ -67,38 +69,37 @@ class HostReport:
 
 
 def assert_no_host_sync(step: Callable[..., Any], *arguments: Any) -> HostReport:
-    """Run a step where it is noticed when the host reads a value of the device.
+    """Run a step on backends that notice when the host reads a value of the device.
 
         assert_no_host_sync(lambda net, x, y: net.step(x, y), net, x, y)
 
-    It is noticed where installed backends say so: on the strict array library, where reading is
-    made to raise; on a device without any data; on a GPU whose library tells. The step runs twice
-    on each.
+    These are the strict array library, whose reads are made to raise; a device without data; and
+    a GPU whose library reports reads. The step runs twice on each.
 
     Args:
         step: called as step(*arguments). It must take networks and arrays from its arguments, not
-            from the code around it: those live elsewhere.
-        arguments: arrays are moved to the backend, NumPy's too, and so are copies of what has
-            `to`, as layers and networks have; the rest is passed as it is. Your own objects stay
-            where and as they are.
+            from the code around it, which are on another device.
+        arguments: arrays, also NumPy's, are moved to the backend, as are copies of layers, networks
+            and other objects with a method `to`. The rest is passed as it is. Your own objects do
+            not change.
 
     Returns:
-        Where it was watched, and where not, with the reason.
+        The backends on which it was watched, and the others with the reason.
 
     Raises:
         HostSyncError: it names the line of the step's code that reads a value.
         BackendError: no installed backend can notice a read.
-        TypeError: nothing is among the arguments, or nothing of them is used, that can be moved.
+        TypeError: no argument can be moved, or the step uses none that can.
     """
     if not any(map(_is_movable, arguments)):
         raise TypeError(
             "assert_no_host_sync: expected the networks, layers and arrays of the step as "
-            "arguments, got none; say assert_no_host_sync(step, net, x, y), with "
+            "arguments, got none; use assert_no_host_sync(step, net, x, y), with "
             "def step(net, x, y): ..."
         )
     report = HostReport()
     kinds = installed_backends().values()
-    for spec in filter(None, (getattr(kind, "watched", None) for kind in kinds)):
+    for spec in filter(None, (kind.watched for kind in kinds)):
         try:
             backend = resolve(spec, "float32")
         except BackendError as error:
@@ -107,7 +108,7 @@ def assert_no_host_sync(step: Callable[..., Any], *arguments: Any) -> HostReport
         with use_backend(backend):
             watch = backend.forbid_reads()
             if watch is None:
-                report.not_run[spec] = "its library cannot tell when a value is read"
+                report.not_run[spec] = "its library does not report reads"
             else:
                 _watch(step, arguments, backend, watch)
                 report.watched.append(spec)
@@ -134,26 +135,13 @@ def _watch(
             step(*moved)
             step(*moved)
     except HostReadError as error:
-        place, code = _place(error.__cause__ or error, backend)
+        place, code = own_place(error.__cause__ or error, backend.library)
         raise HostSyncError(repr(backend), place, code, str(error)) from error
     if counting is not None and not counts:
         raise TypeError(
-            f"assert_no_host_sync: the step made no array operation on {backend}; it must work "
-            "with its arguments, not with arrays of the code around it"
+            f"assert_no_host_sync: the step made no array operation on {backend}; it must use its "
+            "arguments, not arrays of the code around it"
         )
-
-
-def _place(error: BaseException, backend: Backend) -> tuple[str, str]:
-    """File and line, and the code, of the innermost frame outside the array libraries."""
-    place, code = "unknown place", ""
-    for frame, number in traceback.walk_tb(error.__traceback__):
-        module = frame.f_globals.get("__name__", "")
-        names = {module, module.partition(".")[0], ".".join(module.split(".")[:2])}
-        if not names & {*BETWEEN, backend.library}:
-            file = frame.f_code.co_filename
-            place = f"{file}:{number}, in {frame.f_code.co_qualname}"
-            code = linecache.getline(file, number).strip()
-    return place, code
 
 
 def _is_movable(argument: Any) -> bool:
@@ -167,7 +155,7 @@ def _moved(argument: Any, backend: Backend) -> Any:
 
 
 class Recorder:
-    """Counts what a block asks an array library to do, so that a test can state a budget.
+    """Counts the array operations of a block, so that a test can state a budget.
 
         with nnx.use_backend("strict"), Recorder() as recorder:
             net.step(x, y)
@@ -176,19 +164,19 @@ class Recorder:
 
     It counts the calls of functions of the Array API namespace, and operators and subscripts
     under the names of their functions: `x @ W` and `W.T @ x` as "matmul", `x += 1` as "add",
-    `x[0]` as "getitem". What a function does inside, and what costs nothing (x.T, x.shape), is not
-    counted. Each operation is about one kernel launch on a GPU, except views (getitem, reshape),
-    which are none, and compound functions (mean, var, concat), which may be several.
+    `x[0]` as "getitem". It does not count what a function calls inside, nor what costs nothing
+    (x.T, x.shape). Each operation is about one kernel launch on a GPU. Views (getitem, reshape)
+    need no launch, compound functions (mean, var, concat) may need several.
 
-    Only a backend whose library is written in Python can do this: the strict one. Counters of
-    another kind are passed in.
+    Only a backend whose library is written in Python can do this: the strict one. For others, pass
+    counters.
 
     Args:
-        counters: a function that returns counts so far, by name: of kernel launches, say. It is
-            called before and after the block, and the counts are the differences.
+        counters: a function that returns counts so far, by name, for example of kernel launches. It
+            is called before and after the block, and the counts are the differences.
 
     Attributes:
-        counts: how often, by name; an absent name counts 0.
+        counts: how often, by name; an absent name has 0.
         total: their sum.
 
     Raises:

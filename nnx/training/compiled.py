@@ -68,7 +68,9 @@ class CompiledLoop:
             "index": self.backend.asarray(index),
             "factors": [
                 [
-                    self.backend.asarray(np.array([group.optimizer.factors_of(t + i) for i in steps]))
+                    self.backend.asarray(
+                        np.array([group.optimizer.factors_of(t + i) for i in steps])
+                    )
                     for t in times
                 ]
                 for group, times in zip(plan.groups, _times(plan), strict=True)

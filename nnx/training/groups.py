@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from nnx.backend import Array, Backend, array_namespace
-from nnx.layers.tree import Slot, State, state_of, take_step
+from nnx.layers.tree import ParameterState, Slot, state_of, take_step
 from nnx.optimizers import Factors, Optimizer
 
 __all__ = ["Group", "grouped"]
@@ -64,7 +64,7 @@ class Group:
         optimizer = self.optimizer
         if optimizer.clip is not None:
             own = optimizer.clip(own)
-        t, factors = 0, ()
+        t, factors = 0, Factors()
         for segment in self.segments:
             if segment.t + 1 != t:
                 t = segment.t + 1
@@ -114,7 +114,11 @@ class _Segment:
     """
 
     def __init__(
-        self, numbers: list[int], parameters: list[Array], states: list[State], block: float
+        self,
+        numbers: list[int],
+        parameters: list[Array],
+        states: list[ParameterState],
+        block: float,
     ) -> None:
         self.numbers, self.states = numbers, [states[i] for i in numbers]
         self.t = self.states[0].t
@@ -124,7 +128,9 @@ class _Segment:
         self.parts = list(zip(numbers, of_p, of_states, strict=True))
         self.rows = _rows(p, block)
         self.blocks = [(p[rows], tuple(whole[rows] for whole, _ in joined)) for rows in self.rows]
-        self.g, self.of_g = (None, []) if len(numbers) == 1 else _joined(of_p)
+        self.g: Array | None = None
+        if len(numbers) > 1:
+            self.g, self.of_g = _joined(of_p)
 
     def step(self, gradients: list[Array], rule: Rule, factors: Factors) -> None:
         """Apply the rule, block for block."""
@@ -178,7 +184,7 @@ def _alike(one: Optimizer, other: Optimizer) -> bool:
 
 def _joined(arrays: Sequence[Array]) -> tuple[Array, list[Array]]:
     """Return a new array that holds them all, and each as a part of it; one keeps its shape."""
-    xp = array_namespace(arrays[0])
+    xp: Any = array_namespace(arrays[0])
     if len(arrays) == 1:
         whole = xp.asarray(arrays[0], copy=True)
         return whole, [whole]

@@ -79,7 +79,7 @@ class Plan:
                         self._lists.append((value, value.copy()))
             elif layer.backend is not self.backend:
                 chain.check_backend()
-        self._compiled = before and before._compiled
+        self._compiled: CompiledLoop | None = before._compiled if before else None
 
     @property
     def stale(self) -> bool:

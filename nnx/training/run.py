@@ -173,7 +173,7 @@ class _Tally:
             return
         # If the loss contains the last activation, that activation increases, and the loss knows
         # what its threshold is before it.
-        right = hits(a, y, loss.threshold, loss.per_entry)
+        right = hits(a, y, loss.threshold, loss.per_entry and a.shape[-1] > 1)
         self.terms += math.prod(right.shape)
         if weights is not None:
             weights = xp.reshape(weights, (*weights.shape, *[1] * (right.ndim - weights.ndim)))

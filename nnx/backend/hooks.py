@@ -1,0 +1,99 @@
+"""What a backend may do besides: each method has a default that suits a library without it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, NamedTuple
+
+from nnx.backend.namespace import Array
+
+__all__ = ["OptionalHooks", "Problem"]
+
+
+class Problem(NamedTuple):
+    """Something on this machine that should be fixed: what it is, and how to fix it."""
+
+    reason: str
+    remedy: str
+
+
+class OptionalHooks:
+    """The optional methods of a `Backend`, with defaults: advice, speed, and tools for tests."""
+
+    name: ClassVar[str]
+
+    def facts(self) -> dict[str, str]:
+        """Return what a bug report should contain: drivers, threads, precision of products."""
+        return {}
+
+    def problems(self) -> list[Problem]:
+        """Return what is likely to be slow or wrong on this machine though the backend works."""
+        return []
+
+    def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
+        """Return the arrays with their values computed.
+
+        This is for lazy libraries, whose arrays hold the graph of all operations since the last
+        evaluation: for dask `list(dask.persist(*arrays))`, for MLX `mx.eval(*arrays)`.
+        """
+        return list(arrays)
+
+    def compile_loop(self, step: Callable[..., Any]) -> Callable[..., Any] | None:
+        """Return a compiled loop over steps, or None if the library does not trace.
+
+        A step is a function (carry, row, data) -> (carry, output) of arrays in dicts, lists and
+        tuples. The loop takes the first carry, rows that are stacked along the first axis, and
+        the data; it returns the last carry and the stacked outputs. Its arguments stay usable.
+        """
+        return None
+
+    def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None] | None:
+        """Return an optimizer's rule, with this many state arrays, as one kernel.
+
+        fused(p, g, state, factors) leaves in p and state what the rule returns, computed by the
+        rule's own formulas. None if an operation costs no kernel launch.
+        """
+        return None
+
+    def rehearse(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run a function on the shapes of its arguments alone, if the library traces.
+
+        Raises:
+            HostReadError: the function reads values.
+        """
+        raise NotImplementedError(f"backend {self.name!r} does not trace")
+
+    def gradient(
+        self, function: Callable[..., Array], arrays: Sequence[Array]
+    ) -> list[Array] | None:
+        """Return the gradients of a 0-d function(*arrays) by the library's own differentiation.
+
+        One for each array, of its shape; None if the library does not differentiate.
+        """
+        return None
+
+    def forbid_reads(self) -> AbstractContextManager[None] | None:
+        """Return a block in which reading a value on the host raises HostReadError.
+
+        None if reads on this device cannot be noticed; `watched` names a device where they can.
+        """
+        return None
+
+    def fast_arithmetic(self) -> AbstractContextManager[None]:
+        """Return a block in which numbers below the smallest normal number may count as 0.
+
+        A GPU always treats them so; the processor of a host is slow with them.
+        """
+        return nullcontext()
+
+    def for_tests(self) -> AbstractContextManager[None]:
+        """Return a block in which the library refuses as much as it can, for a test."""
+        return nullcontext()
+
+    def count_operations(self, count: Callable[[str], None]) -> AbstractContextManager[None] | None:
+        """Return a block in which count(name) is called for every array operation.
+
+        None if the library cannot do this.
+        """
+        return None

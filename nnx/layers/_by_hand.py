@@ -1,0 +1,113 @@
+"""Checks of a layer that is called by hand: what it is given, and what its formulas return."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nnx.backend import Array
+from nnx.checks import ShapeError
+from nnx.layers._contract import (
+    explain_backward,
+    explain_forward,
+    explain_parameters,
+    explain_shape,
+)
+
+__all__ = ["as_array", "checked_backward", "checked_forward"]
+
+
+def as_array(layer: Any, x: Any) -> Array:
+    """Return x as an array of the layer's backend and dtype.
+
+    Raises:
+        TypeError: x is not made of real numbers.
+        BackendError: x is an array of another library.
+    """
+    backend = layer.backend
+    if backend.owns(x) and x.dtype == backend.dtype:
+        return x
+    if not hasattr(x, "dtype"):
+        try:
+            x = np.asarray(x)
+        except ValueError:
+            raise TypeError(
+                f"{layer.name}.evaluate: expected x with as many numbers in every sample; check "
+                "the lengths of the rows"
+            ) from None
+    if isinstance(x, np.ndarray | np.generic):
+        real = x.dtype.kind in "biuf"
+    else:
+        real = not backend.owns(x) or not backend.xp.isdtype(x.dtype, "complex floating")
+    if not real:
+        raise TypeError(
+            f"{layer.name}.evaluate: expected x of real numbers, got {x.dtype}; convert it first: "
+            "x.astype(float)"
+        )
+    return backend.asarray(x, dtype=backend.dtype)
+
+
+def _output_shape(layer: Any, x: Array) -> tuple[int, ...] | None:
+    """Return the shape of y for x, with the samples; None if the layer does not define it.
+
+    Raises:
+        ShapeError: the layer does not take x.
+    """
+    given = tuple(x.shape)
+    if not given:
+        raise ShapeError(
+            f"{layer.name}: expected x of shape (samples, ...), got a single number; for one "
+            "sample of one feature: [[x]]"
+        )
+    try:
+        shape = layer.output_shape(given[1:])
+    except NotImplementedError:
+        return None
+    except ShapeError as error:
+        raise ShapeError(f"{layer.name} {error}, each without the samples; x has {given}") from None
+    if wrong := explain_shape(layer, given[1:], shape):
+        raise wrong
+    return (given[0], *shape)
+
+
+def checked_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:
+    """Return what `layer.forward` returns.
+
+    Raises:
+        ShapeError: the layer does not take x, or y has not the shape that output_shape says.
+        TypeError: forward does not return (y, backward), or a parameter is not an array.
+    """
+    expected = _output_shape(layer, x)
+    if foreign := explain_parameters(layer):
+        raise foreign
+    result = layer.forward(x, training)
+    try:
+        y, backward = result
+        wrong = not callable(backward) or expected not in (None, tuple(y.shape))
+    except (TypeError, ValueError, AttributeError):
+        wrong = True
+    if wrong:
+        raise explain_forward(layer, result, expected)
+    return y, backward
+
+
+def checked_backward(layer: Any, result: Any, input_shape: tuple[int, ...]) -> tuple[Array, Any]:
+    """Return what a backward has returned.
+
+    Raises:
+        TypeError, ValueError: it is not (dx, gradients), dx like x and a gradient like each
+            parameter.
+    """
+    try:
+        dx, gradients = result
+        wrong = not isinstance(gradients, dict) or tuple(dx.shape) != input_shape
+        if not layer.children:
+            wrong |= {n: tuple(g.shape) for n, g in gradients.items()} != {
+                n: tuple(p.shape) for n, p in layer.parameters.items()
+            }
+    except (TypeError, ValueError, AttributeError):
+        wrong = True
+    if wrong:
+        raise explain_backward(layer, result, input_shape)
+    return dx, gradients
