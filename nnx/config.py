@@ -48,6 +48,7 @@ class Configured:
         return _clone(self, {})
 
     def __repr__(self) -> str:
+        """Return the call that makes such an object; a shared one is written in every place."""
         try:
             known = self.arguments()
         except TypeError:  # an argument is not kept; an error message must be able to show this

@@ -277,8 +277,7 @@ class SequentialNet(SequentialLayer):
         shapes = self.shapes(self.input_shape, "")
         table.add_row("", "input", str(self.input_shape), "")
         for number, (layer, shape) in enumerate(zip(self.layers, shapes, strict=True), start=1):
-            name = "" if layer.name == type(layer).__name__ else f"{layer.name} "
-            text = f"{name}{layer!r}{', frozen' if layer.frozen else ''}"
+            text = f"{layer!r}{', frozen' if layer.frozen else ''}"
             table.add_row(str(number), Text(text), str(shape), f"{_count(layer.parameters):,}")
         console = Console()
         console.print(table)

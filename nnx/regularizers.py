@@ -38,7 +38,7 @@ class Regularizer(Value):
             TypeError: it does not return an array.
         """
         gradient = self.gradient(p)
-        if getattr(gradient, "shape", None) != p.shape:
+        if getattr(gradient, "shape", None) != getattr(p, "shape", None):  # symbols have none
             _refuse(self, "gradient", gradient, p.shape, "the derivative by every entry of p")
         return dp + gradient
 

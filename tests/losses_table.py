@@ -42,7 +42,8 @@ def make(name, **arguments):
 def draw(kind, rng, shape):
     """Numbers of one kind, float64, with few digits."""
     if kind == "numbers":
-        return np.round(2.0 * rng.standard_normal(shape), 3)
+        numbers = np.round(2.0 * rng.standard_normal(shape), 3)
+        return np.where(numbers == 0.0, 0.001, numbers)  # |a| has no derivative at 0
     if kind == "fractions":
         return rng.integers(1, 64, shape) / 64.0
     if kind == "one-hot":

@@ -83,7 +83,7 @@ CASES = {
     "fewer targets than inputs": (
         lambda: train(y=Y[:-1]),
         ShapeError,
-        ["as many targets as inputs", "29 and 30"],
+        ["as many samples in y as in x", "29 and 30"],
     ),
     "labels out of range": (
         lambda: train(y=Y + 1),
@@ -142,12 +142,12 @@ CASES = {
     "unknown dtype": (
         lambda: nnx.set_backend("numpy", dtype="float8"),
         BackendError,
-        ["'float8'", "float32", "choose one"],
+        ["'float8'", "float32", "nnx.set_backend"],
     ),
     "layers of two backends": (
         mixed_layers,
         BackendError,
-        ["layer 1", "float32", "layer 2", "float64", "one nnx.set_backend"],
+        ["DenseLayer was born", "float32", "float64", "one nnx.set_backend"],
     ),
     "layers that do not fit": (
         lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 5), nnx.DenseLayer(6, 3)]),
@@ -170,7 +170,7 @@ CASES = {
             4, [nnx.SequentialNet(4, [nnx.DenseLayer(4, 4)], optim=nnx.SGD())]
         ),
         ValueError,
-        ["layer 1", "optimizer of its own", "outermost network"],
+        ["inside of another one", "optimizer", "outermost network"],
     ),
     "a block that changes the shape": (
         lambda: nnx.SequentialNet(4, [nnx.ResidualLayer([nnx.DenseLayer(4, 3)])]),
@@ -187,14 +187,14 @@ CASES = {
     "probabilities that are none": (
         lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 3)], nnx.CrossEntropy()),
         ValueError,
-        ["CrossEntropy takes probabilities", r"ReLU\(\)", r"give it SoftMax\(\)"],
+        ["CrossEntropy", "sum to 1", r"ReLU\(\)", r"give the last layer SoftMax\(\)"],
     ),
     "a softmax twice": (
         lambda: nnx.SequentialNet(
             4, [nnx.DenseLayer(4, 3, nnx.SoftMax())], nnx.SoftMaxCrossEntropy()
         ),
         ValueError,
-        [r"contains SoftMax\(\)", r"Linear\(\)", r"CrossEntropy\(\)"],
+        ["expected logits", r"Linear\(\)", r"CrossEntropy\(\)"],
     ),
     "channels last": (
         lambda: nnx.SequentialNet((3, 5, 4), [nnx.FlattenLayer()]).predict(np.zeros((2, 5, 4, 3))),
@@ -224,7 +224,7 @@ CASES = {
     "an optimizer class": (
         lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 3)], optim=nnx.Adam),
         TypeError,
-        [r"an optimizer such as Adam\(\)"],
+        [r"expected optim to be .* such as Adam\(\)", r"write Adam\(\)"],
     ),
     "a size that is not known": (
         lambda: nnx.SequentialNet((None, 4), [nnx.DenseLayer(4, 3)]),
@@ -234,7 +234,7 @@ CASES = {
     "an unknown merge": (
         lambda: nnx.ParallelLayer([nnx.DenseLayer(4, 3)], "product"),
         ValueError,
-        ['"sum" or "concat"', "product"],
+        ["expected merge to be one of 'sum', 'concat'", "product"],
     ),
     "negative learning rate": (
         lambda: nnx.SGD(-0.1),

@@ -304,6 +304,7 @@ def test_the_list_of_functions_has_all_that_the_mathematics_calls():
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "xp":
                     used.add(node.attr)
+    used = {name for name in used if not name.startswith("__")}
     dtypes = {"bool", "float32", "float64", "int32", "int64"}
     assert used - dtypes - set(FUNCTIONS) == set()
     assert len(used & set(FUNCTIONS)) > 30

@@ -101,9 +101,9 @@ def test_a_package_that_is_too_old(monkeypatch, capsys):
     old = {"numpy": "1.26.4", "array-api-compat": "1.9"}
     monkeypatch.setattr("importlib.metadata.version", lambda name: old.get(name) or version(name))
     problems = environment().problems
-    assert "numpy 1.26.4 is too old for nnx, which needs 2.0" in reasons(problems)
+    assert "numpy 1.26.4 is too old for nnx, which needs 2.1" in reasons(problems)
     assert "array-api-compat 1.9 is too old" in reasons(problems)
-    assert 'pip install --upgrade "numpy>=2.0"' in remedies(problems)
+    assert 'pip install --upgrade "numpy>=2.1"' in remedies(problems)
     assert main(["doctor"]) == 1
     assert "problem: numpy 1.26.4 is too old" in capsys.readouterr().out
 

@@ -129,7 +129,7 @@ def test_a_network_fuses_loss_and_last_activation_and_the_two_are_the_same(
 ):
     rng = np.random.default_rng(1)
     net = nnx.SequentialNet(2, [nnx.DenseLayer(2, 3, afun)], cost)
-    stable = net.objective().loss
+    stable = net.plan().loss
     assert type(stable) is fused
     z = rng.standard_normal((4, 3))
     y = draw(LOSSES[type(cost).__name__][1], rng, (4, 3))

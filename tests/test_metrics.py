@@ -417,7 +417,7 @@ def test_advice_on_average_and_per_entry_works(name):
 
 def test_arrays_of_two_backends_are_refused():
     torch, strict = (nnx.backend.resolve(usable(name)) for name in ("torch", "strict"))
-    with pytest.raises(nnx.backend.BackendError, match="in one formula"):
+    with pytest.raises(nnx.backend.BackendError, match="arrays of one library"):
         metrics.accuracy(torch.asarray(SCORES), strict.asarray(CLASSES))
 
 

@@ -296,5 +296,5 @@ def test_a_state_of_another_library_is_refused(backend):
     optimizer.update([one], [one * 1.0])
     with nnx.use_backend(foreign) as other:
         p, g = other.asarray([1.0]), other.asarray([1.0])
-    with pytest.raises(nnx.BackendError, match="in one formula"):
+    with pytest.raises(nnx.BackendError, match="arrays of one library"):
         optimizer.update([p], [g])

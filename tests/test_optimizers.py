@@ -466,7 +466,7 @@ def test_a_gradient_of_another_library_is_refused(backend):
     foreign = "numpy" if backend.name != "numpy" else "strict"
     with nnx.use_backend(usable(foreign)) as other:
         g = other.asarray([1.0])
-    with pytest.raises(nnx.BackendError, match="in one formula"):
+    with pytest.raises(nnx.BackendError, match="arrays of one library"):
         nnx.SGD().update([backend.asarray([1.0])], [g])
 
 

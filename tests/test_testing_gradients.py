@@ -43,10 +43,10 @@ class Scale(nnx.Layer):
 
     def forward(self, x, training=False):
         def backward(delta):
-            return_ = self._own(self.s, x, delta)
+            return_ = self._own(self.parameters["s"], x, delta)
             return return_[0], {n: g for n, g in zip(("s", "c"), return_[1:]) if g is not None}
 
-        return self._forward(self.s, self.c, x), backward
+        return self._forward(self.parameters["s"], self.parameters["c"], x), backward
 
     def output_shape(self, input_shape):
         return input_shape
@@ -103,7 +103,7 @@ def test_every_layer(name):
     layer = make()
     check(layer, x, training=False)
     report = check_gradients(layer, x, training=True, autodiff=())
-    assert set(layer.parameters) <= set(report.comparisons)
+    assert len(set(report.comparisons) - {"x"}) == len(layer.parameters)
 
 
 def test_the_tables_have_every_exported_class():
@@ -112,7 +112,8 @@ def test_the_tables_have_every_exported_class():
         return {k.__name__ for k in kinds if isinstance(k, type) and issubclass(k, base)}
 
     bases = {kind.__name__ for kind in BASES}
-    assert exported(nnx.Layer) - bases == {name.partition(",")[0] for name in LAYERS}
+    layers = exported(nnx.Layer) - bases - {"SequentialNet"}
+    assert layers == {name.partition(",")[0] for name in LAYERS}
     assert exported(nnx.Regularizer) - {"Regularizer"} == set(REGULARIZERS)
     assert exported(nnx.losses.Loss) - {"Loss"} == set(losses_table.LOSSES)
 
@@ -323,8 +324,9 @@ def test_integer_inputs_are_not_differentiated():
         def forward(self, x, training=False):
             xp = nnx.array_namespace(x)
             hot = x[:, None] == xp.arange(5, dtype=x.dtype, device=getattr(x, "device", None))
-            hot = xp.astype(hot, self.T.dtype)
-            return hot @ self.T, lambda delta: (None, {"T": hot.T @ delta})
+            T = self.parameters["T"]
+            hot = xp.astype(hot, T.dtype)
+            return hot @ T, lambda delta: (None, {"T": hot.T @ delta})
 
     report = check(Table(), np.array([0, 2, 2, 4]))
     assert list(report.comparisons) == ["T"]

@@ -202,9 +202,11 @@ def items() -> list[Item]:
 
 
 def _items(exported: Sequence[Any]) -> Iterator[Item]:
+    done = set(BASES)  # a network is a layer, too
     for base in PROBES:
         for kind in exported:
-            if inspect.isclass(kind) and issubclass(kind, base) and kind not in BASES:
+            if inspect.isclass(kind) and issubclass(kind, base) and kind not in done:
+                done.add(kind)
                 made = ARGUMENTS.get(kind, {"": (kind, None)})
                 for suffix, entry in made.items():
                     yield Item(kind.__name__ + suffix, base.__name__, *entry)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend, get_backend, resolve
+from nnx.backend import Array, Backend, array_namespace, get_backend, resolve
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
@@ -36,9 +36,10 @@ class Parameter:
         if layer is None:
             return self
         try:
-            return layer.backend.xp.asarray(layer.parameters[self.name], copy=True)
+            array = layer.parameters[self.name]
         except KeyError:
             raise AttributeError(f"{layer.name} has no parameter {self.name!r}") from None
+        return array_namespace(array).astype(array, array.dtype, copy=True)
 
     def __set__(self, layer: Layer, array: Any) -> None:
         backend = layer.backend

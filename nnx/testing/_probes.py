@@ -296,9 +296,9 @@ class _Recorder(Layer):
 PROBES: dict[type, Probe] = {
     Activation: activation,
     Initializer: initializer,
+    SequentialNet: network,
     Layer: layer,
     Loss: loss,
     Optimizer: optimizer,
     Regularizer: regularizer,
-    SequentialNet: network,
 }

@@ -16,6 +16,7 @@ from typing import Any
 
 from nnx import randomness
 from nnx.backend import Array, Backend, to_numpy
+from nnx.layers import Layer
 from nnx.layers.tree import Slot, gather, slots, walk
 from nnx.losses import Loss
 
@@ -120,6 +121,8 @@ def _layer(thing: Any, x: Any, y: Any, training: bool, backend: Backend) -> tupl
 
         def backward(delta: Array) -> Arrays:
             dx, gradients = layer_backward(delta)
+            if not getattr(layer, "children", ()):
+                return {"x": dx, **gradients}
             return {"x": dx, **dict(zip(names, gather(found, gradients), strict=True))}
 
         return value, backward
@@ -154,10 +157,17 @@ def _training(
     return {"x": _moved(x, backend), **_parameters(twin)}, forward
 
 
+def _slots(thing: Any) -> list[Slot]:
+    """Return the parameters of a layer or a network, or of a thing that has no base class."""
+    if isinstance(thing, Layer):
+        return slots(walk(thing))
+    return [Slot(thing, name, [(name,)]) for name in thing.parameters]
+
+
 def _names(thing: Any) -> list[str]:
     """Return what messages call the parameters of a layer or a network, in the order of slots."""
     names = []
-    for slot in slots(walk(thing)):
+    for slot in _slots(thing):
         *indices, name = slot.places[0]
         if hasattr(thing, "cost"):
             where = ".".join(str(i + 1 if n == 0 else i) for n, i in enumerate(indices))
@@ -168,12 +178,12 @@ def _names(thing: Any) -> list[str]:
 
 
 def _parameters(thing: Any) -> Arrays:
-    return dict(zip(_names(thing), (s.array for s in slots(walk(thing))), strict=True))
+    return dict(zip(_names(thing), (s.array for s in _slots(thing)), strict=True))
 
 
 def _with_parameters(thing: Any, arrays: list[Array]) -> list[Slot]:
     """Give a layer or a network these parameters; return where they are."""
-    found = slots(walk(thing))
+    found = _slots(thing)
     for slot, array in zip(found, arrays, strict=True):
         slot.layer.parameters[slot.name] = array
     return found
