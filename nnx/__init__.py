@@ -20,7 +20,7 @@ from nnx import (
     activations,
     backend,
     clipping,
-    config,
+    config,  # noqa: F401 - an attribute
     datasets,
     initializers,
     layers,
@@ -73,7 +73,6 @@ __all__ = [
     "array_namespace",
     "available_backends",
     "backend",
-    "config",
     "datasets",
     "get_backend",
     "metrics",

@@ -35,7 +35,7 @@ def test_the_top_has_what_a_network_is_made_from_and_nothing_else():
     assert public >= IN_THEIR_MODULES
     setting = {
         "Backend", "BackendError", "OutOfMemoryError", "array_namespace", "available_backends",
-        "backend", "config", "datasets", "get_backend", "metrics", "randomness", "seed",
+        "backend", "datasets", "get_backend", "metrics", "randomness", "seed",
         "set_backend", "to_numpy", "use_backend",
     }  # fmt: skip
     assert set(nnx.__all__) == (public - IN_THEIR_MODULES) | setting
