@@ -1,4 +1,4 @@
-"""What the experiments of the course share: their options, the data, tables and pictures."""
+"""Shared by the experiments of the course: options, data, tables and pictures."""
 
 import argparse
 import csv
@@ -15,13 +15,13 @@ from nnx import plotting
 
 
 def arguments(description, **extra):
-    """The options of an experiment that trains; `extra` adds some of its own."""
+    """Parse the options of an experiment that trains; `extra` holds its additional ones."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--backend", help="numpy (default), cupy, cupy:1, torch, jax, strict")
     parser.add_argument("--dtype", choices=["float32", "float64"])
-    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="insist on this one")
+    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="use this one and no other")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--limit", type=int, help="train on the first so many samples only")
+    parser.add_argument("--limit", type=int, help="train only on this many samples, the first")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default="out", help="folder of the CSV and PNG files")
     for name, options in extra.items():
@@ -33,7 +33,7 @@ def arguments(description, **extra):
 
 
 def start(backend, dtype, out):
-    """Choose the backend; what would fail at the end for lack of a library fails now."""
+    """Choose the backend; fail now, and not at the end, if Matplotlib is missing."""
     plotting.require_matplotlib()
     out.mkdir(parents=True, exist_ok=True)
     backend = nnx.set_backend(backend, dtype=dtype)
@@ -42,23 +42,23 @@ def start(backend, dtype, out):
 
 
 def load(name, limit, flat=True):
-    """The dataset asked for; if none was, MNIST, and without it the digits of scikit-learn."""
+    """Load a dataset; without a name MNIST, or scikit-learn's digits if it cannot be had."""
     if name:
         data = nnx.datasets.load(name, flat=flat)
     else:
         try:
             name, data = "mnist", nnx.datasets.load("mnist", flat=flat)
         except nnx.datasets.DatasetNotFoundError:
-            print("MNIST is not here and cannot be downloaded: taking scikit-learn's 8x8 digits")
+            print("MNIST is not here and cannot be downloaded; using scikit-learn's 8x8 digits")
             name, data = "digits", nnx.datasets.load("digits", flat=flat)
     x_train, y_train, x_test, y_test = data
     x_train, y_train = x_train[:limit], y_train[:limit]
-    print(f"{name}: {len(x_train)} digits to learn from, {len(x_test)} to be tested on")
+    print(f"{name}: {len(x_train)} digits for training, {len(x_test)} for the test")
     return x_train, y_train, x_test, y_test
 
 
 def report(title, rows, path):
-    """Show rows, dicts from column to value, as a table; the CSV file has all their digits."""
+    """Print rows, dicts from column to value, as a table; write them unrounded to a CSV file."""
     table = Table(
         title=title, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0)
     )
@@ -76,7 +76,7 @@ def report(title, rows, path):
 
 
 def shown(value):
-    """Four digits of a number, nothing for NaN."""
+    """Return a number with four digits, and an empty text for NaN."""
     if not isinstance(value, float):
         return str(value)
     return "" if math.isnan(value) else f"{value:#.4g}"
@@ -88,7 +88,7 @@ def save(figure, path):
 
 
 def draw_digits(net, x, y, path):
-    """Ten digits with label and guess, and the first ten that the network gets wrong."""
+    """Draw ten digits with label and guess, and the first ten that the network gets wrong."""
     guesses = nnx.to_numpy(net.predict(x)).argmax(axis=1)
     chosen = [*range(10), *np.flatnonzero(guesses[10:] != y[10:])[:10] + 10]
     save(plotting.plot_digits(x[chosen], y[chosen], guesses[chosen]), path)

@@ -1,8 +1,8 @@
 """The contenders of benchmark.py: nnx, and the same training written in other libraries.
 
-Each is a class with `build`, `train`, `weights` and `predict`, written as that library's own
-documentation writes it down. All of them get the same first weights, and the same order of the
-batches where the library lets one say it. `work` is what a worker process does.
+Each is a class with `build`, `train`, `weights` and `predict`, written as in the documentation of
+its library. All of them get the same initial weights, and the same order of batches if the library
+allows it. `work` is what a worker process does.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's
 
 
 class Problem:
-    """Data, first weights and orders, drawn from one seed: the same for all contenders."""
+    """Data, initial weights and orders of batches from one seed: the same for all contenders."""
 
     def __init__(self, sizes, batch, optimizer, steps, task):
         self.sizes, self.batch, self.optimizer, self.task = sizes, batch, optimizer, task
         self.samples = 10_000 if task == "predict" else steps * batch
         rng = np.random.default_rng(0)
-        # As in MNIST four pixels of five are 0. Without zeros all units soon die under Adam, and
-        # its averages become denormal numbers, with which a processor computes slowly.
+        # As in MNIST, four of five pixels are 0. Without zeros all units soon die under Adam, and
+        # its averages become subnormal numbers, with which a processor computes slowly.
         self.x = np.maximum(5 * rng.random((self.samples, sizes[0]), dtype=np.float32) - 4, 0)
         self.y = rng.integers(0, sizes[-1], self.samples)
         self.eta = ETA[optimizer]
@@ -44,7 +44,7 @@ class Problem:
         return [slice(i, i + self.batch) for i in range(0, self.samples, self.batch)]
 
     def loss(self, parameters):
-        """Mean cross-entropy on the first samples, in float64, whoever has trained."""
+        """Return the mean cross-entropy on the first samples, computed in float64 for everyone."""
         a = self.x[:2000].astype(np.float64)
         for layer, (W, b) in enumerate(parameters, start=1):
             a = a @ np.asarray(W, np.float64).T + np.asarray(b, np.float64)
@@ -63,7 +63,7 @@ class Contender:
 
 
 class NNX(Contender):
-    """nnx on a backend: `train` is what a person calls, with loss and accuracy of every epoch."""
+    """nnx on a backend: `net.train`, with loss and accuracy of every epoch."""
 
     def __init__(self, backend):
         import nnx
@@ -91,7 +91,7 @@ class NNX(Contender):
         self.wait(self.net.predict(self.x, self.problem.batch)[-1, ...])
 
     def wait(self, last):
-        """Until the device has done everything, the array that it computes last included."""
+        """Wait until the device has computed everything, including this last array."""
         self.backend.synchronize()
         self.backend.to_numpy(last)
 
@@ -101,7 +101,7 @@ class NNX(Contender):
 
 
 class Bare(Contender):
-    """The loop as one writes it down, on the arrays of NumPy or CuPy."""
+    """A plain training loop on the arrays of NumPy or CuPy."""
 
     library = "numpy"
 
@@ -179,7 +179,7 @@ class BareCuPy(Bare):
 
 
 class Torch(Contender):
-    """PyTorch as its tutorials write it: eager, nn.Sequential, an optimizer with its defaults."""
+    """PyTorch as in its tutorials: eager, nn.Sequential, an optimizer with its defaults."""
 
     options = ()  # of the optimizer
 
@@ -416,22 +416,22 @@ PEERS = {
 
 
 def work(contender, problem, threads, start):
-    """What a worker does: build, warm up, say so, then a round for each line that it reads.
+    """Build, warm up and report; then run a round for each line that comes in.
 
-    Everything goes through JSON lines; what libraries print goes to the standard error. `start`
-    is when the clock was read, before any of the libraries was imported.
+    Answers are lines of JSON; what libraries print goes to the standard error. `start` is the
+    clock before any library was imported.
     """
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
-    def say(**answer):
-        print(json.dumps(answer), file=out, flush=True)
+    def tell(**facts):
+        print(json.dumps(facts), file=out, flush=True)
 
     try:
         name, _, device = contender.partition(":")
         peer = PEERS[name](device or None)
     except Exception as error:
-        say(unusable=reason(error))
+        tell(unusable=reason(error))
         return
     try:
         problem = Problem(**problem)
@@ -440,7 +440,7 @@ def work(contender, problem, threads, start):
         run = peer.train if problem.task == "train" else lambda rng, epochs: peer.predict()
         run(np.random.default_rng([1, 0]), 1)
         first = time.perf_counter() - start
-        say(first=first, loss=problem.loss(peer.weights()), threads=thread_facts(threads))
+        tell(first=first, loss=problem.loss(peer.weights()), threads=thread_facts(threads))
         for line in sys.stdin:
             number, epochs = map(int, line.split())
             rng = np.random.default_rng([1, number])
@@ -449,9 +449,9 @@ def work(contender, problem, threads, start):
             run(rng, epochs)
             seconds = time.perf_counter() - start
             peak = memory("VmHWM")
-            say(seconds=seconds, memory=peak and peak - before)
+            tell(seconds=seconds, memory=peak and peak - before)
     except Exception as error:
-        say(error=reason(error))
+        tell(error=reason(error))
 
 
 def reason(error):

@@ -3,9 +3,9 @@
 python examples/activations.py
 python examples/activations.py --only ReLU TanH Exp --epochs 3
 
-The network is 784-100-10 with one activation in both layers, under plain gradient descent with the
-quadratic cost. Nothing else changes: all networks start from the same random numbers and see the
-same batches in the same order.
+The network is 784-100-10 with the same activation in both layers, trained by plain gradient
+descent with the quadratic cost. Only the activation differs: all networks start from the same
+random numbers and see the same batches in the same order.
 """
 
 import math
@@ -34,8 +34,8 @@ FAMILIES = {
 }
 # fmt: on
 
-# The derivative of a step is 0: no gradient comes back through it and no weight ever changes.
-# They are in the picture of all functions, and not in the table.
+# The derivative of a step function is 0: no gradient comes back through it, and no weight changes.
+# These functions are in the picture, but not in the table.
 STEPS = [nnx.Heaviside(), nnx.ModifiedHeaviside(), nnx.Sign()]
 
 
@@ -44,22 +44,22 @@ def name(afun):
 
 
 def build(inputs, afun):
-    """inputs-100-10; RandnAverage is the default initializer, times the factor of the family."""
+    """Build inputs-100-10, with the default initial weights: RandnAverage, times `afun.factor`."""
     optim = nnx.SGD(0.01)
     layers = [nnx.DenseLayer(inputs, 100, afun, optim), nnx.DenseLayer(100, 10, afun, optim)]
     return nnx.SequentialNet(inputs, layers, cost=nnx.QuadraticCost())
 
 
 def learn(net, data, epochs):
-    """The history of the training and a remark; Exp ends in NonFiniteLossError."""
+    """Train; return the history and a remark. Exp ends in NonFiniteLossError."""
     x_train, y_train, x_test, y_test = data
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's own word on an overflow
+            warnings.simplefilter("ignore", RuntimeWarning)  # Exp overflows
             history = net.train(x_train, y_train, 10, epochs, validation=(x_test, y_test))
     except nnx.NonFiniteLossError as error:
         return error.history, f"diverged in epoch {error.epoch}"
-    # A digit that is hardly ever the answer: its output has died. One in ten would be its share.
+    # If a digit is hardly ever the answer, its output has died. One answer in ten would be normal.
     guesses = nnx.to_numpy(net.predict(x_test)).argmax(axis=1).tolist()
     missed = [str(digit) for digit in range(10) if guesses.count(digit) < len(guesses) / 100]
     return history, f"misses {' '.join(missed)}" if missed else ""
@@ -68,7 +68,7 @@ def learn(net, data, epochs):
 def main():
     trained = [(family, afun) for family, members in FAMILIES.items() for afun in members]
     names = [name(afun) for _, afun in trained]
-    only = {"nargs": "+", "choices": names, "metavar": "NAME", "help": "these activations only"}
+    only = {"nargs": "+", "choices": names, "metavar": "NAME", "help": "only these activations"}
     args = arguments("The same network with every activation.", only=only)
     start(args.backend, args.dtype, args.out)
     data = load(args.dataset, args.limit)

@@ -1,7 +1,7 @@
-"""Time training and prediction of nnx beside the same in other libraries.
+"""Time training and prediction in nnx and in other libraries.
 
     pip install -e ".[bench]"
-    python examples/benchmark.py                                 # all of it, many minutes
+    python examples/benchmark.py                                 # everything, many minutes
     python examples/benchmark.py --workloads A,C --contenders nnx:numpy,numpy,torch --threads 1
     python examples/benchmark.py --quick --json times.json --picture times.png
 
@@ -10,14 +10,14 @@ of 128; E predicts 10,000 samples; F is the time from the import to the first st
 process; G varies batch, width and depth. All train on the same random data in float32, with ReLU,
 SoftMax and cross-entropy.
 
-Each contender is a process of its own that builds and warms up once. The processes take turns,
-one works at a time, and the figures are medians over the rounds; a ratio is the median of the
-ratios of the rounds. nnx is timed as a person calls it: `net.train` for the epochs of a round,
-which checks the data and computes loss and accuracy. The others run the bare training loop. After
-the first epoch all networks that had the same first weights and batches must have the same loss,
-to LOSS of its value; Keras and scikit-learn draw their own order of the batches, scikit-learn also
-its own weights, so that their loss is shown and not compared. Memory is the most that a process
-has had resident in a round, less what it had before it built the network.
+Each contender runs in its own process, which builds the network and warms up once. The processes
+take turns, so that one works at a time. The figures are medians over the rounds; a ratio is the
+median of the ratios of the rounds. nnx is timed as `net.train`, which also checks the data and
+computes loss and accuracy. The others run a bare training loop. After the first epoch, all networks
+with the same initial weights and batches must have the same loss, to LOSS of its value. Keras and
+scikit-learn draw their own order of batches, and scikit-learn its own weights, so their loss is
+shown but not compared. Memory is the peak of a process in a round, minus what it had before it
+built the network.
 
 A contender may name a device: nnx:cupy, nnx:torch:cuda:0, torch:cuda, jax:gpu.
 """
@@ -38,7 +38,7 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-# Nothing heavy here: a worker's clock for F starts before it imports anything.
+# Import nothing heavy here: the clock of F starts before a worker imports anything.
 
 DEFAULT = "nnx:numpy,nnx:cupy,nnx:torch,nnx:jax,numpy,torch,torch-fused,jax,jax-scan,keras,sklearn"
 # Contender -> what it imports, what to install.
@@ -72,7 +72,7 @@ LIBRARIES += ("cupy-cuda12x", "cupy-cuda13x", "array-api-compat", "threadpoolctl
 
 
 def workloads(quick, steps):
-    """Letter -> the problems of a workload: a title, what the times are of, and the problem."""
+    """Return the problems of each workload by its letter, each with a title and a unit."""
 
     def problem(title, sizes, batch, optimizer, n, unit="step", task="train", **of):
         n = n if task != "train" or unit == "start" else steps or (max(n // 10, 10) if quick else n)
@@ -111,7 +111,7 @@ def workloads(quick, steps):
 
 
 class Worker:
-    """A contender in a process of its own; it has warmed up when the constructor returns."""
+    """A contender in its own process; it has warmed up when the constructor returns."""
 
     def __init__(self, name, problem, threads):
         self.name = name
@@ -124,11 +124,11 @@ class Worker:
         command = [sys.executable, __file__, "--worker", name, json.dumps(problem), str(threads)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         self.process = subprocess.Popen(command, text=True, env=env, **pipes)
-        self.idle = 0.0  # seconds of processor while others worked
+        self.idle = 0.0  # processor seconds that it used while others worked
         self.answer = self.read()
 
     def read(self):
-        """Its next answer; one with an error if it has died."""
+        """Return the next answer of the process; one with an error if it has died."""
         answer = json.loads(self.process.stdout.readline() or "{}")
         if not answer:
             self.close()
@@ -136,13 +136,13 @@ class Worker:
         return answer
 
     def round(self, number):
-        """Let it work; seconds and memory, or an error."""
+        """Run a round; return seconds and memory, or an error."""
         self.process.stdin.write(f"{number} {EPOCHS}\n")
         self.process.stdin.flush()
         return self.read()
 
     def processor_seconds(self):
-        """What it has used so far; 0 where only Linux could tell."""
+        """Return the processor time used so far; 0 if the system is not Linux."""
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -156,7 +156,7 @@ class Worker:
 
 
 def measure(item, names, threads, rounds, tell):
-    """The times of all contenders in one problem; a row with an error has none."""
+    """Return the times of all contenders in one problem; a row with an error has none."""
     rows, workers = {}, {}
     done = item["problem"]["steps"] * (EPOCHS if item["problem"]["task"] == "train" else 1)
     with contextlib.ExitStack() as stack:
@@ -185,7 +185,7 @@ def measure(item, names, threads, rounds, tell):
 
 
 def measure_starts(item, names, threads, rounds, tell):
-    """The same where every round is a fresh process; the first one only fills the disk's cache."""
+    """Do the same with a new process for every round; the first one only fills the disk cache."""
     rows = {name: {"times": []} for name in names}
     for number in range(rounds + 1):
         for name in names:
@@ -198,7 +198,7 @@ def measure_starts(item, names, threads, rounds, tell):
 
 
 def disagreement(item, rows):
-    """Contender -> its loss after the first epoch, where it is not that of the others."""
+    """Return the losses after the first epoch that differ from the others, by contender."""
     if item["problem"]["task"] != "train":
         return {}
     losses = {n: row["loss"] for n, row in rows.items() if "loss" in row and n not in NOT_COMPARED}
@@ -210,7 +210,7 @@ def disagreement(item, rows):
 
 
 def choose(names):
-    """The contenders that can take part, and why the others cannot."""
+    """Return the contenders that can take part, and why the others cannot."""
     usable, missing = [], {}
     for name in names:
         kind, _, device = name.partition(":")
@@ -237,13 +237,13 @@ def backend_needs(name):
 
 
 def ratio(rows, ours, theirs):
-    """The median over the rounds of the time of one by that of another."""
+    """Return the median over the rounds of the time of one divided by that of another."""
     pairs = zip(rows[ours]["times"], rows[theirs]["times"], strict=True)
     return statistics.median(a / b for a, b in pairs)
 
 
 def show(result, console):
-    """One row for each contender, fastest first."""
+    """Print one row for each contender, fastest first."""
     from rich import box
     from rich.table import Table
 
@@ -272,7 +272,7 @@ def show(result, console):
 
 
 def notes(result, console):
-    """What has failed, worked out of turn, or solved another problem."""
+    """Print what has failed, worked out of turn, or solved another problem."""
 
     def line(text):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -288,13 +288,13 @@ def notes(result, console):
 
 
 def middle(row, quantity="times"):
-    """The median of the rounds; NaN where there is none."""
+    """Return the median of the rounds; NaN if there is none."""
     values = [value for value in row.get(quantity, ()) if value is not None]
     return statistics.median(values) if values else math.nan
 
 
 def show_growth(results, console):
-    """For each varied quantity: time, and memory, of all contenders at all its values."""
+    """Print time and memory of all contenders for each value of each varied quantity."""
     from rich import box
     from rich.table import Table
 
@@ -316,7 +316,7 @@ def show_growth(results, console):
 
 
 def draw(results, path):
-    """Time of a step against batch size and width, a line for each contender."""
+    """Draw the time of a step against batch size and width, with a line for each contender."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.6), layout="constrained", dpi=120)
@@ -338,7 +338,7 @@ def draw(results, path):
 
 
 def machine(threads):
-    """What the figures depend on."""
+    """Return what the figures depend on: processor, threads, versions."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError, IndexError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -360,14 +360,14 @@ def machine(threads):
 
 
 def cores():
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     from nnx_backends._host import cores
 
     return cores()
 
 
 def pin(threads):
-    """This process on so many of its cores; what it starts inherits that."""
+    """Restrict this process, and those that it starts, to this many cores."""
     with contextlib.suppress(AttributeError):  # not on macOS and Windows
         usable = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, usable[-threads:])
@@ -381,10 +381,12 @@ def main():
     parser.add_argument("--workloads", type=comma, default=list("ABCDEFG"), metavar="A,B,...")
     parser.add_argument("--contenders", type=comma, default=comma(DEFAULT), metavar="NAME,...")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, help="of an epoch; each workload has its own number")
-    parser.add_argument("--threads", type=int, help="all cores if not given")
+    parser.add_argument(
+        "--steps", type=int, help="steps of an epoch; by default each workload has its own number"
+    )
+    parser.add_argument("--threads", type=int, help="number of threads; all cores if not given")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, 3 rounds")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw G; needs matplotlib")
     args = parser.parse_args()
     problems = workloads(args.quick, args.steps)

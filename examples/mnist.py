@@ -14,28 +14,28 @@ def arguments():
     parser = argparse.ArgumentParser(description="Train a dense network on handwritten digits.")
     parser.add_argument("--backend", help="numpy (default), cupy, cupy:1, torch, jax, strict")
     parser.add_argument("--dtype", choices=["float32", "float64"])
-    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="insist on this one")
+    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="use this one and no other")
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch-size", type=int, default=10)
-    parser.add_argument("--limit", type=int, help="train on the first so many samples only")
+    parser.add_argument("--limit", type=int, help="train only on this many samples, the first")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hidden", type=int, nargs="*", default=[100], help="sizes")
+    parser.add_argument("--hidden", type=int, nargs="*", default=[100], help="hidden units")
     return parser.parse_args()
 
 
 def load(name):
-    """The dataset asked for; if none was, MNIST, and without it the digits of scikit-learn."""
+    """Load a dataset; without a name MNIST, or scikit-learn's digits if it cannot be had."""
     if name:
         return name, nnx.datasets.load(name)
     try:
         return "mnist", nnx.datasets.load("mnist")
     except nnx.datasets.DatasetNotFoundError:
-        print("MNIST is not here and cannot be downloaded: taking scikit-learn's 8x8 digits")
+        print("MNIST is not here and cannot be downloaded; using scikit-learn's 8x8 digits")
         return "digits", nnx.datasets.load("digits")
 
 
 def build(sizes, eta):
-    """Hidden layers with ReLU, then one output for each digit, turned into probabilities."""
+    """Build hidden layers with ReLU, and an output layer with one probability for each digit."""
     optim = nnx.SGD(eta)
     layers = [nnx.DenseLayer(ni, no, nnx.ReLU(), optim) for ni, no in pairwise(sizes[:-1])]
     layers.append(nnx.DenseLayer(sizes[-2], sizes[-1], nnx.SoftMax(), optim))
@@ -49,7 +49,7 @@ def main():
 
     name, (x_train, y_train, x_test, y_test) = load(args.dataset)
     x_train, y_train = x_train[: args.limit], y_train[: args.limit]
-    print(f"{name}: {len(x_train)} digits to learn from, {len(x_test)} to be tested on")
+    print(f"{name}: {len(x_train)} digits for training, {len(x_test)} for the test")
     where = f"{backend.name} {backend.version}, {backend.device_name()}, {backend.dtype_name}"
     print(f"backend {where}")
 

@@ -1,8 +1,8 @@
-"""Train a small convolutional network, in the manner of LeNet-5, on handwritten digits.
+"""Train a small convolutional network, like LeNet-5, on handwritten digits.
 
 python examples/mnist_cnn.py
 python examples/mnist_cnn.py --backend cupy --batch-size 128
-python examples/mnist_cnn.py --compare             # beside the same network in PyTorch
+python examples/mnist_cnn.py --compare             # time steps of the same network in PyTorch, too
 
 Two convolutions of 5x5 with ReLU, each followed by the maximum of 2x2 windows, then three dense
 layers: 6 and 16 channels, 120 and 84 units, as in LeCun, Bottou, Bengio and Haffner, Proceedings
@@ -23,18 +23,18 @@ def arguments():
     parser = argparse.ArgumentParser(description="Train a convolutional network on digits.")
     parser.add_argument("--backend", help="numpy (default), cupy, cupy:1, torch, jax, strict")
     parser.add_argument("--dtype", choices=["float32", "float64"])
-    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="insist on this one")
+    parser.add_argument("--dataset", choices=nnx.datasets.names(), help="use this one and no other")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--limit", type=int, help="train on the first so many samples only")
+    parser.add_argument("--limit", type=int, help="train only on this many samples, the first")
     parser.add_argument("--channels", type=int, nargs=2, default=[6, 16])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--compare", action="store_true", help="time steps beside PyTorch's")
+    parser.add_argument("--compare", action="store_true", help="also time the steps of PyTorch")
     return parser.parse_args()
 
 
 def build(shape, channels, eta):
-    """The network for images of a shape (1, height, width); small ones get smaller windows."""
+    """Build the network for images of shape (1, height, width), with smaller windows if small."""
     optim, size = nnx.Adam(eta), 5 if shape[-1] > 16 else 3
     first, second = channels
     body = [
@@ -54,7 +54,10 @@ def build(shape, channels, eta):
 
 
 def in_pytorch(net, eta):
-    """The same layers in PyTorch, with the same weights, and a training step of them."""
+    """Build the same network in PyTorch, with the same weights; return two functions.
+
+    The first makes a tensor of an array, the second makes a training step.
+    """
     import torch
 
     nn, modules = torch.nn, []
@@ -86,7 +89,7 @@ def in_pytorch(net, eta):
 
 
 def compare(net, x, y, batch_size, eta, rounds=9, steps=20):
-    """Steps of nnx and of PyTorch by turns, on the same cores: the medians, and their ratio."""
+    """Time steps of nnx and PyTorch in turn, on the same cores; print the medians and a ratio."""
     tensor, their_step = in_pytorch(net, eta)
     backend = net.backend
     rows = np.eye(10, dtype=x.dtype)[y]
@@ -99,7 +102,7 @@ def compare(net, x, y, batch_size, eta, rounds=9, steps=20):
             ("nnx", ours, net.step),
             ("PyTorch", theirs, their_step),
         ):
-            time.sleep(0.15)  # idle threads of the other's BLAS look for work for so long
+            time.sleep(0.15)  # as long as idle threads of the other's BLAS look for work
             start = time.perf_counter()
             for batch in batches:
                 step(*batch)

@@ -4,7 +4,7 @@ python examples/regularization.py
 
 The network is 784-100-10 with Logistic in both layers and the quadratic cost. All networks start
 from the same random numbers and see the same batches in the same order; only the optimizers and
-the penalty differ. AdamW stands beside them, the way in which Adam and weight decay go together.
+the penalty differ. AdamW is added: it is the way to combine Adam with weight decay.
 """
 
 import math
@@ -15,8 +15,8 @@ from _common import arguments, draw_digits, load, report, save, start
 import nnx
 from nnx import plotting
 
-# Optimizers of the hidden and of the output layer. A layer takes a clone, so that no state passes
-# from one layer or one network to another.
+# Optimizers of the hidden and of the output layer. A layer keeps a clone, so no state passes from
+# one layer or network to another.
 OPTIMIZERS = {
     "SGD(.01)": (nnx.SGD(0.01), nnx.SGD(0.01)),
     "SGD(.01, momentum .9)": (nnx.SGD(0.01, 0.9), nnx.SGD(0.01, 0.9)),
@@ -41,7 +41,7 @@ def build(inputs, optimizers, regularizer):
 
 
 def weights(net):
-    """All weights, without the biases, on the host."""
+    """Return all weights, without the biases, as one NumPy array."""
     return np.concatenate([nnx.to_numpy(layer.W).ravel() for layer in net.layers])
 
 

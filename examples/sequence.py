@@ -1,12 +1,11 @@
-"""Long addition by a recurrent network, the way it is done on paper: digit by digit, with a carry.
+"""Teach a recurrent network long addition, as on paper: digit by digit, with a carry.
 
 python examples/sequence.py
 python examples/sequence.py --backend jax --cell lstm --digits 12
 
-In every step of time the network reads one digit of each number, the least significant first, and
-says a digit of the sum. Nobody tells it that there is a carry: it has to keep that in its state.
-It is then asked for sums that it has not seen, and for sums of numbers twice as long as any of
-its training.
+In every time step the network reads one digit of each number, the least significant first, and
+gives a digit of the sum. Nothing tells it about the carry: it has to learn to keep it in its state.
+The test asks for sums that it has not seen, and for sums of numbers twice as long.
 """
 
 import argparse
@@ -24,22 +23,22 @@ def arguments():
     parser.add_argument("--dtype", choices=["float32", "float64"])
     parser.add_argument("--cell", choices=CELLS, default="gru")
     parser.add_argument("--hidden", type=int, default=32, help="size of the state")
-    parser.add_argument("--digits", type=int, default=8, help="of the numbers to learn from")
+    parser.add_argument("--digits", type=int, default=8, help="length of the numbers in training")
     parser.add_argument("--samples", type=int, default=10000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch-size", type=int, default=50)
-    parser.add_argument("--eta", type=float, default=0.01, help="learning rate, at first")
+    parser.add_argument("--eta", type=float, default=0.01, help="learning rate of the first step")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
 def additions(samples, digits, rng):
-    """Sums to do: x (samples, digits + 1, 20), one-hot digits of a and b; y, digits of a + b.
+    """Draw sums: x (samples, digits + 1, 20), one-hot digits of a and b; y, the digits of a + b.
 
-    Digits are in the order of the work on paper, the last one of a number first.
+    Digits are in the order in which one adds on paper: the last digit of a number comes first.
     """
     pairs = rng.integers(0, 10, (samples, digits + 1, 2))
-    pairs[:, digits] = 0  # there the last carry goes
+    pairs[:, digits] = 0  # the place of the last carry
     carry = np.zeros(samples, dtype=int)
     y = np.empty((samples, digits + 1), dtype=int)
     for t in range(digits + 1):
@@ -53,7 +52,7 @@ def one_hot(digits):
 
 
 def build(cell, digits, hidden, eta):
-    """A recurrent layer, and at every step of time one output for each possible digit."""
+    """Build a recurrent layer, and a layer with an output for each digit at every time step."""
     optim = nnx.Adam(eta)
     layers = [
         CELLS[cell](20, hidden, optim=optim, return_sequences=True),
@@ -63,12 +62,12 @@ def build(cell, digits, hidden, eta):
 
 
 def longer(net, digits):
-    """The same layers as a network for numbers of another length."""
+    """Return a network of the same layers for numbers of another length."""
     return nnx.SequentialNet((digits + 1, 20), net.layers, net.cost)
 
 
 def whole_sums(net, x, y):
-    """The digits that the network says, and which of its sums are right from end to end."""
+    """Return the digits that the network gives, and which of its sums are right in all digits."""
     answers = nnx.to_numpy(net.predict(x)).argmax(axis=-1)
     return answers, (answers == y).all(axis=1)
 
@@ -98,16 +97,16 @@ def main():
     x_new, y_new = additions(1000, args.digits, rng)
     steps = args.epochs * -(-args.samples // args.batch_size)
     net = build(args.cell, args.digits, args.hidden, nnx.CosineSchedule(args.eta, steps))
-    print(f"{args.samples} sums of numbers of {args.digits} digits to learn from")
+    print(f"training on {args.samples} sums of numbers of {args.digits} digits")
     net.train(x, y, args.batch_size, args.epochs, validation=(x_new, y_new))
 
     answers, right = whole_sums(net, x_new, y_new)
     show(x_new[:5], y_new[:5], answers[:5])
-    print(f"whole sums right, of {len(right)} new ones: {100 * right.mean():.1f} %")
+    print(f"right sums of {len(right)} new ones: {100 * right.mean():.1f} %")
     x_long, y_long = additions(1000, 2 * args.digits, rng)
     answers, right = whole_sums(longer(net, 2 * args.digits), x_long, y_long)
     show(x_long[:1], y_long[:1], answers[:1])
-    print(f"and of numbers of {2 * args.digits} digits: {100 * right.mean():.1f} %")
+    print(f"right sums of numbers of {2 * args.digits} digits: {100 * right.mean():.1f} %")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 python examples/weight_decay.py
 
-By hand is exact: fractions, no rounding. W0 is the weight, g0, g1, g2 are the gradients of the
-loss in the three steps, e is the learning rate, l the factor of L2, c the momentum. The library
-computes in float64; what differs between the two is its rounding.
+The computation by hand is exact: it uses fractions. W0 is the weight, g0, g1, g2 are the gradients
+of the loss in the three steps, e is the learning rate, l the factor of L2, c the momentum. The
+library computes in float64, so the difference between the two is its rounding.
 """
 
 import argparse
@@ -24,18 +24,18 @@ BETA1, BETA2, EPS = Fraction(9, 10), Fraction(999, 1000), Fraction(1, 10**8)
 
 
 def sgd_with_l2(n):
-    """W <- W - e (g + l W): the weight decays, and old gradients fade with it."""
+    """W <- W - e (g + l W): the weight decays, and so does the effect of old gradients."""
     keep = 1 - L * E
     return W0 * keep**n - E * sum(G[i] * keep ** (n - 1 - i) for i in range(n))
 
 
 def momentum(n):
-    """v <- c v + g, W <- W - e v: a gradient goes on acting, as 1 + c + c^2 + ..."""
+    """v <- c v + g, W <- W - e v: the effect of a gradient grows like 1 + c + c^2 + ..."""
     return W0 - E * sum(G[i] * sum(C**j for j in range(n - i)) for i in range(n))
 
 
 def adam(n, l2=0, decay=0):
-    """Adam with an L2 penalty in its gradient, or with AdamW's decay beside it."""
+    """Adam, with an L2 penalty in the gradient, or with the separate decay of AdamW."""
     W, m, v = W0, 0, 0
     for t, gradient in enumerate(G[:n], start=1):
         g = gradient + l2 * W
@@ -47,12 +47,12 @@ def adam(n, l2=0, decay=0):
 
 
 def root(x):
-    """The square root to 50 digits, exact where it has no more: that of g^2 in the first step."""
+    """Return the square root to 50 digits; that of g^2 in the first step is exact."""
     return Fraction(isqrt(x.numerator * 10**100 // x.denominator), 10**50)
 
 
 def by_library(optimizer, gradients, regularizer=None, start=W0):
-    """The weight after each of the steps."""
+    """Return the weight after each step."""
     asarray = nnx.get_backend().asarray
     W, weights = asarray([float(start)]), []
     for g in gradients:
@@ -96,8 +96,8 @@ def main():
             )
     report("One weight after each step", rows, args.out / "weight_decay.csv")
 
-    # With an L2 penalty Adam divides l W by the size of the gradient as it does with g: the first
-    # step is eta whatever l is. AdamW leaves the decay alone: eta (1 + l W0).
+    # With an L2 penalty Adam divides l W by the size of the gradient, as it divides g: the first
+    # step is eta for every l. AdamW does not divide the decay: its first step is eta (1 + l W0).
     rows = []
     for factor in (0.0, 0.005, 0.05, 0.5):
         (with_l2,) = by_library(nnx.Adam(e), G[:1], L2(factor))
@@ -106,7 +106,7 @@ def main():
         rows.append({"l": str(factor)} | {name: f"{step:.8f}" for name, step in steps.items()})
     report("The first step, in units of eta", rows, args.out / "weight_decay_first_step.csv")
 
-    # The picture: what is left of one gradient, and how fast weights of two kinds decay.
+    # The picture: the effect of one gradient over time, and how fast weights of two kinds decay.
     pulse = [-1, *[0] * 39]
     after_one = {
         "SGD with momentum": by_library(nnx.SGD(e, momentum=c), pulse, start=0),

@@ -6,12 +6,21 @@ nnx.set_backend("numpy")  # or "cupy", "torch", "jax", "strict"
 layers = [nnx.DenseLayer(784, 100), nnx.DenseLayer(100, 10, nnx.SoftMax())]
 net = nnx.SequentialNet(784, layers, cost=nnx.CrossEntropy())
 net.train(x_train, y_train, batch_size=10, epochs=5)
+
+Here are the names from which a network is made, the base classes to derive one's own from, and the
+setting. Everything else is in its module: `nnx.metrics.f1`, `nnx.layers.AffineLayer`,
+`nnx.testing.check_gradients`.
 """
+
+import difflib
+import importlib
+from typing import Any
 
 from nnx import (
     activations,
     backend,
     clipping,
+    config,  # noqa: F401 - an attribute
     datasets,
     initializers,
     layers,
@@ -49,6 +58,14 @@ from nnx.training import *  # noqa: F403
 
 __version__ = "0.1.0"
 
+# What nobody types to make a network stays in its module alone.
+del AbsLike, HeavisideLike, ReLULike, SignLike  # noqa: F821
+del AffineLayer, ConvolutionLayer, PoolingLayer, RecurrentLayer  # noqa: F821
+del Factors, State, one_hot, Plan, Score  # noqa: F821
+
+_ROOMS = [activations, clipping, initializers, layers, losses, networks, optimizers]
+_ROOMS += [regularizers, schedules, training]
+
 __all__ = [
     "Backend",
     "BackendError",
@@ -64,14 +81,103 @@ __all__ = [
     "set_backend",
     "to_numpy",
     "use_backend",
-    *activations.__all__,
-    *clipping.__all__,
-    *initializers.__all__,
-    *layers.__all__,
-    *losses.__all__,
-    *networks.__all__,
-    *optimizers.__all__,
-    *regularizers.__all__,
-    *schedules.__all__,
-    *training.__all__,
+    *sorted({name for room in _ROOMS for name in room.__all__ if name in globals()}),
 ]
+
+# Modules that are imported when they are first asked for.
+_LATER = ("plotting", "testing")
+
+# What other libraries call a thing, as `_key` writes it -> what it is called here.
+_ELSEWHERE = {
+    "adaptiveavgpool2d": "GlobalAvgPoolLayer",
+    "array": "Backend.asarray",
+    "asarray": "Backend.asarray",
+    "averagepooling2d": "AvgPool2DLayer",
+    "batchnorm1d": "BatchNormLayer",
+    "batchnorm2d": "BatchNormLayer",
+    "batchnormalization": "BatchNormLayer",
+    "bce": "BinaryCrossEntropy",
+    "bcewithlogits": "LogisticCrossEntropy",
+    "categoricalcrossentropy": "CrossEntropy",
+    "clipgradnorm": "ClipNorm",
+    "clipgradvalue": "ClipValue",
+    "cosineannealinglr": "CosineSchedule",
+    "exponentiallr": "ExponentialSchedule",
+    "fit": "SequentialNet.train",
+    "globalaveragepooling2d": "GlobalAvgPoolLayer",
+    "glorotnormal": "RandnAverage",
+    "glorotuniform": "RandAverage",
+    "groupnormalization": "GroupNormLayer",
+    "kaimingnormal": "HeNormal",
+    "kaiminguniform": "HeUniform",
+    "kldiv": "KullbackLeibler",
+    "kldivergence": "KullbackLeibler",
+    "l1": "L1Regularizer",
+    "l2": "L2Regularizer",
+    "layernormalization": "LayerNormLayer",
+    "l1loss": "MeanAbsoluteError",
+    "mae": "MeanAbsoluteError",
+    "manualseed": "seed",
+    "maxpooling2d": "MaxPool2DLayer",
+    "mlp": "SequentialNet",
+    "mlpclassifier": "SequentialNet",
+    "model": "SequentialNet",
+    "module": "Layer",
+    "mse": "MeanSquaredError",
+    "nll": "CrossEntropy",
+    "optim": "optimizers",
+    "orthogonal": "RandnOrthonormal",
+    "sequential": "SequentialNet",
+    "sigmoid": "Logistic",
+    "silu": "Swish",
+    "simplernn": "RNNLayer",
+    "smoothl1": "Huber",
+    "sparsecategoricalcrossentropy": "CrossEntropy",
+    "steplr": "StepSchedule",
+    "tensor": "Backend.asarray",
+    "train": "SequentialNet.train",
+    "upsample": "UpSampling2DLayer",
+    "xaviernormal": "RandnAverage",
+    "xavieruniform": "RandAverage",
+    "zeropad2d": "ZeroPadding2DLayer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a module that is imported when it is first asked for.
+
+    Raises:
+        AttributeError: there is no such name; the message says what it is called here.
+    """
+    if name in _LATER:
+        return importlib.import_module(f"nnx.{name}")
+    message = f"module 'nnx' has no attribute {name!r}"
+    if not name.startswith("_") and (found := _meant(name)):
+        message += f"; did you mean nnx.{found}?"
+    raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
+
+
+def _meant(name: str) -> str:
+    """Return the name under nnx for a name that is not there; empty if there is none like it."""
+    rooms = (*_ROOMS, datasets, metrics, randomness, *map(__getattr__, _LATER))
+    for room in rooms:
+        if name in room.__all__:
+            return f"{room.__name__.removeprefix('nnx.')}.{name}"
+    here = {_key(known): known for known in reversed(__all__)}
+    for key in (name.lower().replace("_", ""), _key(name)):
+        if found := _ELSEWHERE.get(key) or here.get(key):
+            return found
+    close = difflib.get_close_matches(_key(name), here, n=1, cutoff=0.8)
+    return here[close[0]] if close and len(name) > 3 else ""
+
+
+def _key(name: str) -> str:
+    """Return a name without what only some libraries write: case, _, "Layer", "Loss"."""
+    key = name.lower().replace("_", "")
+    for ending in ("layer", "loss"):
+        key = key.removesuffix(ending) or key
+    return key

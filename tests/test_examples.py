@@ -1,4 +1,4 @@
-"""The experiments of the course run from end to end, each in a process of its own."""
+"""The examples run from end to end, each in its own process."""
 
 import csv
 import importlib.util
@@ -19,7 +19,7 @@ SMALL = ["--dataset", "digits", "--limit", "60", "--epochs", "1"]
 
 @pytest.fixture
 def spec(backend_spec):
-    """A usable backend, where there is also what the examples need besides nnx."""
+    """A usable backend, if the libraries that the examples need are installed too."""
     pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
     pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
     return usable(backend_spec)
@@ -45,7 +45,7 @@ def read(path):
 
 
 def test_activations(spec, tmp_path):
-    # All of them once; elsewhere one of each family, as a traced or simulated step takes longer.
+    # All of them on NumPy; one of each family elsewhere, where a step takes longer.
     only = [] if spec == "numpy" else ["--only", "Logistic", "Exp", "TanH", "ReLU", "Abs", "Linear"]
     printed = run("activations.py", "--backend", spec, "--out", tmp_path, *SMALL, *only)
     rows = read(tmp_path / "activations.csv")
@@ -97,7 +97,7 @@ def test_weight_decay(spec, tmp_path):
 def test_sequence(backend_spec):
     small = ["--digits", "2", "--samples", "400", "--epochs", "1", "--hidden", "4"]
     printed = run("sequence.py", "--backend", usable(backend_spec), *small)
-    assert "400 sums of numbers of 2 digits" in printed
+    assert "training on 400 sums of numbers of 2 digits" in printed
     sums = re.findall(r"(\d+) \+ +(\d+) = +(\d+)  (right|wrong, it is (\d+))", printed)
     assert len(sums) == 6
     for a, b, answer, verdict, correct in sums:

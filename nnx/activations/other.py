@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Self
 
 from nnx.activations.base import Activation, Backward
 from nnx.activations.formulas import times
@@ -29,6 +30,20 @@ class Linear(Activation):
     """
 
     name = "linear"
+
+    def __new__(cls, *sizes: Any, **named: Any) -> Self:
+        """Refuse the sizes of a layer, which the class of this name has in other libraries.
+
+        Raises:
+            TypeError: there are arguments.
+        """
+        if sizes or named:
+            given = ", ".join([*map(repr, sizes), *(f"{k}={v!r}" for k, v in named.items())])
+            raise TypeError(
+                f"Linear: expected no arguments, got {given}; Linear is an activation here, and "
+                "the layer of that name elsewhere is DenseLayer(784, 100, Linear())"
+            )
+        return super().__new__(cls)
 
     def forward(self, x: Array) -> tuple[Array, Backward]:
         """Return x and delta -> delta."""

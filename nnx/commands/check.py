@@ -60,20 +60,12 @@ class Item(NamedTuple):
 # Base classes, which compute nothing themselves.
 BASES = {
     nnx.Activation,
-    nnx.HeavisideLike,
-    nnx.SignLike,
-    nnx.ReLULike,
-    nnx.AbsLike,
     nnx.Initializer,
     nnx.Loss,
     nnx.Regularizer,
     nnx.Optimizer,
     nnx.Layer,
-    nnx.AffineLayer,
-    nnx.RecurrentLayer,
     nnx.Container,
-    nnx.ConvolutionLayer,
-    nnx.PoolingLayer,
 }
 
 

@@ -1,4 +1,7 @@
-"""Layers, one module for each concept."""
+"""Layers, one module for each concept.
+
+The exercise sheets of the course have L2Regularizer in their layers.py, so it is here too.
+"""
 
 from nnx.checks import ShapeError
 from nnx.layers.activation import ActivationLayer
@@ -23,6 +26,7 @@ from nnx.layers.shape import (
     ZeroPadding2DLayer,
 )
 from nnx.layers.transposed import ConvTranspose2DLayer
+from nnx.regularizers import L2Regularizer
 
 __all__ = [
     "ActivationLayer",
@@ -43,6 +47,7 @@ __all__ = [
     "GaussianNoiseLayer",
     "GlobalAvgPoolLayer",
     "GroupNormLayer",
+    "L2Regularizer",
     "LSTMLayer",
     "Layer",
     "LayerNormLayer",

@@ -1,0 +1,120 @@
+"""The public names: what stands at the top, and where a name that does not is to be found."""
+
+import copy
+import inspect
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+import nnx
+
+ROOMS = [
+    nnx.activations,
+    nnx.clipping,
+    nnx.initializers,
+    nnx.layers,
+    nnx.losses,
+    nnx.networks,
+    nnx.optimizers,
+    nnx.regularizers,
+    nnx.schedules,
+    nnx.training,
+]
+# In their modules alone: families, base classes of one module, types, helpers.
+IN_THEIR_MODULES = {
+    "AbsLike", "HeavisideLike", "ReLULike", "SignLike",
+    "AffineLayer", "ConvolutionLayer", "PoolingLayer", "RecurrentLayer",
+    "Factors", "State", "one_hot", "Plan", "Score",
+}  # fmt: skip
+
+
+def test_the_top_has_what_a_network_is_made_from_and_nothing_else():
+    public = {name for room in ROOMS for name in room.__all__}
+    assert public >= IN_THEIR_MODULES
+    setting = {
+        "Backend", "BackendError", "OutOfMemoryError", "array_namespace", "available_backends",
+        "backend", "datasets", "get_backend", "metrics", "randomness", "seed",
+        "set_backend", "to_numpy", "use_backend",
+    }  # fmt: skip
+    assert set(nnx.__all__) == (public - IN_THEIR_MODULES) | setting
+    assert not IN_THEIR_MODULES & set(vars(nnx))
+
+
+def test_the_top_has_classes_and_functions_of_the_rooms_themselves():
+    for name in nnx.__all__:
+        thing = getattr(nnx, name)
+        assert inspect.ismodule(thing) or thing.__module__.startswith("nnx."), name
+
+
+# What users of other libraries type, and what it is called here.
+ELSEWHERE = {
+    "Dense": "DenseLayer", "Sequential": "SequentialNet", "Conv2d": "Conv2DLayer",
+    "Conv2D": "Conv2DLayer", "Dropout": "DropoutLayer", "relu": "ReLU", "Sigmoid": "Logistic",
+    "sigmoid": "Logistic", "Tanh": "TanH", "tanh": "TanH", "Softmax": "SoftMax",
+    "LeakyRelu": "LeakyReLU", "SiLU": "Swish", "MSELoss": "MeanSquaredError",
+    "L1Loss": "MeanAbsoluteError", "CrossEntropyLoss": "CrossEntropy", "NLLLoss": "CrossEntropy",
+    "BCELoss": "BinaryCrossEntropy", "BCEWithLogitsLoss": "LogisticCrossEntropy",
+    "SparseCategoricalCrossentropy": "CrossEntropy", "HuberLoss": "Huber", "Model": "SequentialNet",
+    "Module": "Layer", "fit": "SequentialNet.train", "LSTM": "LSTMLayer", "SimpleRNN": "RNNLayer",
+    "Flatten": "FlattenLayer", "BatchNorm2d": "BatchNormLayer", "MaxPool2d": "MaxPool2DLayer",
+    "MaxPooling2D": "MaxPool2DLayer", "Embedding": "EmbeddingLayer", "LayerNorm": "LayerNormLayer",
+    "MultiheadAttention": "MultiHeadAttentionLayer", "xavier_uniform_": "RandAverage",
+    "GlorotNormal": "RandnAverage", "he_normal": "HeNormal", "Orthogonal": "RandnOrthonormal",
+    "Optimiser": "Optimizer", "Adamw": "AdamW", "L2": "L2Regularizer", "tensor": "Backend.asarray",
+    "manual_seed": "seed", "ReLULike": "activations.ReLULike", "AffineLayer": "layers.AffineLayer",
+    "Plan": "training.Plan", "one_hot": "losses.one_hot", "accuracy": "metrics.accuracy",
+    "load": "datasets.load", "check_gradients": "testing.check_gradients",
+    "plot_history": "plotting.plot_history", "generator": "randomness.generator",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_name_of_another_library_or_module_says_what_it_is_here(name):
+    with pytest.raises(AttributeError) as caught:
+        getattr(nnx, name)
+    assert str(caught.value) == (
+        f"module 'nnx' has no attribute {name!r}; did you mean nnx.{ELSEWHERE[name]}?"
+    )
+
+
+def test_every_advice_can_be_typed():
+    for name in {*nnx._ELSEWHERE.values(), *ELSEWHERE.values()}:
+        thing = nnx
+        for part in name.split("."):
+            thing = getattr(thing, part)
+
+
+@pytest.mark.parametrize("name", ["xyzzy", "nn", "__wrapped__", "_private"])
+def test_a_name_like_no_other_gets_no_advice(name):
+    with pytest.raises(AttributeError, match=f"has no attribute '{name}'$"):
+        getattr(nnx, name)
+    assert not hasattr(nnx, name)
+
+
+@pytest.mark.parametrize("arguments", [((784, 100), {}), ((), {"in_features": 784})])
+def test_linear_with_the_arguments_of_a_layer_says_where_the_layer_is(arguments):
+    sizes, named = arguments
+    with pytest.raises(TypeError, match=r"got .*784.*DenseLayer\(784, 100, Linear\(\)\)"):
+        nnx.Linear(*sizes, **named)
+
+
+def test_linear_can_be_copied_and_pickled():
+    linear = nnx.Linear()
+    for twin in (copy.deepcopy(linear), pickle.loads(pickle.dumps(linear)), linear.clone()):
+        assert twin == linear
+    assert repr(linear) == "Linear()"
+
+
+def test_modules_that_are_seldom_needed_are_imported_when_asked_for():
+    program = """
+import sys, nnx
+later = {"nnx.plotting", "nnx.testing", "matplotlib", "pytest"}
+assert not later & set(sys.modules), later & set(sys.modules)
+assert {"plotting", "testing", "config"} <= set(dir(nnx))
+assert callable(nnx.testing.check_gradients)
+assert callable(nnx.plotting.plot_history)
+assert callable(nnx.config.plain)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
