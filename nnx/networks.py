@@ -243,7 +243,12 @@ class SequentialNet(SequentialLayer):
         with working_on(self.backend) as backend:
             self.check_inputs(x)
             x = as_inputs(backend, self.input_shape, x)
-            outputs = [self.forward(x[batch, ...])[0] for batch in batches(x.shape[0], size)]
+            outputs = []
+            for batch in batches(x.shape[0], size):
+                a = x[batch, ...]
+                for layer in self.layers:
+                    a = layer.forward(a)[0]  # its backward goes, and with it what that holds
+                outputs.append(a)
             return outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
 
     def score(self, x: Any, y: Any, batch_size: int = 1024, sample_weights: Any = None) -> Score:

@@ -210,5 +210,5 @@ def _check_parameters(net: Any, history: History) -> None:
         return
     for path, p in net.parameters.items():
         if not bool(xp.all(xp.isfinite(p))):
-            what = f"the parameter {path} is not finite after the last step,"
+            what = f"the parameter {path} is not finite"
             raise NonFiniteLossError(len(history.loss), history.loss[-1], history, what)
