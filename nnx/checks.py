@@ -49,7 +49,9 @@ def number(owner: Any, name: str, value: Any, bounds: str = "") -> float:
         ValueError: outside of the bounds, infinite or NaN.
     """
     what = f"a number {bounds}".rstrip() if bounds else "a finite number"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+    if type(value) not in (float, int) and (
+        isinstance(value, bool | np.bool_) or not isinstance(value, Real)
+    ):
         raise TypeError(_message(owner, name, what, value, _as_number(value, "float")))
     if not RANGES[bounds](value):
         raise ValueError(_message(owner, name, what, value))
@@ -64,7 +66,9 @@ def count(owner: Any, name: str, value: Any, least: int = 1) -> int:
         ValueError: less than `least`.
     """
     what = "a positive integer" if least == 1 else f"an integer >= {least}"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+    if type(value) is not int and (
+        isinstance(value, bool | np.bool_) or not isinstance(value, Integral)
+    ):
         raise TypeError(_message(owner, name, what, value, _as_number(value, "int")))
     if value < least:
         raise ValueError(_message(owner, name, what, value))
@@ -90,9 +94,10 @@ def choice(owner: Any, name: str, value: Any, choices: Iterable[Any]) -> Any:
     """
     known = list(choices)
     # `in` alone would accept True for 1, and compare arrays elementwise
-    if not any(type(value) is type(one) and value == one for one in known):
-        raise ValueError(_message(owner, name, f"one of {', '.join(map(repr, known))}", value))
-    return value
+    for one in known:
+        if type(value) is type(one) and value == one:
+            return value
+    raise ValueError(_message(owner, name, f"one of {', '.join(map(repr, known))}", value))
 
 
 def instance(owner: Any, name: str, value: Any, kind: type, example: str) -> Any:

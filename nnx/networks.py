@@ -89,8 +89,11 @@ class SequentialNet(SequentialLayer):
                 super().__setattr__(name, before)
                 raise
 
-    def check(self) -> None:
+    def check(self) -> tuple[int, ...]:
         """Check that the layers fit together, and that the loss goes with the last activation.
+
+        Returns:
+            The shape of one sample's output.
 
         Raises:
             ShapeError, BackendError, ValueError: they do not; with what to do.
@@ -98,6 +101,7 @@ class SequentialNet(SequentialLayer):
         shape = self.output_shape
         for afun in self.last_activations() or ():
             self.cost.check_activation(afun, shape[-1])
+        return shape
 
     @property
     def output_shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -136,8 +140,7 @@ class SequentialNet(SequentialLayer):
                 not fit together, or the loss not to the last activation.
         """
         if self._plan is None or self._plan.stale:
-            self.check()
-            vars(self)["_plan"] = Plan(self, self.cost, self._plan)
+            vars(self)["_plan"] = Plan(self, self.cost, self.check(), self._plan)
         return self._plan  # type: ignore[return-value]
 
     def step(self, x: Array, y: Array, weights: Array | None = None) -> Array:

@@ -189,6 +189,25 @@ def test_a_broken_layer_is_told_what_it_returned_and_what_it_should(what, backen
     assert caught.value.__context__ is None or "mine" in str(caught.value)
 
 
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_layer_is_told_the_same_in_training(what, backend):
+    """Before anything has been trained."""
+    kind, error, message = BROKEN[what]
+    first = nnx.DenseLayer(3, 3, nnx.Linear())
+    before = first.W
+
+    def train():
+        net = nnx.SequentialNet(3, [first, kind(), nnx.DenseLayer(3, 3, nnx.Linear())])
+        net.train(X, X, 2, 1, progress=False)
+
+    with pytest.raises(error) as caught:
+        train()
+    if what != "output_shape says another shape":  # then the layer after it does not fit
+        assert str(caught.value).startswith(message), str(caught.value)
+    assert "mine" in str(caught.value)
+    np.testing.assert_array_equal(backend.to_numpy(first.W), backend.to_numpy(before))
+
+
 def test_the_unbroken_layer_works(backend):
     layer = Scale()
     y = layer.evaluate(backend.asarray(X))

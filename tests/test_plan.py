@@ -250,7 +250,7 @@ def test_a_gradient_of_another_shape_is_not_spread_over_the_parameter(backend):
             return z, wrong
 
     net = nnx.SequentialNet(7, [Wrong(7, 3, nnx.SoftMax())], nnx.CrossEntropy())
-    with pytest.raises(ValueError, match=r"gradients\[1\] of the shape .* \(3,\), got \(1, 3\)"):
+    with pytest.raises(ValueError, match=r"Wrong.backward: .* \(3,\), got \(1, 3\)"):
         net.step(backend.asarray(X), backend.asarray(Y))
 
 

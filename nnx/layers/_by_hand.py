@@ -15,7 +15,7 @@ from nnx.layers._contract import (
     explain_shape,
 )
 
-__all__ = ["as_array", "checked_backward", "checked_forward"]
+__all__ = ["as_array", "check_backward", "check_forward", "checked_forward"]
 
 
 def as_array(layer: Any, x: Any) -> Array:
@@ -71,6 +71,43 @@ def _output_shape(layer: Any, x: Array) -> tuple[int, ...] | None:
     return (given[0], *shape)
 
 
+def check_forward(layer: Any, result: Any, expected: tuple[int, ...] | None = None) -> None:
+    """Check what `layer.forward` has returned.
+
+    Raises:
+        TypeError: it is not (y, backward).
+        ShapeError: y has not the expected shape.
+    """
+    try:
+        y, backward = result
+        wrong = not callable(backward) or expected not in (None, tuple(y.shape))
+    except (TypeError, ValueError, AttributeError):
+        wrong = True
+    if wrong:
+        raise explain_forward(layer, result, expected)
+
+
+def check_backward(layer: Any, result: Any, input_shape: tuple[int, ...] | None) -> None:
+    """Check what a backward has returned; without an input shape, dx may be anything.
+
+    Raises:
+        TypeError, ValueError: it is not (dx, gradients), dx like x and a gradient like each
+            parameter.
+    """
+    try:
+        dx, gradients = result
+        wrong = not isinstance(gradients, dict)
+        wrong |= input_shape is not None and tuple(dx.shape) != input_shape
+        if not layer.children:
+            wrong |= {n: tuple(g.shape) for n, g in gradients.items()} != {
+                n: tuple(p.shape) for n, p in layer.parameters.items()
+            }
+    except (TypeError, ValueError, AttributeError):
+        wrong = True
+    if wrong:
+        raise explain_backward(layer, result, input_shape)
+
+
 def checked_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:
     """Return what `layer.forward` returns.
 
@@ -82,32 +119,5 @@ def checked_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:
     if foreign := explain_parameters(layer):
         raise foreign
     result = layer.forward(x, training)
-    try:
-        y, backward = result
-        wrong = not callable(backward) or expected not in (None, tuple(y.shape))
-    except (TypeError, ValueError, AttributeError):
-        wrong = True
-    if wrong:
-        raise explain_forward(layer, result, expected)
-    return y, backward
-
-
-def checked_backward(layer: Any, result: Any, input_shape: tuple[int, ...]) -> tuple[Array, Any]:
-    """Return what a backward has returned.
-
-    Raises:
-        TypeError, ValueError: it is not (dx, gradients), dx like x and a gradient like each
-            parameter.
-    """
-    try:
-        dx, gradients = result
-        wrong = not isinstance(gradients, dict) or tuple(dx.shape) != input_shape
-        if not layer.children:
-            wrong |= {n: tuple(g.shape) for n, g in gradients.items()} != {
-                n: tuple(p.shape) for n, p in layer.parameters.items()
-            }
-    except (TypeError, ValueError, AttributeError):
-        wrong = True
-    if wrong:
-        raise explain_backward(layer, result, input_shape)
-    return dx, gradients
+    check_forward(layer, result, expected)
+    return result

@@ -10,7 +10,7 @@ from nnx.backend import Array, Backend, array_namespace, get_backend, resolve
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
-from nnx.layers._by_hand import as_array, checked_backward, checked_forward
+from nnx.layers._by_hand import as_array, check_backward, checked_forward
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -184,7 +184,9 @@ class Layer(Watched):
         """
         if self._backward is None:
             raise RuntimeError(f"{self.name}.backprop: call evaluate(x) first")
-        dx, gradients = checked_backward(self, self._backward(delta), self._input_shape)
+        result = self._backward(delta)
+        check_backward(self, result, self._input_shape)
+        dx, gradients = result
         found = slots(walk(self))
         for slot, gradient in zip(found, gather(found, gradients), strict=True):
             if regularizer := slot.layer.regularizers.get(slot.name):

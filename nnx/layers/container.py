@@ -10,6 +10,7 @@ from nnx.activations import Activation
 from nnx.backend import Array, Backend, BackendError, get_backend
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
+from nnx.layers._contract import explain_shape
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
@@ -206,12 +207,14 @@ class SequentialLayer(Container):
             source: who gives it, for a message.
         """
         found = []
-        for number, layer in enumerate(self.layers, start=1):
+        for number, layer in enumerate(self.layers or as_layers(self.name, []), start=1):
             if not isinstance(layer, Layer):
                 self.layers[:] = as_layers(self.name, self.layers)
                 return self.shapes(shape, source)
             try:
                 shape_after = layer.output_shape(shape)
+                if type(shape_after) is not tuple:
+                    raise explain_shape(layer, shape, shape_after) or TypeError(layer)
             except ShapeError as error:
                 raise ShapeError(
                     f"layer {number} ({layer.name}) {error}; {source} {shape}"

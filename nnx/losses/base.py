@@ -170,8 +170,10 @@ class Loss(Value):
 
     def _keeps_formulas_of(self, kind: type[Loss]) -> bool:
         """Return whether a subclass of kind overrides nothing that the fused loss replaces."""
-        names = ("losses", "slopes", "value", "gradient", "prepare", "over", "threshold")
-        return all(getattr(type(self), name) is getattr(kind, name) for name in names)
+        for name in ("losses", "slopes", "value", "gradient", "prepare", "over", "threshold"):
+            if getattr(type(self), name) is not getattr(kind, name):
+                return False
+        return True
 
     def _align(self, weights: Array, a: Array, ndim: int) -> Array:
         """Return the weights in the dtype of a, with axes of length 1 appended."""

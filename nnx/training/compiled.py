@@ -44,7 +44,7 @@ class CompiledLoop:
 
         Yields the outputs (samples, ...) of each loop, and the number of samples so far.
         """
-        samples, start, outputs = len(order), 0, math.prod(plan.chain.output_shape)
+        samples, start, outputs = len(order), 0, math.prod(plan.output_shape)
         while start < samples:
             size = min(batch_size, samples - start)
             draws = self._draws(plan, data, size)

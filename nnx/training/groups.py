@@ -16,6 +16,7 @@ from typing import Any
 from nnx.backend import Array, Backend, array_namespace
 from nnx.layers.tree import ParameterState, Slot, state_of, take_step
 from nnx.optimizers import Factors, Optimizer
+from nnx.optimizers.base import check_rule
 
 __all__ = ["Group", "grouped"]
 
@@ -76,6 +77,7 @@ class Group:
         optimizer, block = self.optimizer, self.backend.block or math.inf
         parameters = [slot.array for slot in self.slots]
         optimizer.check(parameters, gradients)
+        check_rule(optimizer, parameters[0])
         states = [state_of(optimizer, slot) for slot in self.slots]
         fused = None
         if optimizer.fusible:

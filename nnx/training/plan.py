@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from nnx.backend import Array, Backend
+from nnx.layers._by_hand import check_backward, check_forward
+from nnx.layers._contract import explain_parameters
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.tree import gather, slots, walk
@@ -33,10 +35,11 @@ class Plan:
     Args:
         chain: the layers.
         cost: the loss.
+        output_shape: that of one sample.
         before: the plan in whose place this one comes; what it has compiled is kept if it holds.
 
     Attributes:
-        chain, cost, backend: as given; the backend is that of the layers.
+        chain, cost, output_shape, backend: as given; the backend is that of the layers.
         forwards: what computes the outputs, in order. Sequences of layers are taken apart, and if
             the loss and the last activation cancel, the last one stops before the activation.
         loss: the loss of what the last forward returns.
@@ -44,8 +47,15 @@ class Plan:
         groups: the same, as they are stepped together.
     """
 
-    def __init__(self, chain: SequentialLayer, cost: Loss, before: Plan | None = None) -> None:
+    def __init__(
+        self,
+        chain: SequentialLayer,
+        cost: Loss,
+        output_shape: tuple[int, ...],
+        before: Plan | None = None,
+    ) -> None:
         self.chain, self.cost, self.backend = chain, cost, chain.backend
+        self.output_shape = output_shape
         self.tree = walk(chain)
         self.layers: list[Layer] = []
         tree, part = [], None  # what is in the tree, with the index of the forward it belongs to
@@ -77,8 +87,13 @@ class Plan:
                 for value in vars(layer).values():
                     if type(value) is list:
                         self._lists.append((value, value.copy()))
-            elif layer.backend is not self.backend:
+                continue
+            if layer.backend is not self.backend:
                 chain.check_backend()
+            for p in layer.parameters.values():
+                if not hasattr(p, "dtype"):
+                    raise explain_parameters(layer) or TypeError(layer.name)
+        self._tried = False  # the formulas of the layers are checked in the first step
         self._compiled: CompiledLoop | None = before._compiled if before else None
 
     @property
@@ -121,19 +136,29 @@ class Plan:
         self, x: Array, y: Array, weights: Array | None = None
     ) -> tuple[Array, list[Array]]:
         """Return the outputs, and the gradient of loss and penalties for each of `slots`."""
-        backwards = []
-        for forward in self.forwards:
-            x, backward = forward(x, True)
+        first, shapes, backwards = not self._tried, [], []
+        for layer, forward in zip(self.layers, self.forwards, strict=True):
+            result = forward(x, True)
+            if first:
+                shapes.append(tuple(x.shape))
+                check_forward(layer, result, (x.shape[0], *layer.output_shape(shapes[-1][1:])))
+            x, backward = result
             backwards.append(backward)
         delta = self.loss.gradient(x, y, weights)
         found: list[Any] = [{}] * len(backwards)
         lowest = self.lowest
         for i in range(len(backwards) - 1, lowest, -1):
-            delta, found[i] = backwards[i](delta)
+            result = backwards[i](delta)
+            if first:
+                check_backward(self.layers[i], result, shapes[i])
+            delta, found[i] = result
         if lowest < len(backwards):
             skip = {"need_dx": False} if self.layers[lowest].can_skip_dx else {}
-            _, found[lowest] = backwards[lowest](delta, **skip)
-
+            result = backwards[lowest](delta, **skip)
+            if first:
+                check_backward(self.layers[lowest], result, None)
+            found[lowest] = result[1]
+        self._tried = True
         gradients = gather(self.slots, found)
         for i, slot in enumerate(self.slots):
             penalties = slot.layer.regularizers
@@ -159,5 +184,5 @@ class Plan:
         key = compile_key(self)
         if self._compiled is None or self._compiled.key != key:
             twin = self.chain.twin(self.backend, lambda array: array, {})
-            self._compiled = CompiledLoop(Plan(twin, self.cost), key)
+            self._compiled = CompiledLoop(Plan(twin, self.cost, self.output_shape), key)
         return self._compiled

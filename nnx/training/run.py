@@ -51,8 +51,8 @@ def train(
 ) -> History:
     """Train a network with checked data; see `SequentialNet.train`."""
     x, y, *weights = data
-    plan, outputs = net.plan(), net.output_shape
-    backend = plan.backend
+    plan = net.plan()
+    backend, outputs = plan.backend, plan.output_shape
     if y.ndim < len(outputs) + 1 and math.prod(outputs) <= math.prod(x.shape[1:]):
         y = one_hot(y, backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device))
     for _, layer in plan.tree:
