@@ -66,7 +66,7 @@ def test_every_block_is_marked_as_what_it_is():
 
 
 def commands():
-    """Each shell command of the pages: lines that are indented by four spaces, and `inline` ones."""
+    """Each shell command of the pages: lines indented by four spaces, and `inline` commands."""
     for page in PAGES:
         text = re.sub(r"^```python\n.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
         inline = re.findall(r"`((?:nnx|pip|pytest|python3?|bash) [^`]+)`", text)
