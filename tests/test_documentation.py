@@ -66,10 +66,11 @@ def test_every_block_is_marked_as_what_it_is():
 
 
 def commands():
-    """Each shell command of the pages: the lines that are indented by four spaces."""
+    """Each shell command of the pages: lines indented by four spaces, and `inline` commands."""
     for page in PAGES:
         text = re.sub(r"^```python\n.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
-        for line in re.findall(r"^    (\S.*)$", text, re.MULTILINE):
+        inline = re.findall(r"`((?:nnx|pip|pytest|python3?|bash) [^`]+)`", text)
+        for line in [*re.findall(r"^    (\S.*)$", text, re.MULTILINE), *inline]:
             for part in line.split("&&"):
                 words = shlex.split(part, comments=True)
                 if words and re.search(r"(^|/)(nnx|pip|pytest|python3?|bash|ruff|mypy)$", words[0]):
