@@ -197,6 +197,7 @@ def test_a_layer_of_ones_own_takes_two_formulas(backend):
 
         def __init__(self, n):
             super().__init__(nnx.SGD(0.1))
+            self.n = n
             self.s = self.backend.asarray(np.ones(n))
 
         def forward(self, x, training=False):

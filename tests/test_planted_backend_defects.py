@@ -155,7 +155,7 @@ def test_batches_in_an_order_of_the_devices_own(backend_spec, monkeypatch):
     if backend_spec == "numpy":
         pytest.skip("its draws are the reference")
     own = lambda purpose: np.random.default_rng(zlib.crc32(get_backend().name.encode()))
-    monkeypatch.setattr("nnx.training.generator", own)
+    monkeypatch.setattr("nnx.training.run.generator", own)
     net = lambda: nnx.SequentialNet(3, [nnx.DenseLayer(3, 2, nnx.SoftMax())], nnx.CrossEntropy())
     found = failures(net, backend=backend_spec, steps=5)
     assert "batches of an epoch" in {failure.quantity for failure in found}

@@ -211,8 +211,8 @@ def test_parameters_keep_their_order_in_training(backend):
     """Optimizers keep their states in that order: another one would exchange them."""
 
     class Swapped(nnx.DenseLayer):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, ni, no, afun, optim):
+            super().__init__(ni, no, afun, optim)
             self.parameters = {"b": self.b, "W": self.W}
 
     net = nnx.SequentialNet(2, [Swapped(2, 2, nnx.SoftMax(), nnx.Adam())], nnx.CrossEntropy())
