@@ -3,6 +3,7 @@
 import ast
 import copy
 import importlib
+import importlib.util
 import inspect
 import pickle
 import pkgutil
@@ -51,7 +52,9 @@ def exceptions():
     """All exception classes that modules of nnx and nnx_backends define."""
     for package in (nnx, importlib.import_module("nnx_backends")):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-            module = importlib.import_module(found.name)
+            if "plotting" in found.name and importlib.util.find_spec("matplotlib") is None:
+            continue  # it defines no exception
+        module = importlib.import_module(found.name)
             for thing in vars(module).values():
                 own = inspect.isclass(thing) and thing.__module__ == found.name
                 if own and issubclass(thing, BaseException):
