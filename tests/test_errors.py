@@ -53,8 +53,8 @@ def exceptions():
     for package in (nnx, importlib.import_module("nnx_backends")):
         for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             if "plotting" in found.name and importlib.util.find_spec("matplotlib") is None:
-            continue  # it defines no exception
-        module = importlib.import_module(found.name)
+                continue  # it defines no exception
+            module = importlib.import_module(found.name)
             for thing in vars(module).values():
                 own = inspect.isclass(thing) and thing.__module__ == found.name
                 if own and issubclass(thing, BaseException):
