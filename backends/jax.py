@@ -57,6 +57,11 @@ class JAXBackend(Backend):
             "float32 products": config.jax_default_matmul_precision or "default",
         }
 
+    def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
+        if self.device.platform != "cpu":
+            return None  # a GPU adds in any order
+        return self.xp.zeros((count, rows.shape[1]), rows.dtype).at[index].add(rows)
+
     def memory(self) -> Memory | None:
         if self.device.platform == "cpu":
             return host_memory()

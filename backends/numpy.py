@@ -8,7 +8,7 @@ from typing import Any
 import array_api_compat.numpy as compat
 import numpy as np
 
-from nnx.backend import Backend, BackendError, Memory, Problem
+from nnx.backend import Array, Backend, BackendError, Memory, Problem
 from nnx_backends._host import cores, host_memory, subnormals_flushed, too_many_threads
 from nnx_backends._lean import lean_numpy
 
@@ -29,6 +29,15 @@ class NumPyBackend(Backend):
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
+
+    def sum_rows(self, rows: Array, index: Array, count: int) -> Array:
+        total = np.zeros((count, rows.shape[1]), rows.dtype)
+        if index.size:
+            order = np.argsort(index, kind="stable")
+            ordered = index[order]
+            starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+            total[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+        return total
 
     def memory(self) -> Memory | None:
         return host_memory()

@@ -259,7 +259,7 @@ class SequentialNet(SequentialLayer):
             return run.score(self, data, size, self._are_classes(data[1]))
 
     def _are_classes(self, y: Array) -> bool:
-        return is_classification(self.backend, self.output_shape, y)
+        return is_classification(self.backend, self.output_shape, y, self.cost.per_entry)
 
     # Copies and pictures.
 

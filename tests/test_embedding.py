@@ -3,7 +3,9 @@ import pytest
 from conftest import AUTODIFF, usable
 
 import nnx
-from nnx.layers import ShapeError, embedding
+from nnx.backend import namespace, sum_rows
+from nnx.backend.namespace import one_hot_sum
+from nnx.layers import ShapeError
 from nnx.testing import assert_no_host_sync, check_backends, check_gradients
 
 TOKENS = np.random.default_rng(3).integers(0, 7, (4, 5))
@@ -54,14 +56,15 @@ def test_values_and_gradients_are_those_of_pytorch(padding):
     np.testing.assert_allclose(gradients["E"], theirs.weight.grad.numpy(), rtol=0, atol=1e-14)
 
 
-def test_the_gradient_is_the_same_in_blocks(monkeypatch, backend64):
-    layer = nnx.EmbeddingLayer(7, 3)
-    delta = backend64.asarray(np.random.default_rng(0).standard_normal((4, 5, 3)))
-    _, backward = layer.forward(backend64.asarray(TOKENS))
-    whole = backend64.to_numpy(backward(delta)[1]["E"])
-    monkeypatch.setattr(embedding, "BLOCK", 7 * 6)  # six tokens at a time, the last two alone
-    parts = backend64.to_numpy(backward(delta)[1]["E"])
-    np.testing.assert_allclose(parts, whole, rtol=0, atol=1e-14)
+def test_the_product_is_the_same_in_blocks(monkeypatch, backend64):
+    rng = np.random.default_rng(0)
+    rows, index = backend64.asarray(rng.standard_normal((20, 3))), backend64.asarray(TOKENS)
+    index = backend64.xp.reshape(index, (-1,))
+    whole = backend64.to_numpy(one_hot_sum(rows, index, 7))
+    monkeypatch.setattr(namespace, "ONE_HOT_BLOCK", 7 * 6)  # six tokens at a time, then two
+    np.testing.assert_allclose(
+        backend64.to_numpy(one_hot_sum(rows, index, 7)), whole, rtol=0, atol=1e-14
+    )
 
 
 def test_tokens_up_to_the_last_whole_number_of_float32(backend):
@@ -152,3 +155,21 @@ def test_tokens_are_read_from_the_device_once(monkeypatch):
             )
         layer.check_inputs(x)
     assert reads == ["__bool__"]
+
+
+@pytest.mark.parametrize("count", [1, 3, 50, 5000])
+@pytest.mark.parametrize("samples", [1, 7, 400])
+def test_a_librarys_own_sums_of_rows_are_those_of_the_product(samples, count, backend64):
+    """The fast way beside the one that every library has, and beside a loop."""
+    rng = np.random.default_rng(samples)
+    host, index = rng.standard_normal((samples, 4)), rng.integers(0, count, samples)
+    rows, tokens = backend64.asarray(host), backend64.asarray(index)
+    expected = np.zeros((count, 4))
+    for i, row in zip(index, host):
+        expected[i] += row
+    for way in (sum_rows, one_hot_sum):
+        total = way(rows, tokens, count)
+        assert total.dtype == rows.dtype
+        np.testing.assert_allclose(backend64.to_numpy(total), expected, rtol=1e-12, atol=1e-13)
+    again = backend64.to_numpy(sum_rows(rows, tokens, count))
+    np.testing.assert_array_equal(again, backend64.to_numpy(sum_rows(rows, tokens, count)))

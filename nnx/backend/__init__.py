@@ -9,7 +9,7 @@ from nnx.backend.contract import FUNCTIONS, Backend, Memory
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
 from nnx.backend.hooks import Problem
 from nnx.backend.installed import installed_backends
-from nnx.backend.namespace import Array, add_array_type, array_namespace, masked
+from nnx.backend.namespace import Array, add_array_type, array_namespace, masked, sum_rows
 from nnx.backend.selection import (
     BackendStatus,
     available_backends,
@@ -39,6 +39,7 @@ __all__ = [
     "masked",
     "resolve",
     "set_backend",
+    "sum_rows",
     "to_numpy",
     "use_backend",
     "working_on",

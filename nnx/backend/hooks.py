@@ -48,6 +48,14 @@ class OptionalHooks:
         """
         return None
 
+    def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
+        """Return (count, n), at i the sum of the rows with index i, added in a fixed order.
+
+        None if the library has no fast way whose results can be repeated; see
+        `nnx.backend.sum_rows`.
+        """
+        return None
+
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None] | None:
         """Return an optimizer's rule, with this many state arrays, as one kernel.
 

@@ -15,8 +15,13 @@ __all__ = [
     "describe",
     "is_array",
     "masked",
+    "one_hot_sum",
     "owner_of",
+    "sum_rows",
 ]
+
+# One-hot rows have at most so many entries at a time.
+ONE_HOT_BLOCK = 1 << 24
 
 Array = Any  # an array of any library; `array_namespace` tells which
 
@@ -128,6 +133,35 @@ def masked(mask: Array, x: Array) -> Array:
         factor *= x
         return factor
     return xp.where(mask, x, 0.0)
+
+
+def sum_rows(rows: Array, index: Array, count: int) -> Array:
+    """Return an array (count, n) whose row i is the sum of the rows with index i.
+
+    By the library's own way if its backend has one (`Backend.sum_rows`), else as a product with
+    one-hot rows. Both add in a fixed order, so that results can be repeated.
+
+    Args:
+        rows: (samples, n).
+        index: integers (samples,) from 0 to count - 1.
+        count: the number of rows of the result.
+    """
+    owner = owner_of(rows)
+    own = None if owner is None else owner.sum_rows(rows, index, count)
+    return one_hot_sum(rows, index, count) if own is None else own
+
+
+def one_hot_sum(rows: Array, index: Array, count: int) -> Array:
+    """Return the same as `sum_rows`, as a product with one-hot rows, a block of them at a time."""
+    xp, device = array_namespace(rows, index), getattr(index, "device", None)
+    numbers = xp.expand_dims(xp.arange(count, dtype=index.dtype, device=device), axis=-1)
+    samples, step = index.shape[0], max(1, ONE_HOT_BLOCK // count)
+    total = None
+    for start in range(0, max(samples, 1), step):
+        few = slice(start, min(start + step, samples))
+        part = xp.astype(numbers == index[few], rows.dtype) @ rows[few, :]
+        total = part if total is None else total + part
+    return total
 
 
 def describe(thing: Any) -> str:

@@ -125,13 +125,21 @@ def as_weights(
     return weights
 
 
-def is_classification(backend: Backend, shape: Shape, y: Array) -> bool:
-    """Return whether checked targets are classes: indices, one-hot rows, or only 0 and 1."""
+def is_classification(backend: Backend, shape: Shape, y: Array, per_entry: bool = False) -> bool:
+    """Return whether checked targets are classes: indices, one-hot rows, or only 0 and 1.
+
+    Args:
+        backend: the network's.
+        shape: of one output.
+        y: checked targets.
+        per_entry: does each output answer a question of its own? Any row of 0 and 1 will do then.
+    """
     if y.ndim == len(shape):
         return True
     rows = backend.to_numpy(y)
-    zero_or_one = ((rows == 0) | (rows == 1)).all()
-    return bool(zero_or_one and (shape[-1] == 1 or (rows.sum(axis=-1) == 1).all()))
+    if not ((rows == 0) | (rows == 1)).all():
+        return False
+    return bool(per_entry or shape[-1] == 1 or (rows.sum(axis=-1) == 1).all())
 
 
 def unreachable_targets(

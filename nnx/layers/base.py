@@ -282,6 +282,7 @@ class Layer(Watched):
         raise AttributeError(
             f"{type(self).__name__!r} object has no attribute {name!r}"
             + (" before backprop" if name[1:] in known.get("parameters", {}) else "")
+            + ("" if "name" in known else "; call super().__init__() first in its constructor")
         )
 
 

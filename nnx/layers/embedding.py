@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, sum_rows
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, LeCunNormal
 from nnx.layers._arguments import Checked, Penalty
@@ -18,15 +18,12 @@ from nnx.regularizers import Regularizer
 
 __all__ = ["EmbeddingLayer"]
 
-# The backward makes one-hot rows of at most so many entries at a time.
-BLOCK = 1 << 24
-
 
 class EmbeddingLayer(Layer):
     """Look up a row of E for every token: y = E[x], the product of one-hot rows with E.
 
-    Backward: dE = onehot(x)^T delta, dx = 0. dE is a product instead of a scatter, so that its sums
-    have a fixed order and results can be repeated. The initial rows are
+    Backward: dE = onehot(x)^T delta, dx = 0: row i of dE is the sum of the rows of delta whose
+    token is i. The sums have a fixed order, so that results can be repeated. The initial rows are
     `initializer.weights((ni, no))`.
 
     Shapes: x (samples, time), or (samples, ...) of any number of axes; y (samples, time, no);
@@ -102,14 +99,7 @@ class EmbeddingLayer(Layer):
             rows = xp.reshape(delta, (-1, self.no))
             if padding is not None:
                 rows = xp.where(padding, 0.0, rows)
-            numbers = xp.arange(self.ni, dtype=tokens.dtype, device=place(tokens))
-            total, step = tokens.shape[0], max(1, BLOCK // self.ni)
-            dE = None
-            for start in range(0, max(total, 1), step):
-                few = slice(start, min(start + step, total))
-                one_hot = xp.astype(xp.expand_dims(numbers, axis=-1) == tokens[few], E.dtype)
-                part = one_hot @ rows[few, :]
-                dE = part if dE is None else dE + part
+            dE = sum_rows(rows, tokens, self.ni)
             if not need_dx:
                 return None, {"E": dE}
             return xp.zeros(x.shape, dtype=E.dtype, device=place(x)), {"E": dE}
