@@ -49,22 +49,24 @@ class Configured:
 
     def __repr__(self) -> str:
         """Return the call that makes such an object; a shared one is written in every place."""
+        parameters = parameters_of(type(self))
         try:
             known = self.arguments()
         except TypeError:  # an argument is not kept; an error message must be able to show this
-            known = {}
-        shown = []
-        for name, parameter in parameters_of(type(self)).items():
-            value = known.get(name, _MISSING)
-            required = parameter.default is parameter.empty
+            known = {name: getattr(self, name) for name in parameters if hasattr(self, name)}
+        shown, positional = [], True
+        for name, parameter in parameters.items():
             if name in self.transient:
                 continue
-            if value is _MISSING:
+            required = parameter.default is parameter.empty
+            if name not in known:
                 shown.append(f"{name}=?")
-            elif required and not any("=" in text for text in shown):
-                shown.append(repr(value))
-            elif required or not _same(value, parameter.default):
-                shown.append(f"{name}={value!r}")
+            elif required and positional and parameter.kind is not parameter.KEYWORD_ONLY:
+                shown.append(repr(known[name]))
+                continue
+            elif required or not _same(known[name], parameter.default):
+                shown.append(f"{name}={known[name]!r}")
+            positional = False
         return f"{type(self).__name__}({', '.join(shown)})"
 
 

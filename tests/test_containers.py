@@ -231,3 +231,62 @@ def test_the_summary_names_layers_shapes_and_parameters(capsys, monkeypatch):
     assert any(row[0] == "2" and row[1].startswith("ResidualLayer") for row in cells)
     assert ["3", "DenseLayer(4, 3, afun=SoftMax()), frozen", "(3,)", "15"] in cells
     assert "35 parameters, 20 of them trained" in printed
+
+
+class Odd(nnx.Container):
+    """A container that keeps something else than layers, or a list of them."""
+
+    def __init__(self, parts, name=None):
+        super().__init__(name)
+        self.parts = parts
+
+    def forward(self, x, training=False):
+        parts = list(self.parts.values() if isinstance(self.parts, dict) else self.parts)
+        return parts[0].forward(x, training)
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [[], (), {"a": nnx.DenseLayer(2, 2)}, 3, [1, 2]],
+    ids=lambda parts: type(parts).__name__,
+)
+def test_a_container_without_layers_is_told_before_the_first_step(parts):
+    with pytest.raises(TypeError, match=r"Odd: expected a layer, or a list of layers, among"):
+        nnx.SequentialNet(2, [Odd(parts)])
+
+
+def test_a_container_takes_a_tuple_of_layers_and_refuses_a_list_of_both():
+    net = nnx.SequentialNet(2, [Odd((nnx.DenseLayer(2, 2), nnx.DenseLayer(2, 2)))])
+    assert list(net.parameters) == ["0.0.W", "0.0.b", "0.1.W", "0.1.b"]
+    with pytest.raises(TypeError, match=r"expected layer 2 to be a layer, got 'relu'"):
+        nnx.SequentialNet(2, [Odd([nnx.DenseLayer(2, 2), "relu"])])
+
+
+def test_a_parameter_of_a_container_is_refused():
+    class Own(Odd):
+        scale = nnx.Parameter()
+
+    with pytest.raises(
+        TypeError, match=r"Odd.scale|Own.scale: a container has no parameters of its own"
+    ):
+        Own([nnx.DenseLayer(2, 2)]).scale = [1.0]
+
+
+@pytest.mark.parametrize("key", ["block", "0", 1])
+def test_gradients_under_another_key_are_told(key):
+    class Wrong(nnx.ResidualLayer):
+        def forward(self, x, training=False):
+            y, backward = super().forward(x, training)
+
+            def wrong(delta):
+                dx, gradients = backward(delta)
+                return dx, {key: gradients[0]}
+
+            return y, wrong
+
+    net = nnx.SequentialNet(2, [Wrong(nnx.DenseLayer(2, 2))])
+    with pytest.raises(ValueError, match=r"gradient of .*0.W .*container \(dx, \{index of a child"):
+        net.train([[1.0, 2.0]], [[1.0, 2.0]], 1, 1, progress=False)

@@ -165,7 +165,7 @@ def test_what_is_assigned_is_checked_and_nothing_changes(what):
     [
         (lambda layers: layers.append("softmax"), "expected layer 3 to be a layer, got 'softmax'"),
         (lambda layers: layers.append(nnx.DenseLayer(5, 2)), r"layer 3 .*takes input"),
-        (lambda layers: layers.clear(), "at least one layer"),
+        (lambda layers: layers.clear(), "expected a layer, or a list of layers.*found none"),
     ],
 )
 def test_a_list_of_layers_that_is_changed_is_checked_before_the_next_step(change, message):

@@ -312,6 +312,37 @@ class Course(nnx.Optimizer):
         return [p - self.eta * v for p, v in zip(parameters, self.v)]
 
 
+class Normed(nnx.Optimizer):
+    """A step of one length for each parameter: not elementwise."""
+
+    def __init__(self, eta=0.1):
+        super().__init__(eta)
+
+    def rule(self, p, g, state, factors):
+        xp = nnx.array_namespace(g)
+        return p - factors[0] * g / xp.sqrt(xp.sum(g * g)), state
+
+
+class WholeArrays(Normed):
+    elementwise = False
+
+
+def test_a_rule_that_is_not_elementwise_says_so(backend64):
+    """Then it is the same packed or by hand; else it is refused before the first step."""
+    net, plain = network(WholeArrays()), network(WholeArrays())
+    for _ in range(3):
+        net.step(backend64.asarray(X), backend64.asarray(Y))
+        by_hand(plain, X, Y)
+    agree(arrays(net), arrays(plain), 1e-12)
+    if backend64.mutable:
+        before = network(Normed()).layers[0].W
+        net = network(Normed())
+        with pytest.raises(ValueError, match=r"Normed.rule: .*`elementwise = False` in Normed"):
+            net.step(backend64.asarray(X), backend64.asarray(Y))
+        same = [backend64.to_numpy(W) for W in (before, net.layers[0].W)]
+        np.testing.assert_array_equal(*same)
+
+
 def test_an_optimizer_that_defines_update_itself_steps_in_every_way(backend64):
     """In training, by hand, and under one name for a whole network."""
     ours = network(nnx.SGD(0.1, 0.9))

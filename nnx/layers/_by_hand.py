@@ -15,7 +15,7 @@ from nnx.layers._contract import (
     explain_shape,
 )
 
-__all__ = ["as_array", "check_backward", "check_forward", "checked_forward"]
+__all__ = ["as_array", "check_backward", "check_batch", "check_forward", "checked_forward"]
 
 
 def as_array(layer: Any, x: Any) -> Array:
@@ -71,6 +71,28 @@ def _output_shape(layer: Any, x: Array) -> tuple[int, ...] | None:
     return (given[0], *shape)
 
 
+def check_batch(net: Any, x: Any) -> None:
+    """Check that x is a batch of arrays that a network's step takes as they are.
+
+    Raises:
+        TypeError: it is not an array of the backend, or has another floating-point type.
+        ShapeError: it has another shape.
+    """
+    backend, shape = net.backend, getattr(net, "input_shape", None)
+    if not backend.owns(x) or not (
+        x.dtype == backend.dtype or backend.xp.isdtype(x.dtype, "integral")
+    ):
+        raise TypeError(
+            f"{net.name}.step: expected x as an array of {backend}, got {_kind(x)}; convert it "
+            "first: net.backend.asarray(x)"
+        )
+    if shape is not None and tuple(x.shape[1:]) != shape:
+        raise ShapeError(
+            f"{net.name}.step: expected x of shape (samples, {', '.join(map(str, shape))}), got "
+            f"{tuple(x.shape)}"
+        )
+
+
 def check_forward(layer: Any, result: Any, expected: tuple[int, ...] | None = None) -> None:
     """Check what `layer.forward` has returned.
 
@@ -121,3 +143,8 @@ def checked_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:
     result = layer.forward(x, training)
     check_forward(layer, result, expected)
     return result
+
+
+def _kind(x: Any) -> str:
+    library = type(x).__module__.partition(".")[0]
+    return f"a {library} {type(x).__name__} of {getattr(x, 'dtype', 'objects')}"

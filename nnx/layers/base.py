@@ -42,6 +42,11 @@ class Parameter:
         return array_namespace(array).astype(array, array.dtype, copy=True)
 
     def __set__(self, layer: Layer, array: Any) -> None:
+        if not isinstance(layer.parameters, dict):
+            raise TypeError(
+                f"{layer.name}.{self.name}: a container has no parameters of its own; put this one "
+                "into a layer that is among its children"
+            )
         backend = layer.backend
         own = backend.xp.asarray(backend.asarray(array, dtype=backend.dtype), copy=True)
         known = layer.parameters.get(self.name)
@@ -134,6 +139,10 @@ class Layer(Watched):
             ShapeError: the layer does not take that input.
         """
         raise NotImplementedError(f"{type(self).__name__} must define output_shape(input_shape)")
+
+    def as_child(self) -> Layer:
+        """Return what stands for this layer inside of another one."""
+        return self
 
     def last_activations(self) -> list[Activation] | None:
         """Return the activations whose values come out of this layer; None if it has none."""

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend, BackendError, get_backend
+from nnx.backend import Array, Backend, BackendError
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
 from nnx.layers._contract import explain_shape
@@ -60,20 +60,31 @@ class Container(Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         super(Layer, self).__setattr__(name, value)
 
-    def as_child(self) -> Layer:
-        """Return what stands for this layer inside of another one."""
-        return self
-
     @property
     def children(self) -> list[Layer]:  # type: ignore[override]
-        """The layers among the arguments, in order; a list counts with each of its items."""
+        """The layers among the arguments, in order; a list or tuple counts with each of its items.
+
+        Raises:
+            TypeError: there is none, or something in a list of layers is not a layer.
+        """
         found: list[Layer] = []
         for name in parameters_of(type(self)):
             value = vars(self)[name] if name in vars(self) else kept(self, name)
             if isinstance(value, Layer):
                 found.append(value)
-            elif isinstance(value, list):
-                found += value
+            elif isinstance(value, list | tuple):
+                before = len(found)
+                for item in value:
+                    if isinstance(item, Layer):
+                        found.append(item)  # noqa: PERF401: a comprehension is one call more
+                if before < len(found) < before + len(value):  # some are layers, but not all
+                    as_layers(self.name, value)
+        if not found:
+            raise TypeError(
+                f"{self.name}: expected a layer, or a list of layers, among the arguments of its "
+                "constructor, found none; pass the layers that it is made of, and keep each "
+                "argument under its own name"
+            )
         return found
 
     def by_path(self, attribute: str) -> Mapping[str, Any]:
@@ -97,9 +108,9 @@ class Container(Layer):
     def backend(self) -> Backend:  # type: ignore[override]
         """That of the first layer; `check_backend` tells whether it is that of all."""
         layer: Layer = self
-        while children := layer.children:
-            layer = children[0]
-        return get_backend() if isinstance(layer, Container) else layer.backend
+        while isinstance(layer, Container):
+            layer = layer.children[0]
+        return layer.backend
 
     def check_backend(self) -> None:
         """Check that all layers were born on one backend.
@@ -147,10 +158,10 @@ class Container(Layer):
         for name, value in source.arguments().items():
             if isinstance(value, Layer):
                 own[name] = value.twin(backend, convert, made)
-            elif isinstance(value, list):
-                own[name] = [
+            elif isinstance(value, list | tuple):
+                own[name] = type(value)(
                     v.twin(backend, convert, made) if isinstance(v, Layer) else v for v in value
-                ]
+                )
 
 
 class SequentialLayer(Container):
@@ -208,7 +219,8 @@ class SequentialLayer(Container):
         """
         found = []
         for number, layer in enumerate(self.layers or as_layers(self.name, []), start=1):
-            if not isinstance(layer, Layer):
+            network = isinstance(layer, Container) and layer.as_child() is not layer
+            if network or not isinstance(layer, Layer):
                 self.layers[:] = as_layers(self.name, self.layers)
                 return self.shapes(shape, source)
             try:
@@ -253,7 +265,7 @@ def as_layer(owner: str, index: int, child: Any) -> Layer:
     if not isinstance(child, Layer):
         remedy = f"; write {child.__name__}(...)" if isinstance(child, type) else ""
         raise TypeError(f"{owner}: expected layer {index + 1} to be a layer, got {child!r}{remedy}")
-    return child.as_child() if isinstance(child, Container) else child
+    return child.as_child()
 
 
 def as_layers(owner: str, layers: Any) -> list[Layer]:

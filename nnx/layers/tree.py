@@ -100,9 +100,11 @@ def _gathered(slot: Slot, gradients: Any) -> Array:
             for key in place:
                 gradient = gradient[key]
         except (KeyError, IndexError, TypeError):
+            path = ".".join(map(str, place))
             raise ValueError(
-                f"{slot.layer.name}: expected backward to return (dx, gradients) with a gradient "
-                f"for each of the parameters {sorted(slot.layer.parameters)}; {slot.name} has none"
+                f"expected a gradient of {path} ({slot.name} of {slot.layer.name}), got none; a "
+                "layer's backward returns (dx, {name of a parameter: its gradient}), that of a "
+                "container (dx, {index of a child: the gradients of the child})"
             ) from None
         total = gradient if total is None else total + gradient
     return total

@@ -36,10 +36,13 @@ class Optimizer(Watched):
     Attributes:
         t: the number of calls of `update`.
         state: one tuple of arrays per parameter of `update`, None before the first call.
+        elementwise: False if the rule uses more than the entries in the same place, for example a
+            norm of the array; each parameter then goes through the rule alone and as a whole.
         fusible: True if a backend may make one kernel of the rule: it traces the rule, with the
             hyper-parameters as constants.
     """
 
+    elementwise: ClassVar[bool] = True
     fusible: ClassVar[bool] = False
     unwatched = frozenset({"t", "state"})
 
@@ -242,6 +245,25 @@ def check_rule(optimizer: Optimizer, p: Array) -> None:
             f"got {len(factors)} for step 1 and {len(later)} for step 2; pad with 0.0"
         )
     _checked_step(optimizer, small, g, _checked_init(optimizer, small), factors)
+    if optimizer.elementwise and not type(optimizer).__module__.startswith("nnx."):
+        _check_elementwise(optimizer, p, factors)
+
+
+def _check_elementwise(optimizer: Optimizer, p: Array, factors: Factors) -> None:
+    """Compare one step for two numbers together with a step for each of them."""
+    xp = array_namespace(p)
+
+    def stepped(numbers: list[float]) -> list[float]:
+        one, g = (xp.asarray(numbers, dtype=p.dtype, device=p.device) for _ in range(2))
+        new, _ = optimizer.rule(one, g, optimizer.init(one), factors)
+        return [float(n) for n in to_numpy(new)]
+
+    if stepped([1.0, 2.0]) != stepped([1.0]) + stepped([2.0]):
+        owner = type(optimizer).__name__
+        raise ValueError(
+            f"{owner}.rule: expected an elementwise rule, got other numbers for two entries "
+            f"together than for each alone; set `elementwise = False` in {owner}"
+        )
 
 
 def _check_made(optimizer: Optimizer) -> None:

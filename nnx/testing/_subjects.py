@@ -17,6 +17,8 @@ from typing import Any
 from nnx import randomness
 from nnx.backend import Array, Backend, to_numpy
 from nnx.layers import Layer
+from nnx.layers._by_hand import check_forward
+from nnx.layers._contract import explain_backward
 from nnx.layers.tree import Slot, gather, slots, walk
 from nnx.losses import Loss
 
@@ -117,10 +119,16 @@ def _layer(thing: Any, x: Any, y: Any, training: bool, backend: Backend) -> tupl
     def forward(arrays: Arrays) -> tuple[Array, Backward]:
         layer = _fresh(twin, backend)
         found = _with_parameters(layer, [arrays[name] for name in names])
-        value, layer_backward = layer.forward(arrays["x"], training)
+        result = layer.forward(arrays["x"], training)
+        if isinstance(layer, Layer):
+            check_forward(layer, result)
+        value, layer_backward = result
 
         def backward(delta: Array) -> Arrays:
-            dx, gradients = layer_backward(delta)
+            result = layer_backward(delta)
+            if not isinstance(result, tuple | list) or len(result) != 2:
+                raise explain_backward(layer, result)
+            dx, gradients = result
             if not getattr(layer, "children", ()):
                 return {"x": dx, **gradients}
             return {"x": dx, **dict(zip(names, gather(found, gradients), strict=True))}

@@ -40,7 +40,7 @@ class Group:
         self.backend, self.optimizer = backend, optimizer
         self.slots, self.numbers = [slots[number] for number in numbers], numbers
         self.follows_rule = type(optimizer).update is Optimizer.update
-        self.in_place = self.follows_rule and backend.mutable
+        self.in_place = self.follows_rule and backend.mutable and optimizer.elementwise
         self.segments: list[_Segment] = []
         self.packed: list[tuple[dict[str, Array], str, Array]] = []
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnx.backend import Array, Backend
-from nnx.layers._by_hand import check_backward, check_forward
+from nnx.layers._by_hand import check_backward, check_batch, check_forward
 from nnx.layers._contract import explain_parameters
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
@@ -22,11 +22,14 @@ __all__ = ["Plan"]
 class Plan:
     """What a step of training needs and does not change from batch to batch.
 
-    `step` is what `train` runs, and what a loop of one's own runs at the same cost:
+    `step` is what `train` runs, and what a loop of one's own can run:
 
         plan = net.plan()
         for x, y in batches:
             plan.step(x, y)
+
+    It costs the same there, except on a library that compiles: `train` compiles a loop over steps,
+    and a step that is called by hand is not compiled.
 
     A plan holds as long as nobody assigns to an attribute of a layer, of its optimizer or of the
     network, and the lists of layers stay the same. After that it is stale, and refuses to step.
@@ -127,6 +130,8 @@ class Plan:
                 "the network was changed after this plan was made (a layer, its optimizer, `frozen`"
                 ", the list of layers or the loss); make a new one: plan = net.plan()"
             )
+        if not self._tried:
+            check_batch(self.chain, x)
         a, gradients = self.gradients(x, y, weights)
         for group in self.groups:
             group.step(gradients)
