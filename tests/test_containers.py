@@ -248,11 +248,7 @@ class Odd(nnx.Container):
         return input_shape
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [[], (), {"a": nnx.DenseLayer(2, 2)}, 3, [1, 2]],
-    ids=lambda parts: type(parts).__name__,
-)
+@pytest.mark.parametrize("parts", [[], (), {"a": 1}, 3, [1, 2]], ids=repr)
 def test_a_container_without_layers_is_told_before_the_first_step(parts):
     with pytest.raises(TypeError, match=r"Odd: expected a layer, or a list of layers, among"):
         nnx.SequentialNet(2, [Odd(parts)])
@@ -269,9 +265,7 @@ def test_a_parameter_of_a_container_is_refused():
     class Own(Odd):
         scale = nnx.Parameter()
 
-    with pytest.raises(
-        TypeError, match=r"Odd.scale|Own.scale: a container has no parameters of its own"
-    ):
+    with pytest.raises(TypeError, match=r"Own.scale: a container has no parameters of its own"):
         Own([nnx.DenseLayer(2, 2)]).scale = [1.0]
 
 

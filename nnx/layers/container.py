@@ -76,7 +76,7 @@ class Container(Layer):
                 before = len(found)
                 for item in value:
                     if isinstance(item, Layer):
-                        found.append(item)  # noqa: PERF401: a comprehension is one call more
+                        found.append(item)  # noqa: PERF401 (a call less)
                 if before < len(found) < before + len(value):  # some are layers, but not all
                     as_layers(self.name, value)
         if not found:
