@@ -104,7 +104,7 @@ def instance(owner: Any, name: str, value: Any, kind: type, example: str) -> Any
     """Return the value if it is an object of the kind, such as `example`.
 
     Raises:
-        TypeError: it is not; a class in place of an object is told to be called.
+        TypeError: it is not; if it is a class, the message says to call it.
     """
     if isinstance(value, kind):
         return value

@@ -1,4 +1,4 @@
-"""What a thing was made with: one convention, and repr, equality, clone and plain data from it.
+"""How an object was made: one convention, from which repr, equality, clone and plain data follow.
 
 Every public object keeps the arguments of its constructor under their own names, as
 scikit-learn's estimators do: `Logistic(k=2).k` is 2. A constructor may normalise what it keeps
@@ -44,7 +44,7 @@ class Configured:
             return {name: kept(self, name) for name in names if name not in self.transient}
 
     def clone(self) -> Self:
-        """A new object made with the same arguments; it has no state of this one."""
+        """Return a new object made with the same arguments, without state."""
         return _clone(self, {})
 
     def __repr__(self) -> str:
@@ -106,7 +106,7 @@ class Watched(Configured):
 
 
 def plain(thing: Any) -> Any:
-    """The thing as plain data: class name and arguments, nested; what JSON can hold.
+    """Return an object as plain data: class name and arguments, nested; what JSON can hold.
 
     An object that stands in several places is written once; the other places say
     {"shared": n}, where n counts the objects with state in the order in which they begin.
@@ -118,7 +118,7 @@ def plain(thing: Any) -> Any:
 
 
 def build(data: Any, classes: Iterable[type[Configured]] = ()) -> Any:
-    """What `plain` has written, made anew.
+    """Rebuild an object from what `plain` returned.
 
     Args:
         data: plain data.
@@ -145,7 +145,7 @@ def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(
                 f"{kind.__name__}: expected a constructor with named arguments, got {parameter}; "
-                f"replace {name} by the names of its arguments"
+                f"write out the arguments of {name} by name"
             )
     return parameters
 

@@ -40,7 +40,7 @@ class SequentialNet(SequentialLayer):
     Args:
         input_shape: number of input features, or the shape of one sample.
         layers: the layers, in order. A layer that stands in several places is one set of
-            parameters; a network in the list stands for the sequence of its layers.
+            parameters; a network in the list is replaced by the sequence of its layers.
         cost: the loss.
         optim: one optimizer for all parameters, instead of the layers' own; the network keeps a
             clone of it.
@@ -114,7 +114,7 @@ class SequentialNet(SequentialLayer):
         return SequentialLayer(self.layers)
 
     def as_child(self) -> SequentialLayer:
-        """Return the chain, as which the network stands in another one.
+        """Return the chain of layers, which represents the network inside another one.
 
         Raises:
             ValueError: the network has an optimizer of its own.
@@ -136,8 +136,8 @@ class SequentialNet(SequentialLayer):
         """Return the network's plan of a training step: the last one, or a new one if it is stale.
 
         Raises:
-            ShapeError, BackendError, ValueError: the network has been changed so that its layers do
-                not fit together, or the loss not to the last activation.
+            ShapeError, BackendError, ValueError: after a change, the layers do not fit together,
+                or the loss does not suit the last activation.
         """
         if self._plan is None or self._plan.stale:
             vars(self)["_plan"] = Plan(self, self.cost, self.check(), self._plan)
@@ -196,8 +196,8 @@ class SequentialNet(SequentialLayer):
                 True ends the training.
             progress: show a progress bar.
             shuffle: draw a new order for every epoch.
-            sample_weights: (samples,), or (samples, time) for a loss of time steps; >= 0: how
-                often each counts in the loss.
+            sample_weights: weights >= 0 in the loss: (samples,), or (samples, time) for a loss of
+                time steps.
             rng: draw the orders from it, instead of the seeded stream "batches".
 
         Returns:
@@ -275,7 +275,7 @@ class SequentialNet(SequentialLayer):
         return {**super().__getstate__(), "_plan": None}
 
     def summary(self) -> None:
-        """Print the layers, the shapes that they give for one sample, how many parameters."""
+        """Print each layer with its output shape for one sample and its number of parameters."""
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text

@@ -97,8 +97,8 @@ class Layer(Watched):
     # its steps are not compiled then.
     traceable: bool = True
 
-    # Are the outputs the inputs in another arrangement? The last activation of a network is then
-    # that of a layer before this one.
+    # Does the layer only rearrange its inputs? The last activation of a network is then looked for
+    # in the layers before this one.
     keeps_values: ClassVar[bool] = False
 
     def __init__(self, optim: Optimizer | None = None, name: str | None = None) -> None:
@@ -133,7 +133,7 @@ class Layer(Watched):
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, training)")
 
     def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of one sample's output for that of its input.
+        """Return the output shape of one sample, given its input shape.
 
         Raises:
             ShapeError: the layer does not take that input.
@@ -154,7 +154,7 @@ class Layer(Watched):
         Training asks once, before the first step.
 
         Raises:
-            ShapeError: it is not, as for a batch normalisation with one sample.
+            ShapeError: it is not, for example batch normalisation with a single sample.
         """
 
     def check_inputs(self, x: Any) -> None:
@@ -204,7 +204,7 @@ class Layer(Watched):
         return dx
 
     def update(self) -> None:
-        """Let the optimizers act with the gradients of the last `backprop`, unless frozen."""
+        """Apply the optimizers to the gradients of the last `backprop`, frozen layers left out."""
         trained = slots(walk(self), frozen=False)
         if any(slot.name not in slot.layer.gradients for slot in trained):
             raise RuntimeError(f"{self.name}.update: call evaluate(x) and backprop(delta) first")
@@ -237,7 +237,7 @@ class Layer(Watched):
     # Copies.
 
     def to(self, backend: str | Backend, dtype: str | None = None) -> Self:
-        """Return the same layer on another backend, with its optimizer's states; this one stays."""
+        """Return the same layer, with its optimizer's states, on another backend; this one stays."""
         if dtype is None and not isinstance(backend, Backend):
             dtype = self.backend.dtype_name
         target, source = resolve(backend, dtype), self.backend
@@ -342,7 +342,7 @@ def checked_name(layer: Layer, name: Any) -> str:
     """
     if not isinstance(name, str | None):
         raise TypeError(
-            f"{type(layer).__name__}: expected name to be text or None, got {name!r}; several "
-            "layers are given as a list"
+            f"{type(layer).__name__}: expected name to be text or None, got {name!r}; pass "
+            "several layers as one list; a container has no optimizer"
         )
     return name or type(layer).__name__

@@ -21,7 +21,7 @@ Shape = tuple[int, ...]
 
 
 class Container(Layer):
-    """Base class of layers that are made of layers: those among its constructor's arguments.
+    """Base class of layers made of other layers: the constructor arguments that are layers.
 
     A subclass keeps them under the arguments' names, one layer or a list of them, and defines
     `forward` and `output_shape`. Its backward returns, in place of gradients by name, those of its
@@ -44,9 +44,9 @@ class Container(Layer):
             def output_shape(self, input_shape):
                 return self.block.output_shape(input_shape)
 
-    What a container has is what its children have, under paths: "0.W" is W of the first child. A
-    layer may stand in several places, also inside of other containers; it is one set of
-    parameters then, and its gradients are added. A container has no parameters of its own.
+    `parameters`, `states` and the like collect those of the children, by path: "0.W" is W of the
+    first child. A layer may be used in several places, also inside of other containers; it is one
+    set of parameters then, and its gradients are added. A container has no parameters of its own.
 
     Args:
         name: what messages call the layer; its class if not given.
@@ -106,7 +106,7 @@ class Container(Layer):
 
     @property
     def backend(self) -> Backend:  # type: ignore[override]
-        """That of the first layer; `check_backend` tells whether it is that of all."""
+        """The backend of the first layer; `check_backend` checks that all layers share it."""
         layer: Layer = self
         while isinstance(layer, Container):
             layer = layer.children[0]
@@ -127,12 +127,12 @@ class Container(Layer):
                 )
 
     def check_batch(self, input_shape: Shape, samples: int) -> None:
-        """Let the children check it; a subclass whose children get other shapes overrides this."""
+        """Check the batch in every child; override this if the children get other shapes."""
         for child in self.children:
             child.check_batch(input_shape, samples)
 
     def check_inputs(self, x: Any) -> None:
-        """Let the children check them; a subclass that changes x first overrides this."""
+        """Check x in every child; override this if the children do not get x as it is."""
         for child in self.children:
             child.check_inputs(x)
 
@@ -211,7 +211,7 @@ class SequentialLayer(Container):
         return self.shapes(input_shape, "the input is")[-1]
 
     def shapes(self, shape: Shape, source: str) -> list[Shape]:
-        """Return the output shapes of all layers, which are checked to be such.
+        """Return the output shape of each layer, after checking that it is a layer.
 
         Args:
             shape: of the first input.
@@ -246,7 +246,7 @@ class SequentialLayer(Container):
         self.layers[0].check_inputs(x)
 
     def last_activations(self) -> list[Activation] | None:
-        """Return those of the last layer that is not just another arrangement of its inputs."""
+        """Return the activations of the last layer that does more than rearrange its inputs."""
         for layer in reversed(self.layers):
             if not layer.keeps_values:
                 return layer.last_activations()

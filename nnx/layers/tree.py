@@ -25,7 +25,7 @@ class ParameterState:
 
 
 class Slot(NamedTuple):
-    """A parameter in a tree: whose, its name there, and where its gradients are.
+    """A parameter in a tree: its layer, its name, and the places of its gradients.
 
     A place is the keys that lead to one of its gradients in what the backward of the tree returns:
     indices of children, then the name. A layer that stands in several places has as many.
@@ -44,7 +44,7 @@ class Slot(NamedTuple):
 def walk(layer: Any, keys: tuple[int, ...] = ()) -> list[tuple[tuple[int, ...], Any]]:
     """Return the layer and all below it, in order, each with the indices that lead to it.
 
-    A layer that stands in several places comes several times.
+    A layer that is used in several places comes several times.
     """
     found = [(keys, layer)]
     for i, child in enumerate(layer.children):
@@ -61,7 +61,7 @@ def once(layer: Any) -> list[tuple[tuple[int, ...], Any]]:
 
 
 def slots(places: Sequence[tuple[tuple[int, ...], Any]], frozen: bool = True) -> list[Slot]:
-    """Return the parameters of a walk, each once; those of frozen layers only if `frozen`."""
+    """Return the parameters of a walk, each once; `frozen=False` leaves out frozen layers."""
     found: dict[tuple[int, str], Slot] = {}
     for keys, layer in places:
         if layer.children or (layer.frozen and not frozen):

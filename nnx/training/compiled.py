@@ -1,7 +1,7 @@
 """Steps of training as one compiled loop, for a library that traces.
 
-The loop runs the step of a plan, that of a twin of the network. The twin's arrays are inputs of the
-trace; the network itself is not touched by it.
+The loop traces the plan of a twin of the network. The twin's arrays are inputs of the trace; the
+network itself is not touched by it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CompiledLoop:
 
     Args:
         plan: a plan of the twin, which has the arrays of the trace.
-        key: `compile_key` of the network's plan, which tells whether the loop holds for another.
+        key: `compile_key` of the network's plan; the loop may be used for a plan with an equal key.
     """
 
     def __init__(self, plan: Any, key: Any) -> None:
@@ -165,7 +165,7 @@ def compile_key(plan: Any) -> Any:
         [layer.frozen for layer in layers],
         [{name: plain(r) for name, r in layer.regularizers.items()} for layer in layers],
         [group.numbers for group in plan.groups],
-        patterns,  # which parameters of a group have made equally many steps
+        patterns,  # which parameters of a group have made the same number of steps
     )
 
 

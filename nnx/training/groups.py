@@ -25,7 +25,7 @@ Rule = Callable[[Array, Array, Arrays, Factors], None]
 
 
 class Group:
-    """Parameters that optimizers with equal arguments step.
+    """Parameters updated by optimizers with equal arguments.
 
     Args:
         backend: that of the parameters.
@@ -47,7 +47,7 @@ class Group:
     def step(self, gradients: list[Array]) -> None:
         """Make one step.
 
-        It takes its own gradients out of the list: their memory is free as soon as they are used.
+        It removes its gradients from the list, so that their memory is freed once they are used.
         """
         own: list[Array] = []
         for number in self.numbers:
@@ -153,7 +153,7 @@ class _Segment:
 def grouped(
     backend: Backend, owners: Sequence[tuple[Optimizer, list[int]]], slots: Sequence[Slot]
 ) -> list[Group]:
-    """Return the parameters in groups: one for all optimizers that do the same.
+    """Return the parameters in groups: one for all optimizers with equal arguments.
 
     An optimizer that clips has a group of its own: a norm is that of its own gradients. So has one
     that defines `update` itself.

@@ -20,9 +20,9 @@ class Score(NamedTuple):
 class History:
     """One entry per finished epoch; Python floats.
 
-    `loss` is the mean over the samples of the epoch, each as it was before its step, plus the
-    penalties at the end of the epoch. Accuracies are in [0, 1], NaN for targets that are not
-    classes; each time step of a sequence counts, and sample weights count as in scikit-learn.
+    `loss` is the mean loss of the epoch's samples, each measured just before the step that used it,
+    plus the penalties at the end of the epoch. Accuracies are in [0, 1], NaN for targets that are
+    not classes; each time step of a sequence counts, and sample weights count as in scikit-learn.
     `seconds` is the time of the epoch without the validation.
     """
 
@@ -57,8 +57,8 @@ class NonFiniteLossError(ArithmeticError):
 
     def __init__(self, epoch: int, loss: float, history: History, what: str = "") -> None:
         super().__init__(
-            f"{what or f'the loss is {loss}'} after epoch {epoch}, training stops; likely causes: "
-            "a learning rate that is too large (try a tenth), an activation that grows without "
+            f"{what or f'the loss is {loss}'} after epoch {epoch}; training has stopped. Likely "
+            "causes: a learning rate that is too large (try a tenth), an activation that grows without "
             "bound (Exp), inputs that are not scaled to about [-1, 1]. The epochs before it are in "
             ".history"
         )

@@ -39,7 +39,7 @@ class Plan:
         chain: the layers.
         cost: the loss.
         output_shape: that of one sample.
-        before: the plan in whose place this one comes; what it has compiled is kept if it holds.
+        before: the plan that this one replaces; its compiled loop is used again if it still holds.
 
     Attributes:
         chain, cost, output_shape, backend: as given; the backend is that of the layers.
@@ -47,7 +47,7 @@ class Plan:
             the loss and the last activation cancel, the last one stops before the activation.
         loss: the loss of what the last forward returns.
         slots: the parameters that are trained.
-        groups: the same, as they are stepped together.
+        groups: the same parameters, grouped for the update.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The training loop: batches, steps, what is told after each epoch, what ends a training."""
+"""The training loop: batches, steps, what is reported after each epoch, what ends a training."""
 
 from __future__ import annotations
 
@@ -171,8 +171,8 @@ class _Tally:
         self.loss = self.loss + loss.value(a, y, weights) * samples
         if not self.classes:
             return
-        # If the loss contains the last activation, that activation increases, and the loss knows
-        # what its threshold is before it.
+        # A fused loss contains the last activation, an increasing function: a threshold on its
+        # values is one on the outputs before it, `loss.threshold`.
         right = hits(a, y, loss.threshold, loss.per_entry and a.shape[-1] > 1)
         self.terms += math.prod(right.shape)
         if weights is not None:
