@@ -219,7 +219,7 @@ CASES = {
     "layers that are no list": (
         lambda: nnx.ResidualLayer(nnx.DenseLayer(4, 4), nnx.DenseLayer(4, 4)),
         TypeError,
-        ["name to be text or None", "as a list"],
+        ["name to be text or None", "as one list"],
     ),
     "an optimizer class": (
         lambda: nnx.SequentialNet(4, [nnx.DenseLayer(4, 3)], optim=nnx.Adam),

@@ -237,7 +237,7 @@ class Layer(Watched):
     # Copies.
 
     def to(self, backend: str | Backend, dtype: str | None = None) -> Self:
-        """Return the same layer, with its optimizer's states, on another backend; this one stays."""
+        """Return the same layer, with its optimizer's states, on another backend."""
         if dtype is None and not isinstance(backend, Backend):
             dtype = self.backend.dtype_name
         target, source = resolve(backend, dtype), self.backend

@@ -58,8 +58,8 @@ class NonFiniteLossError(ArithmeticError):
     def __init__(self, epoch: int, loss: float, history: History, what: str = "") -> None:
         super().__init__(
             f"{what or f'the loss is {loss}'} after epoch {epoch}; training has stopped. Likely "
-            "causes: a learning rate that is too large (try a tenth), an activation that grows without "
-            "bound (Exp), inputs that are not scaled to about [-1, 1]. The epochs before it are in "
+            "causes: a learning rate that is too large (try a tenth), an activation that grows "
+            "without bound (Exp), inputs that are not scaled to about [-1, 1]. The epochs before it are in "
             ".history"
         )
         self.epoch, self.loss, self.history, self.what = epoch, loss, history, what
