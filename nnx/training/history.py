@@ -59,8 +59,8 @@ class NonFiniteLossError(ArithmeticError):
         super().__init__(
             f"{what or f'the loss is {loss}'} after epoch {epoch}; training has stopped. Likely "
             "causes: a learning rate that is too large (try a tenth), an activation that grows "
-            "without bound (Exp), inputs that are not scaled to about [-1, 1]. The epochs before it "
-            "are in .history"
+            "without bound (Exp), inputs that are not scaled to about [-1, 1]. The epochs "
+            "before it are in .history"
         )
         self.epoch, self.loss, self.history, self.what = epoch, loss, history, what
 
