@@ -6,6 +6,7 @@ The mathematics never asks for it; it follows its arguments through `array_names
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import traceback
 from collections.abc import Iterator
@@ -103,6 +104,7 @@ def working_on(backend: Backend) -> Iterator[Backend]:
             reason = str(error).partition("\n")[0] or type(error).__name__
             memory = backend.memory()
             traceback.clear_frames(error.__traceback__)  # they hold arrays
+    gc.collect()  # a network and its plan hold each other
     backend.free_memory()
     free = f"; free: {memory.free:,} of {memory.total:,} bytes" if memory else ""
     raise OutOfMemoryError(
