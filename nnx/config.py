@@ -14,7 +14,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-__all__ = ["Configured", "Value", "Watched", "build", "kept", "parameters_of", "plain"]
+__all__ = [
+    "Configured",
+    "Itself",
+    "Value",
+    "Watched",
+    "build",
+    "kept",
+    "key",
+    "parameters_of",
+    "plain",
+]
 
 
 class Configured:
@@ -89,20 +99,29 @@ class Watched(Configured):
     """Base class of what may change after construction: it counts assignments to its attributes.
 
     What was prepared for it, such as the plan of a training, compares `changes` to know whether it
-    still holds.
+    still holds. What a compiler has traced compares `others` too.
 
     Attributes:
-        changes: the number of assignments so far.
-        unwatched: attributes that do not count; those that begin with an underscore never do.
+        changes: the number of assignments to arguments of the constructor and to `watched`.
+        others: the number of assignments to other attributes.
+        watched: attributes that count as arguments do.
+        unwatched: attributes that never count, nor do those that begin with an underscore.
     """
 
+    watched: ClassVar[frozenset[str]] = frozenset()
     unwatched: ClassVar[frozenset[str]] = frozenset()
     changes: int = 0
+    others: int = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
+        own = vars(self)
+        new = name not in own or own[name] is not value
         object.__setattr__(self, name, value)
-        if name[0] != "_" and name not in self.unwatched:
-            vars(self)["changes"] = self.changes + 1
+        if not new or name[0] == "_" or name in self.unwatched:
+            return
+        counted = name in self.watched or name in parameters_of(type(self))
+        counter = "changes" if counted else "others"
+        own[counter] = getattr(self, counter) + 1
 
 
 def plain(thing: Any) -> Any:
@@ -115,6 +134,15 @@ def plain(thing: Any) -> Any:
         TypeError: an argument is neither plain data nor a `Configured` object, or is not kept.
     """
     return _plain(thing, {}, type(thing).__name__)
+
+
+def key(thing: Any) -> Any:
+    """Return what tells whether two objects were made alike, for comparison in one process.
+
+    It is like plain data, with classes in place of their names. What cannot be plain data, such as
+    a function, is equal to itself alone, and an argument that is not kept is left out.
+    """
+    return _plain(thing, {}, type(thing).__name__, exact=True)
 
 
 def build(data: Any, classes: Iterable[type[Configured]] = ()) -> Any:
@@ -134,6 +162,18 @@ def build(data: Any, classes: Iterable[type[Configured]] = ()) -> Any:
 
 
 _MISSING = object()
+
+
+class Itself:
+    """Holds an object, and is equal to what holds the same one."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Itself) and self.held is other.held
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
@@ -192,24 +232,30 @@ def _clone(value: Any, made: dict[int, Any]) -> Any:
     return twin
 
 
-def _plain(value: Any, seen: dict[int, int], owner: str) -> Any:
+def _plain(value: Any, seen: dict[int, int], owner: str, exact: bool = False) -> Any:
     if isinstance(value, Configured):
         if id(value) in seen:
             return {"shared": seen[id(value)]}
         if value.unique:
             seen[id(value)] = len(seen)
-        kind = type(value).__name__
-        return {"class": kind} | {
-            name: _plain(v, seen, f"{kind}.{name}") for name, v in value.arguments().items()
+        kind = type(value)
+        if exact:
+            known = {n: vars(value)[n] for n in parameters_of(kind) if n in vars(value)}
+        else:
+            known = value.arguments()
+        return {"class": kind if exact else kind.__name__} | {
+            name: _plain(v, seen, f"{kind.__name__}.{name}", exact) for name, v in known.items()
         }
     if isinstance(value, list | tuple):
-        return [_plain(v, seen, owner) for v in value]
+        return [_plain(v, seen, owner, exact) for v in value]
     if isinstance(value, dict):
-        return {str(k): _plain(v, seen, owner) for k, v in value.items()}
+        return {str(k): _plain(v, seen, owner, exact) for k, v in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if exact:
+        return Itself(value)
     raise TypeError(
         f"{owner}: expected a number, text, None, a list of these or an object of nnx, got "
         f"{value!r}, which cannot be written as plain data"

@@ -60,13 +60,7 @@ class SequentialNet(SequentialLayer):
         cost: Loss = QuadraticCost(),
         optim: Optimizer | None = None,
     ) -> None:
-        sizes = input_shape if isinstance(input_shape, tuple | list) else (input_shape,)
-        if not all(isinstance(s, Integral) and not isinstance(s, bool) and s > 0 for s in sizes):
-            raise ValueError(
-                "SequentialNet: expected the number of features or the shape of a sample, such as "
-                f"784 or (1, 28, 28), got {input_shape!r}"
-            )
-        self.input_shape = tuple(map(int, sizes))
+        self.input_shape: tuple[int, ...] = input_shape  # type: ignore[assignment]
         self.cost = cost
         super().__init__(layers)
         self.optim = optim if optim is None else _optimizer(optim).clone()
@@ -74,10 +68,13 @@ class SequentialNet(SequentialLayer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
+        if name == "input_shape":
+            value = _shape(value)
         if name == "cost":
             instance(self, name, value, Loss, "CrossEntropy()")
         if name == "optim":
             value = value if value is None else _optimizer(value)
+        if name == "optim" and name in vars(self):
             for _, layer in once(self):
                 if not layer.children:
                     layer.states = {}
@@ -294,6 +291,17 @@ class SequentialNet(SequentialLayer):
             f"{_count(self.parameters):,} parameters, {_count(trained):,} of them trained",
             highlight=False,
         )
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    """Return the shape of a sample; a number of features is one axis."""
+    sizes: tuple[Any, ...] = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
+    if not all(isinstance(s, Integral) and not isinstance(s, bool) and int(s) > 0 for s in sizes):
+        raise ValueError(
+            "SequentialNet: expected the number of features or the shape of a sample, such as "
+            f"784 or (1, 28, 28), got {shape!r}"
+        )
+    return tuple(map(int, sizes))
 
 
 def _optimizer(optim: Any) -> Optimizer:

@@ -282,5 +282,99 @@ def test_gradients_under_another_key_are_told(key):
             return y, wrong
 
     net = nnx.SequentialNet(2, [Wrong(nnx.DenseLayer(2, 2))])
-    with pytest.raises(ValueError, match=r"gradient of .*0.W .*container \(dx, \{index of a child"):
+    with pytest.raises(ValueError, match=r"Wrong.backward: .* by index, 0 to 0, got the keys"):
         net.train([[1.0, 2.0]], [[1.0, 2.0]], 1, 1, progress=False)
+
+
+class Alias(nnx.Container):
+    """It keeps a layer of its block under a second name."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+        self.tail = block.layers[1]
+
+    def forward(self, x, training=False):
+        a, first = self.block.layers[0].forward(x, training)
+        y, last = self.tail.forward(a, training)
+
+        def backward(delta):
+            delta, of_last = last(delta)
+            dx, of_first = first(delta)
+            return dx, {0: {0: of_first, 1: of_last}}
+
+        return y, backward
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
+def test_a_second_name_of_a_layer_moves_and_trains_with_it(backend):
+    x = np.random.default_rng(0).standard_normal((32, 3))
+    linear = [nnx.DenseLayer(3, 3, nnx.Linear(), nnx.SGD(0.1)) for _ in range(2)]
+    net = nnx.SequentialNet(3, [Alias(nnx.SequentialLayer(linear))])
+    twin = net.to(backend)
+    assert twin.layers[0].tail is twin.layers[0].block.layers[1]
+    history = net.train(x, x, 8, 40, progress=False)
+    assert abs(history.loss[-1] - net.score(x, x).loss) < 0.02
+    assert history.loss[-1] < 0.5 * history.loss[0]
+
+
+def test_a_layer_that_is_no_argument_is_told(backend):
+    class Hidden(Odd):
+        def __init__(self, parts):
+            super().__init__(parts)
+            self.tail = nnx.DenseLayer(3, 3)
+
+    net = nnx.SequentialNet(3, [Hidden([nnx.DenseLayer(3, 3)])])
+    with pytest.raises(TypeError, match="among the arguments of its constructor, got DenseLayer"):
+        net.train([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], 1, 1, progress=False)
+
+
+def test_a_wrong_gradient_inside_a_container_is_told(backend):
+    class Summed(nnx.Layer):
+        s = nnx.Parameter()
+
+        def __init__(self):
+            super().__init__()
+            self.s = [1.0, 2.0, 3.0]
+
+        def forward(self, x, training=False):
+            s, xp = self.parameters["s"], nnx.array_namespace(x)
+            return s * x, lambda delta: (s * delta, {"s": xp.sum(x * delta)})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    net = nnx.SequentialNet(3, [nnx.ResidualLayer(Summed())])
+    with pytest.raises(nnx.ShapeError, match=r"Summed.backward: .*gradient of s .*, got \(\)"):
+        net.train(np.ones((4, 3)), np.ones((4, 3)), 2, 1, progress=False)
+
+
+def test_an_attribute_error_inside_a_layer_is_its_own(backend):
+    class Typo(nnx.Layer):
+        def output_shape(self, input_shape):
+            return (self.m,)
+
+    with pytest.raises(AttributeError, match="'Typo' object has no attribute 'm'"):
+        nnx.SequentialNet(3, [Typo()])
+
+
+def test_a_layer_without_the_constructor_of_its_base_says_what_to_call():
+    class Bare(nnx.Layer):
+        def __init__(self):
+            self.n = 3
+
+    with pytest.raises(AttributeError, match=r"call super\(\).__init__\(\) first"):
+        Bare().backend  # noqa: B018
+
+
+def test_a_network_may_be_appended_and_be_a_block(backend):
+    net = nnx.SequentialNet(3, [nnx.DenseLayer(3, 3)])
+    net.layers.append(nnx.SequentialNet(3, [nnx.DenseLayer(3, 2, nnx.Linear())]))
+    net.train(np.ones((4, 3)), np.ones((4, 2)), 2, 1, progress=False)
+    assert net.output_shape == (2,)
+    block = nnx.SequentialNet(3, [nnx.DenseLayer(3, 3)])
+    nnx.SequentialNet(3, [nnx.ResidualLayer(block)]).train(
+        np.ones((4, 3)), np.ones((4, 3)), 2, 1, progress=False
+    )

@@ -430,3 +430,147 @@ def test_a_layer_that_draws_by_itself_is_refused_where_steps_are_compiled():
         net = nnx.SequentialNet(7, [Noisy(), nnx.DenseLayer(7, 3)])
         with pytest.raises(RuntimeError, match=r"noise\(draw, like\)"):
             net.train(X, Y, 20, 1, progress=False)
+
+
+def gain():
+    class Gain(nnx.Layer):
+        def __init__(self):
+            super().__init__()
+            self.gain = 1.0
+
+        def forward(self, x, training=False):
+            g = self.gain
+            return g * x, lambda delta: (g * delta, {})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    return Gain()
+
+
+def test_an_attribute_that_is_no_argument_counts_in_the_next_training(backend):
+    """Also where the steps were compiled with its old value."""
+    layer = gain()
+    net = nnx.SequentialNet(7, [layer])
+    net.train(X, X, 60, 1, progress=False)
+    layer.gain = 2.0
+    assert abs(net.train(X, X, 60, 1, progress=False).loss[0] - net.score(X, X).loss) < 1e-4
+
+
+def test_a_class_that_is_defined_anew_counts_in_the_next_training(backend):
+    def activation(factor):
+        class Mine(nnx.Activation):
+            def forward(self, x):
+                return factor * x, lambda delta: factor * delta
+
+        return Mine()
+
+    layer = nnx.DenseLayer(7, 3, activation(1.0), nnx.SGD(0.0))
+    net = nnx.SequentialNet(7, [layer])
+    net.train(X, X[:, :3], 60, 1, progress=False)
+    layer.afun = activation(3.0)
+    loss = net.train(X, X[:, :3], 60, 1, progress=False).loss[0]
+    assert abs(loss - net.score(X, X[:, :3]).loss) < 1e-4
+
+
+def test_layers_may_hold_functions_and_record_what_passes(backend):
+    class Apply(nnx.Layer):
+        traceable = False
+
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def forward(self, x, training=False):
+            self.last = x
+            return self.function(x), lambda delta: (delta, {})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    net = nnx.SequentialNet(7, [Apply(lambda x: x), nnx.DenseLayer(7, 3, nnx.Linear())])
+    history = net.train(X, X[:, :3], 20, 3, progress=False)
+    assert history.loss[-1] < history.loss[0]
+
+
+def test_states_belong_to_the_kind_of_optimizer_that_made_them(backend64):
+    """A layer in two networks, and a parameter of another shape."""
+    layer, alone = nnx.DenseLayer(7, 3, nnx.Linear()), nnx.DenseLayer(7, 3, nnx.Linear())
+    one = nnx.SequentialNet(7, [layer], optim=nnx.Lion(0.01))
+    one.train(X, X[:, :3], 20, 2, progress=False)
+    alone.W, alone.b = layer.W, layer.b
+    two, fresh = (nnx.SequentialNet(7, [each], optim=nnx.Adam(0.01)) for each in (layer, alone))
+    for net in (two, fresh):
+        net.train(X, X[:, :3], 20, 2, shuffle=False, progress=False)
+    agree(arrays(two), arrays(fresh), 1e-12)
+
+
+def test_a_network_made_of_layers_that_were_trained_keeps_their_states(backend):
+    net = network(nnx.Adam())
+    plan = net.plan()
+    x, y = backend.asarray(X), backend.asarray(Y)
+    plan.step(x, y)
+    nnx.SequentialNet(7, net.layers, nnx.CrossEntropy())
+    plan.step(x, y)
+    assert net.layers[0].states["W"].t == 2
+
+
+def test_states_that_are_cleared_begin_anew(backend):
+    net = network(nnx.Adam())
+    for _ in range(2):
+        net.train(X, Y, 20, 1, progress=False)
+        assert {s.t for layer in net.layers for s in layer.states.values()} == {3}
+        for layer in net.layers:
+            layer.states.clear()
+
+
+def test_weights_count_in_the_accuracy_of_float64(backend64):
+    net = network(nnx.SGD())
+    weights = np.arange(60) % 4.0
+    right = backend64.to_numpy(net.predict(X)).argmax(-1) == Y
+    score = net.score(X, Y, sample_weights=weights)
+    assert abs(score.accuracy - (right * weights).sum() / weights.sum()) < 1e-12
+    assert type(score.loss) is float
+
+
+def test_a_parameter_that_is_made_in_forward_is_refused(backend):
+    class Lazy(nnx.Layer):
+        W = nnx.Parameter()
+
+        def forward(self, x, training=False):
+            if "W" not in self.parameters:
+                self.W = np.ones((7, 7))
+            W = self.parameters["W"]
+            return x @ W.T, lambda delta: (delta @ W, {"W": delta.T @ x})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    net = nnx.SequentialNet(7, [Lazy(), nnx.DenseLayer(7, 3)])
+    with pytest.raises((RuntimeError, ValueError), match=r"constructor|parameters"):
+        net.step(backend.asarray(X), backend.asarray(X[:, :3]))
+
+
+def test_a_loss_is_not_fused_with_a_layer_that_does_more_than_its_activation(backend):
+    class Flip(nnx.DenseLayer):
+        def forward(self, x, training=False):
+            a, backward = super().forward(x, training)
+            flip = nnx.array_namespace(a).flip
+            return flip(a, axis=1), lambda d, need_dx=True: backward(flip(d, axis=1), need_dx)
+
+    net = nnx.SequentialNet(7, [Flip(7, 2, nnx.SoftMax(), nnx.SGD(1.0))], nnx.CrossEntropy())
+    c = (X[:, 0] > 0.5).astype(int)
+    net.train(X, c, 10, 10, progress=False)
+    guess = backend.to_numpy(net.predict(X)).argmax(-1)
+    assert abs(net.score(X, c).accuracy - (guess == c).mean()) < 1e-6
+
+
+def test_a_callback_may_give_the_network_another_head(backend):
+    net = network(nnx.SGD(0.1))
+
+    def grow(net, history):
+        net.layers[-1] = nnx.DenseLayer(5, 4, nnx.SoftMax(), nnx.SGD(0.1))
+
+    history = net.train(X, Y, 20, 3, callbacks=[grow], progress=False)
+    assert len(history.loss) == 3
+    assert net.output_shape == (4,)

@@ -15,7 +15,14 @@ from nnx.layers._contract import (
     explain_shape,
 )
 
-__all__ = ["as_array", "check_backward", "check_batch", "check_forward", "checked_forward"]
+__all__ = [
+    "as_array",
+    "check_backward",
+    "check_batch",
+    "check_forward",
+    "check_gradients",
+    "checked_forward",
+]
 
 
 def as_array(layer: Any, x: Any) -> Array:
@@ -120,7 +127,9 @@ def check_backward(layer: Any, result: Any, input_shape: tuple[int, ...] | None)
         dx, gradients = result
         wrong = not isinstance(gradients, dict)
         wrong |= input_shape is not None and tuple(dx.shape) != input_shape
-        if not layer.children:
+        if layer.children:
+            wrong |= not set(gradients) <= set(range(len(layer.children)))
+        else:
             wrong |= {n: tuple(g.shape) for n, g in gradients.items()} != {
                 n: tuple(p.shape) for n, p in layer.parameters.items()
             }
@@ -128,6 +137,21 @@ def check_backward(layer: Any, result: Any, input_shape: tuple[int, ...] | None)
         wrong = True
     if wrong:
         raise explain_backward(layer, result, input_shape)
+
+
+def check_gradients(slots: Any, gradients: Any) -> None:
+    """Check that each gradient has the shape of its parameter.
+
+    Raises:
+        ShapeError: one has not; its layer is named.
+    """
+    for slot, gradient in zip(slots, gradients, strict=True):
+        if tuple(gradient.shape) != tuple(slot.array.shape):
+            raise ShapeError(
+                f"{slot.layer.name}.backward: expected the gradient of {slot.name} to have its "
+                f"shape {tuple(slot.array.shape)}, got {tuple(gradient.shape)}; sum over the "
+                "samples, and over no other axis of the parameter"
+            )
 
 
 def checked_forward(layer: Any, x: Array, training: bool) -> tuple[Array, Any]:

@@ -70,12 +70,18 @@ def explain_backward(
             f"{owner}: expected a dict of gradients as the second of (dx, gradients), got "
             f"{_kind(gradients)}; return {{{names}}}"
         )
-    if set(gradients) != set(layer.parameters):
+    if layer.children and not set(gradients) <= set(range(len(layer.children))):
+        return ValueError(
+            f"{owner}: expected the gradients of the children by index, 0 to "
+            f"{len(layer.children) - 1}, got the keys {list(gradients)}; return (dx, {{index of a "
+            "child: the gradients of the child})"
+        )
+    if not layer.children and set(gradients) != set(layer.parameters):
         return ValueError(
             f"{owner}: expected a gradient for each of the parameters "
             f"{sorted(layer.parameters)}, got {sorted(map(str, gradients))}; return {{{names}}}"
         )
-    for name, parameter in layer.parameters.items():
+    for name, parameter in () if layer.children else layer.parameters.items():
         gradient = gradients[name]
         if _shape(gradient) != tuple(parameter.shape):
             return ShapeError(

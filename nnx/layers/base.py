@@ -10,7 +10,7 @@ from nnx.backend import Array, Backend, array_namespace, get_backend, resolve
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
-from nnx.layers._by_hand import as_array, check_backward, checked_forward
+from nnx.layers._by_hand import as_array, check_backward, check_gradients, checked_forward
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -83,7 +83,8 @@ class Layer(Watched):
     """
 
     unique = True
-    unwatched = frozenset({"gradients"})
+    watched = frozenset({"frozen", "optim", "parameters", "states", "regularizers", "traceable"})
+    unwatched = frozenset({"gradients", "buffers", "backend", "name"})
     children: Sequence[Layer] = ()
     frozen: bool = False
     _backward: Backward | None = None
@@ -197,7 +198,9 @@ class Layer(Watched):
         check_backward(self, result, self._input_shape)
         dx, gradients = result
         found = slots(walk(self))
-        for slot, gradient in zip(found, gather(found, gradients), strict=True):
+        gathered = gather(found, gradients)
+        check_gradients(found, gathered)
+        for slot, gradient in zip(found, gathered, strict=True):
             if regularizer := slot.layer.regularizers.get(slot.name):
                 gradient = regularizer.update(slot.array, gradient)
             slot.layer.gradients[slot.name] = gradient
@@ -281,11 +284,14 @@ class Layer(Watched):
                 return backend.xp.asarray(array, copy=True)
 
             kept["parameters"] = {name: copy(p) for name, p in self.parameters.items()}
+            kept["buffers"] = {name: copy(p) for name, p in self.buffers.items()}
             kept["states"] = {name: s.converted(copy) for name, s in self.states.items()}
         return kept
 
     def __getattr__(self, name: str) -> Any:
-        known = self.__dict__
+        known, declared = self.__dict__, getattr(type(self), name, None)
+        if isinstance(declared, property) and declared.fget is not None:
+            return declared.fget(self)  # it has raised an AttributeError of its own: show that
         if name[:1] == "d" and name[1:] in known.get("gradients", {}):
             return known["gradients"][name[1:]]
         raise AttributeError(

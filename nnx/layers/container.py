@@ -58,6 +58,7 @@ class Container(Layer):
         self.name = checked_name(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        value = value.as_child() if isinstance(value, Layer) else value
         super(Layer, self).__setattr__(name, value)
 
     @property
@@ -155,13 +156,15 @@ class Container(Layer):
         """Give a twin children of its own."""
         own = vars(self)
         own.pop("backend", None)
-        for name, value in source.arguments().items():
-            if isinstance(value, Layer):
-                own[name] = value.twin(backend, convert, made)
-            elif isinstance(value, list | tuple):
-                own[name] = type(value)(
-                    v.twin(backend, convert, made) if isinstance(v, Layer) else v for v in value
-                )
+
+        def twin(value: Any) -> Any:
+            return value.twin(backend, convert, made) if isinstance(value, Layer) else value
+
+        for name, value in vars(source).items():  # other attributes may hold a child, too
+            if isinstance(value, list | tuple):
+                own[name] = type(value)(map(twin, value))
+            elif isinstance(value, Layer):
+                own[name] = twin(value)
 
 
 class SequentialLayer(Container):

@@ -14,14 +14,15 @@ __all__ = ["ParameterState", "Slot", "gather", "once", "slots", "state_of", "tak
 
 @dataclass(slots=True)
 class ParameterState:
-    """What an optimizer keeps for one parameter: the number of its steps, and arrays."""
+    """What an optimizer keeps for one parameter: the number of its steps, arrays, its class."""
 
     t: int
     arrays: tuple[Array, ...]
+    kind: type
 
     def converted(self, convert: Callable[[Array], Array]) -> ParameterState:
         """Return a state with arrays of its own."""
-        return ParameterState(self.t, tuple(convert(array) for array in self.arrays))
+        return ParameterState(self.t, tuple(convert(a) for a in self.arrays), self.kind)
 
 
 class Slot(NamedTuple):
@@ -113,9 +114,15 @@ def _gathered(slot: Slot, gradients: Any) -> Array:
 def state_of(optimizer: Optimizer, slot: Slot) -> ParameterState:
     """Return the state of a parameter; a new one if it has none that belongs to the optimizer."""
     known, fresh = slot.layer.states.get(slot.name), optimizer.init(slot.array)
-    if known is None or len(known.arrays) != len(fresh):
-        known = slot.layer.states[slot.name] = ParameterState(known.t if known else 0, fresh)
-    return known
+    shapes = [array.shape for array in fresh]
+    if known is None or known.kind is not type(optimizer):
+        known = None
+    elif [array.shape for array in known.arrays] == shapes:
+        return known
+    # The same optimizer with a momentum that it had not before keeps its count.
+    count = known.t if known is not None and len(known.arrays) != len(fresh) else 0
+    state = slot.layer.states[slot.name] = ParameterState(count, fresh, type(optimizer))
+    return state
 
 
 def take_step(optimizer: Optimizer, slots: Sequence[Slot], gradients: Sequence[Array]) -> None:
@@ -129,6 +136,12 @@ def take_step(optimizer: Optimizer, slots: Sequence[Slot], gradients: Sequence[A
     copied = [_copy(p) for p in parameters]
     if type(optimizer).update is not Optimizer.update:
         updated = optimizer.update(copied, gradients)
+        shapes = [tuple(getattr(p, "shape", ())) for p in updated or ()]
+        if shapes != [tuple(p.shape) for p in copied]:
+            raise ValueError(
+                f"{type(optimizer).__name__}.update: expected {len(copied)} arrays of the shapes "
+                f"of the parameters, got {updated!r}; return the list of new parameters"
+            )
     else:
         updated = list(_steps(optimizer, slots, copied, gradients))
     for slot, p in zip(slots, updated, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -164,8 +165,7 @@ class Optimizer(Watched):
 
     def move(self, convert: Callable[[Array], Array]) -> Optimizer:
         """Return the same optimizer with the arrays of its state passed through `convert`."""
-        twin = self.clone()
-        twin.t = self.t
+        twin = copy.copy(self)
         if self.state is not None:
             twin.state = [tuple(convert(s) for s in state) for state in self.state]
         return twin

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array
-from nnx.config import plain
+from nnx.config import Itself, key
 from nnx.layers.tree import once, state_of
 from nnx.randomness import Draw, generator, noise_from
 
@@ -152,19 +152,19 @@ class CompiledLoop:
 
 
 def compile_key(plan: Any) -> Any:
-    """Return what a trace depends on besides its inputs, as plain data.
+    """Return what a trace depends on besides its inputs, for comparison.
 
-    Inputs are parameters, buffers, states and, by way of the factors, the learning rates.
+    Inputs are parameters, buffers, states and, by way of the factors, the learning rates. What a
+    trace reads from attributes that are not arguments is known by the number of assignments.
     """
     layers = [layer for _, layer in once(plan.chain)]
     steps = [[state_of(g.optimizer, slot).t for slot in g.slots] for g in plan.groups]
     patterns = [[sorted(set(of)).index(t) for t in of] for of in steps]
     return (
-        _without_rates(plain(plan.chain)),
-        plain(plan.cost),
-        [layer.frozen for layer in layers],
-        [{name: plain(r) for name, r in layer.regularizers.items()} for layer in layers],
-        [group.numbers for group in plan.groups],
+        _without_rates([key(plan.chain), key(plan.cost)]),
+        [(Itself(layer), layer.others, layer.frozen) for layer in layers],
+        [{name: key(r) for name, r in layer.regularizers.items()} for layer in layers],
+        [(group.numbers, group.optimizer.others) for group in plan.groups],
         patterns,  # which parameters of a group have made the same number of steps
     )
 
@@ -193,12 +193,12 @@ def _carry(plan: Any) -> tuple[Any, Any, Any]:
 
 
 def _without_rates(data: Any) -> Any:
-    """Return plain data without the learning rates of optimizers."""
+    """Return a key without the learning rates of optimizers and the names of layers."""
     if isinstance(data, list):
         return [_without_rates(item) for item in data]
     if not isinstance(data, dict):
         return data
-    kept = {name: _without_rates(value) for name, value in data.items()}
+    kept = {name: _without_rates(value) for name, value in data.items() if name != "name"}
     if isinstance(optim := kept.get("optim"), dict):
         kept["optim"] = {name: value for name, value in optim.items() if name != "eta"}
     return kept

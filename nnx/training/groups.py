@@ -20,6 +20,7 @@ from nnx.optimizers.base import check_rule
 
 __all__ = ["Group", "grouped"]
 
+COUNTS = ("t", "state", "changes", "others")  # of an optimizer: they do not change its rule
 Arrays = tuple[Array, ...]
 Rule = Callable[[Array, Array, Arrays, Factors], None]
 
@@ -42,7 +43,7 @@ class Group:
         self.follows_rule = type(optimizer).update is Optimizer.update
         self.in_place = self.follows_rule and backend.mutable and optimizer.elementwise
         self.segments: list[_Segment] = []
-        self.packed: list[tuple[dict[str, Array], str, Array]] = []
+        self.packed: list[tuple[Any, str, Array, ParameterState]] = []
 
     def step(self, gradients: list[Array]) -> None:
         """Make one step.
@@ -56,9 +57,9 @@ class Group:
         if not self.in_place:
             take_step(self.optimizer, self.slots, own)
             return
-        for parameters, name, array in self.packed:
-            if parameters[name] is not array:  # somebody has assigned another one
-                self.segments = []
+        for layer, name, array, state in self.packed:
+            if layer.parameters[name] is not array or layer.states.get(name) is not state:
+                self.segments = []  # somebody has assigned others
                 break
         if not self.segments:
             self._pack(own)
@@ -101,7 +102,7 @@ class Group:
             for i, p, arrays in segment.parts:
                 slot = self.slots[i]
                 slot.layer.parameters[slot.name], states[i].arrays = p, arrays
-                self.packed.append((slot.layer.parameters, slot.name, p))
+                self.packed.append((slot.layer, slot.name, p, states[i]))
         self.segments = segments
 
 
@@ -176,12 +177,11 @@ def grouped(
 
 def _alike(one: Optimizer, other: Optimizer) -> bool:
     """Do both make the same steps, array by array?"""
-    return (
-        type(one) is type(other)
-        and type(one).update is Optimizer.update
-        and one.clip is None
-        and one.arguments() == other.arguments()
-    )
+    if type(one) is not type(other) or type(one).update is not Optimizer.update or one.clip:
+        return False
+    mine = {n: v for n, v in vars(one).items() if n not in COUNTS and n[0] != "_"}
+    theirs = {n: v for n, v in vars(other).items() if n not in COUNTS and n[0] != "_"}
+    return bool(mine == theirs)
 
 
 def _joined(arrays: Sequence[Array]) -> tuple[Array, list[Array]]:

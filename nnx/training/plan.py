@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nnx.backend import Array, Backend
-from nnx.layers._by_hand import check_backward, check_batch, check_forward
+from nnx.layers._by_hand import check_backward, check_batch, check_forward, check_gradients
 from nnx.layers._contract import explain_parameters
-from nnx.layers.base import Layer
+from nnx.layers.activation import ActivationLayer
+from nnx.layers.base import AffineLayer, Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.tree import gather, slots, walk
 from nnx.losses import Loss
@@ -17,6 +18,8 @@ from nnx.training.compiled import CompiledLoop, compile_key
 from nnx.training.groups import grouped
 
 __all__ = ["Plan"]
+
+LOOPS_KEPT = 4  # compiled loops of a network: one that is frozen and thawed by turns needs two
 
 
 class Plan:
@@ -72,7 +75,8 @@ class Plan:
         self.forwards: list[Callable[..., Any]] = [layer.forward for layer in self.layers]
         self.loss = cost
         last: Any = self.layers[-1]
-        if hasattr(last, "preactivation") and (fused := cost.fused(last.afun)) is not None:
+        plain = type(last).forward in (AffineLayer.forward, ActivationLayer.forward)
+        if plain and (fused := cost.fused(last.afun)) is not None:
             self.forwards[-1], self.loss = last.preactivation, fused
 
         self.slots = slots(tree, frozen=False)
@@ -80,6 +84,7 @@ class Plan:
         self.lowest = self.slots[0].places[0][0] if self.slots else len(self.layers)
         self.groups = grouped(self.backend, chain.optimized(self.slots), self.slots)
 
+        known = {id(layer) for _, layer in self.tree}
         self._made_of: list[tuple[Any, int]] = []
         self._lists: list[tuple[list[Any], list[Any]]] = []
         for _, layer in self.tree:
@@ -90,6 +95,12 @@ class Plan:
                 for value in vars(layer).values():
                     if type(value) is list:
                         self._lists.append((value, value.copy()))
+                    elif isinstance(value, Layer) and id(value) not in known:
+                        raise TypeError(
+                            f"{layer.name}: expected its layers among the arguments of its "
+                            f"constructor, got {value.name} as another attribute; make it an "
+                            "argument"
+                        )
                 continue
             if layer.backend is not self.backend:
                 chain.check_backend()
@@ -97,7 +108,7 @@ class Plan:
                 if not hasattr(p, "dtype"):
                     raise explain_parameters(layer) or TypeError(layer.name)
         self._tried = False  # the formulas of the layers are checked in the first step
-        self._compiled: CompiledLoop | None = before._compiled if before else None
+        self._compiled: list[CompiledLoop] = before._compiled if before else []
 
     @property
     def stale(self) -> bool:
@@ -146,7 +157,9 @@ class Plan:
             result = forward(x, True)
             if first:
                 shapes.append(tuple(x.shape))
-                check_forward(layer, result, (x.shape[0], *layer.output_shape(shapes[-1][1:])))
+                shape: Any = layer.output_shape  # that of a network is no function
+                shape = shape(shapes[-1][1:]) if callable(shape) else shape
+                check_forward(layer, result, (x.shape[0], *shape))
             x, backward = result
             backwards.append(backward)
         delta = self.loss.gradient(x, y, weights)
@@ -163,8 +176,15 @@ class Plan:
             if first:
                 check_backward(self.layers[lowest], result, None)
             found[lowest] = result[1]
-        self._tried = True
         gradients = gather(self.slots, found)
+        if first:
+            check_gradients(self.slots, gradients)
+            if len(slots(self.tree, frozen=False)) != len(self.slots):
+                raise RuntimeError(
+                    "expected all parameters before the first step, got others after it; make the "
+                    "parameters of a layer in its constructor"
+                )
+        self._tried = True
         for i, slot in enumerate(self.slots):
             penalties = slot.layer.regularizers
             if penalties and slot.name in penalties:
@@ -187,7 +207,10 @@ class Plan:
         if not all(type(g.optimizer).update is Optimizer.update for g in self.groups):
             return None
         key = compile_key(self)
-        if self._compiled is None or self._compiled.key != key:
-            twin = self.chain.twin(self.backend, lambda array: array, {})
-            self._compiled = CompiledLoop(Plan(twin, self.cost, self.output_shape), key)
-        return self._compiled
+        for loop in self._compiled:
+            if loop.key == key:
+                return loop
+        twin = self.chain.twin(self.backend, lambda array: array, {})
+        loop = CompiledLoop(Plan(twin, self.cost, self.output_shape), key)
+        self._compiled = [*self._compiled[-(LOOPS_KEPT - 1) :], loop]
+        return loop

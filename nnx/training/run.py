@@ -52,9 +52,7 @@ def train(
     """Train a network with checked data; see `SequentialNet.train`."""
     x, y, *weights = data
     plan = net.plan()
-    backend, outputs = plan.backend, plan.output_shape
-    if y.ndim < len(outputs) + 1 and math.prod(outputs) <= math.prod(x.shape[1:]):
-        y = one_hot(y, backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device))
+    backend, rows = plan.backend, _rows(plan, x, y)
     for _, layer in plan.tree:
         if not layer.children:
             layer.gradients.clear()  # those of an earlier backprop would be stale
@@ -67,8 +65,11 @@ def train(
                 start = time.perf_counter()
                 order = (rng or generator("batches")).permutation(x.shape[0]) if shuffle else None
                 bar.start(epoch)
+                outputs, plan = plan.output_shape, net.plan()
+                if plan.output_shape != outputs:  # a callback has changed the last layer
+                    rows = _rows(plan, x, y)
                 with backend.fast_arithmetic():
-                    result = _epoch(net, (x, y, *weights), batch_size, order, classes, bar)
+                    result = _epoch(net, plan, (x, rows, *weights), batch_size, order, classes, bar)
                 seconds = time.perf_counter() - start
                 if not math.isfinite(result.loss):
                     raise NonFiniteLossError(epoch, result.loss, history)
@@ -94,6 +95,14 @@ def train(
     return history
 
 
+def _rows(plan: Plan, x: Array, y: Array) -> Array:
+    """Return class indices as rows if these take no more memory than the inputs."""
+    outputs = plan.output_shape
+    if y.ndim > len(outputs) or math.prod(outputs) > math.prod(x.shape[1:]):
+        return y
+    return one_hot(y, plan.backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device))
+
+
 def score(net: Any, data: Data, batch_size: int, classes: bool) -> Score:
     """Return loss and accuracy of a network for checked data; see `SequentialNet.score`."""
     x, *rest = data
@@ -105,10 +114,16 @@ def score(net: Any, data: Data, batch_size: int, classes: bool) -> Score:
 
 
 def _epoch(
-    net: Any, data: Data, batch_size: int, order: np.ndarray | None, classes: bool, bar: ProgressBar
+    net: Any,
+    plan: Plan,
+    data: Data,
+    batch_size: int,
+    order: np.ndarray | None,
+    classes: bool,
+    bar: ProgressBar,
 ) -> Score:
     """Make one pass over the data; the host reads the device once, at its end."""
-    samples, plan = data[0].shape[0], net.plan()
+    samples = data[0].shape[0]
     tally, take = _Tally(net, plan, classes), _taker(plan, order)
     compiled = plan.compiled()
     if compiled is not None:
@@ -163,6 +178,7 @@ class _Tally:
         self.loss: Array | float = 0.0
         self.hits: Array | float = 0.0
         self.weight: Array | float = 0.0
+        self.weighted = False
 
     def add(self, a: Array, y: Array, weights: Array | None = None) -> None:
         """Count the outputs of some samples."""
@@ -176,6 +192,7 @@ class _Tally:
         right = hits(a, y, loss.threshold, loss.per_entry and a.shape[-1] > 1)
         self.terms += math.prod(right.shape)
         if weights is not None:
+            self.weighted = True
             weights = xp.reshape(weights, (*weights.shape, *[1] * (right.ndim - weights.ndim)))
             weights = xp.broadcast_to(weights, right.shape)
             right = right * weights
@@ -186,14 +203,14 @@ class _Tally:
         """Return the means."""
 
         def host(value: Array | float) -> float:
-            return value if isinstance(value, float) else float(self.plan.backend.to_numpy(value))
+            return value if type(value) is float else float(self.plan.backend.to_numpy(value))
 
         loss = host(self.loss) / self.samples + host(self.net.penalty())
         if not self.classes:
             return Score(loss, math.nan)
-        weight = host(self.weight)
-        if isinstance(self.weight, float):  # there were no weights: hits are whole numbers
+        if not self.weighted:  # hits are whole numbers
             return Score(loss, round(host(self.hits)) / self.terms)
+        weight = host(self.weight)
         return Score(loss, host(self.hits) / weight if weight else math.nan)
 
 
