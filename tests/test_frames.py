@@ -49,7 +49,8 @@ def trained():
 
 def test_little_is_called_before_the_first_step(trained):
     net, x, y, _ = trained
-    net.layers[0].frozen = False  # an assignment: the plan is made anew
+    net.layers[0].frozen = True
+    net.layers[0].frozen = False  # assignments: the plan is made anew
     names = called(lambda: net.train(x, y, 10, 1, progress=False), "step")
     own = [name for file, name in names if file.startswith(OWN)]
     assert len(own) < 80, own
