@@ -320,14 +320,34 @@ def test_a_second_name_of_a_layer_moves_and_trains_with_it(backend):
     assert history.loss[-1] < 0.5 * history.loss[0]
 
 
-def test_a_layer_that_is_no_argument_is_told(backend):
-    class Hidden(Odd):
-        def __init__(self, parts):
-            super().__init__(parts)
-            self.tail = nnx.DenseLayer(3, 3)
+def wrapper(base, hide):
+    """A class that keeps a layer where the walk does not look."""
 
-    net = nnx.SequentialNet(3, [Hidden([nnx.DenseLayer(3, 3)])])
-    with pytest.raises(TypeError, match="among the arguments of its constructor, got DenseLayer"):
+    class Hidden(base):
+        def __init__(self, parts=()):
+            if base is Odd:
+                super().__init__(parts)
+            else:
+                super().__init__()
+                self.parts = [nnx.DenseLayer(3, 3)]
+            self.hidden = hide(nnx.DenseLayer(3, 3))
+
+        def forward(self, x, training=False):
+            return self.parts[0].forward(x, training)
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    return Hidden([nnx.DenseLayer(3, 3)] if base is Odd else ())
+
+
+@pytest.mark.parametrize("base", [Odd, nnx.Layer])
+@pytest.mark.parametrize(
+    "hide", [lambda one: one, lambda one: [one], lambda one: (one,), lambda one: {"a": one}]
+)
+def test_layers_that_would_never_be_trained_are_told(base, hide, backend):
+    net = nnx.SequentialNet(3, [wrapper(base, hide)])
+    with pytest.raises(TypeError, match=r"got DenseLayer in another .* derive from nnx.Container"):
         net.train([[1.0, 2.0, 3.0]], [[1.0, 2.0, 3.0]], 1, 1, progress=False)
 
 

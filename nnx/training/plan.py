@@ -34,8 +34,9 @@ class Plan:
     It costs the same there, except on a library that compiles: `train` compiles a loop over steps,
     and a step that is called by hand is not compiled.
 
-    A plan holds as long as nobody assigns to an attribute of a layer, of its optimizer or of the
-    network, and the lists of layers stay the same. After that it is stale, and refuses to step.
+    A plan holds as long as nobody assigns to an argument of a layer, of its optimizer or of the
+    network, or to `frozen` and the like, and the lists of layers stay the same. After that it is
+    stale, and refuses to step.
     New values of parameters, and what an optimizer's schedule does, do not matter.
 
     Args:
@@ -91,16 +92,19 @@ class Plan:
             self._made_of.append((layer, layer.changes))
             if layer.optim is not None:
                 self._made_of.append((layer.optim, layer.optim.changes))
-            if layer.children:
-                for value in vars(layer).values():
-                    if type(value) is list:
-                        self._lists.append((value, value.copy()))
-                    elif isinstance(value, Layer) and id(value) not in known:
+            container = bool(layer.children)
+            for value in vars(layer).values():
+                if container and type(value) is list:
+                    self._lists.append((value, value.copy()))
+                items = value.values() if isinstance(value, dict) else value
+                for item in items if isinstance(value, dict | list | tuple) else (value,):
+                    if isinstance(item, Layer) and id(item) not in known:
                         raise TypeError(
-                            f"{layer.name}: expected its layers among the arguments of its "
-                            f"constructor, got {value.name} as another attribute; make it an "
-                            "argument"
+                            f"{layer.name}: expected a container whose layers are among the "
+                            f"arguments of its constructor, got {item.name} in another attribute; "
+                            "derive from nnx.Container, and make it an argument"
                         )
+            if container:
                 continue
             if layer.backend is not self.backend:
                 chain.check_backend()
