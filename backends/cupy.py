@@ -13,6 +13,7 @@ import numpy as np
 
 from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, add_array_type
 from nnx_backends._cuda import (
+    FORKED,
     INSTALL,
     check_gpu,
     count_gpus,
@@ -24,14 +25,26 @@ from nnx_backends._cuda import (
     load_libraries,
     with_ctk,
 )
+from nnx_backends._lean import placed_cupy
+
+# Not every part of CUDA uses CuPy's allocator, whose error is a MemoryError.
+OUT_OF_MEMORY = (
+    "cudaErrorMemoryAllocation",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+# Larger host arrays go to the device without page-locked memory between them, of which CuPy keeps
+# up to twice their size.
+STAGED = 64 << 20
 
 
 class CuPyBackend(Backend):
     """CuPy: the same arrays as NumPy's, on a CUDA GPU.
 
-    The device is a number, "cupy:1" for the second GPU. CuPy creates arrays on its *current*
-    device, so choosing this backend makes its GPU the current one of the calling thread. A network
-    makes its own GPU the current one while it trains, predicts or scores.
+    The device is a number, "cupy:1" for the second GPU. CuPy works on its *current* device, of
+    each thread. `set_backend` makes its GPU the current one, `use_backend` does for its block, and
+    a network makes its own GPU the current one while it works.
     """
 
     name = "cupy"
@@ -49,17 +62,27 @@ class CuPyBackend(Backend):
             )
         load_libraries(cupy)
         check_gpu(cupy.cuda.runtime, cupy.cuda.Device(number))
-        import array_api_compat.cupy as xp
+        import array_api_compat.cupy as compat
 
-        return xp, cupy.cuda.Device(number)
+        self.process = os.getpid()
+        return placed_cupy(compat), cupy.cuda.Device(number)
 
     def select(self) -> None:
-        self.device.use()
+        self.selected().use()
+
+    def selected(self) -> Any:
+        if os.getpid() != self.process:
+            raise BackendError(
+                f"process {os.getpid()} was forked from {self.process}, which had connected "
+                f"backend {self.spec!r}: a forked process cannot use the GPU",
+                FORKED,
+            )
+        return self.device
 
     def device_name(self) -> str:
         import cupy
 
-        properties = cupy.cuda.runtime.getDeviceProperties(self.device.id)
+        properties = cupy.cuda.runtime.getDeviceProperties(self.selected().id)
         return f"cuda:{self.device.id} {properties['name'].decode()}"
 
     def facts(self) -> dict[str, str]:
@@ -81,7 +104,7 @@ class CuPyBackend(Backend):
         name = f"nnx_{time.time_ns()}"  # a new one, which has not been compiled before
         double = cupy.ElementwiseKernel("float32 x", "float32 y", "y = 2 * x", name)
         try:
-            with self.device, fresh_kernels():
+            with self.selected(), fresh_kernels():
                 x = double(cupy.ones((2, 2), dtype=cupy.float32))
             got = self.to_numpy(x @ x).tolist()
         except cupy.cuda.compiler.CompileException as error:
@@ -97,16 +120,28 @@ class CuPyBackend(Backend):
     def free_memory(self) -> None:
         import cupy
 
-        cupy.get_default_memory_pool().free_all_blocks()
+        with self.selected():
+            cupy.get_default_memory_pool().free_all_blocks()
+        cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return super().is_out_of_memory(error) or any(name in str(error) for name in OUT_OF_MEMORY)
 
     def from_numpy(self, host: np.ndarray) -> Array:
-        with self.device:
-            return self.xp.asarray(host)
+        import cupy
+
+        with self.selected():
+            if host.nbytes <= STAGED:
+                return self.xp.asarray(host)
+            array = cupy.empty(host.shape, host.dtype)
+            array.set(host)
+            return array
 
     def to_numpy(self, array: Array) -> np.ndarray:
         import cupy
 
-        return np.asarray(cupy.asnumpy(array))
+        with self.selected():
+            return np.asarray(cupy.asnumpy(array))
 
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None]:
         import cupy
