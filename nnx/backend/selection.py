@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -33,6 +33,9 @@ __all__ = [
     "use_backend",
     "working_on",
 ]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class _Setting:
@@ -113,7 +116,7 @@ def working_on(backend: Backend) -> Iterator[Backend]:
     )
 
 
-def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
+def on_device(method: Method) -> Method:
     """Return the method, run with the device of its object's `backend` as the current one."""
 
     @functools.wraps(method)
@@ -121,7 +124,7 @@ def on_device(method: Callable[..., Any]) -> Callable[..., Any]:
         with self.backend.selected():
             return method(self, *arguments, **options)
 
-    return run
+    return run  # type: ignore[return-value]
 
 
 def get_backend() -> Backend:
