@@ -31,6 +31,17 @@ def small(monkeypatch):
     monkeypatch.setattr("nnx.commands.bench.SETTLE", 0.0)
 
 
+@pytest.fixture
+def only(monkeypatch):
+    """Leaves out the other parts."""
+
+    def keep(*names):
+        parts = {name: part for name, part in module.PARTS.items() if name in names}
+        monkeypatch.setattr(module, "PARTS", parts)
+
+    return keep
+
+
 def written(folder, *options):
     """The exit status, and what is in the two files."""
     status = main(["check", "--quick", "--report", str(folder), *options])
@@ -44,14 +55,13 @@ def test_the_files_of_every_backend(backend_spec, small, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert status == int(not all(data["passed"].values()))
     assert list(data["passed"]) == list(module.PARTS)
-    assert {
-        name: data["passed"][name] for name in ("check", "bench", "memory", "waits")
-    } == dict.fromkeys(("check", "bench", "memory", "waits"), True)
+    # the doctor may have found something on this machine
+    assert [n for n, good in data["passed"].items() if not good and n != "doctor"] == []
     for name, good in data["passed"].items():
         assert f"{name}: {'passed' if good else 'FAILED'}" in printed
         assert f"| {name} | {'passed' if good else '**FAILED**'} |" in page
 
-    assert [item["item"] for item in data["check"]["items"]][0] == "round trip"
+    assert data["check"]["items"][0]["item"] == "round trip"
     assert data["check"]["backends"] == [backend_spec]
     assert data["check"]["verdict"] in page
     assert data["bench"]["backends"] == list(dict.fromkeys(["numpy", backend_spec]))
@@ -67,7 +77,8 @@ def test_the_files_of_every_backend(backend_spec, small, tmp_path, capsys):
     assert data["doctor"]["facts"][f"backend {backend_spec.partition(':')[0]}"]["device"] in page
 
 
-def test_what_tells_two_machines_apart(tmp_path, small):
+def test_what_tells_two_machines_apart(tmp_path, only):
+    only("doctor")
     _, data, page = written(tmp_path, "--backends", "numpy")
     assert platform.python_version() in data["machine"]["Python"]
     assert data["machine"]["OS"] == platform.platform()
@@ -120,7 +131,8 @@ def test_a_part_that_fails_is_told_and_keeps_none_of_the_others_away(
     assert f"{part}: FAILED" in capsys.readouterr().out
 
 
-def test_results_that_differ_are_on_the_page(small, tmp_path, monkeypatch):
+def test_results_that_differ_are_on_the_page(small, only, tmp_path, monkeypatch):
+    only("check")
     forward = nnx.TanH.forward
 
     def wrong(self, x):
@@ -134,7 +146,8 @@ def test_results_that_differ_are_on_the_page(small, tmp_path, monkeypatch):
     assert "| check | **FAILED** |" in page
 
 
-def test_too_much_memory_is_a_failure(small, tmp_path, monkeypatch):
+def test_too_much_memory_is_a_failure(small, only, tmp_path, monkeypatch):
+    only("memory")
     peaks = iter([10**9, 5, 5])
 
     @contextlib.contextmanager
@@ -148,7 +161,8 @@ def test_too_much_memory_is_a_failure(small, tmp_path, monkeypatch):
     assert "| numpy | 1,000,000,000 |" in page
 
 
-def test_a_read_in_a_step_is_a_failure_with_its_line(small, tmp_path, monkeypatch):
+def test_a_read_in_a_step_is_a_failure_with_its_line(small, only, tmp_path, monkeypatch):
+    only("waits")
     usable("strict")
     forward = nnx.ReLU.forward
 
