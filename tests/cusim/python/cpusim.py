@@ -99,8 +99,8 @@ def _replace_libraries():
     from cuda.pathfinder._dynamic_libs import load_nvidia_dynamic_lib as loading
     from cuda.pathfinder._dynamic_libs.search_steps import LATE_FIND_STEPS
 
-    simulated = {path.name.split(".")[0].removeprefix("lib"): path for path in
-                 Path(_folder).glob("lib*.so.*")}  # fmt: skip
+    paths = (path for path in Path(_folder).glob("lib*.so.*") if path.name != "libcuda.so.1")
+    simulated = {path.name.removeprefix("lib").partition(".")[0]: path for path in paths}
     unknown = _HIDDEN - set(simulated) - {"headers"}
     if unknown:
         raise ValueError(
