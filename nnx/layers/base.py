@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend, array_namespace, get_backend, on_device, resolve
+from nnx.backend import (
+    Array,
+    Backend,
+    array_namespace,
+    born_on_device,
+    get_backend,
+    on_device,
+    resolve,
+)
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
@@ -113,6 +121,11 @@ class Layer(Watched):
         self.backend: Backend = get_backend()
         given = SGD() if optim is None else optim
         self.optim = instance(self, "optim", given, Optimizer, "SGD(0.1)").clone()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = born_on_device(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "optim":
