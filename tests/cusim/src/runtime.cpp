@@ -382,6 +382,7 @@ EXPORT cudaError_t cudaHostAlloc(void **to, size_t size, unsigned) {
   void *memory = aligned_alloc(4096, (size + 4095) / 4096 * 4096 + 4096);
   NEEDS(memory, cudaErrorMemoryAllocation);
   blocks[uintptr_t(memory)] = {size, -1};
+  stats.pinned++;
   stats.pinned_bytes += size;
   stats.pinned_peak = max(stats.pinned_peak, stats.pinned_bytes);
   LOG("pinned %zu", size);

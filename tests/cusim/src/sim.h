@@ -24,7 +24,8 @@ struct Stats {
   long launches, gemm, malloc, free, h2d, d2h, d2d, p2p;
   long h2d_bytes, d2h_bytes, d2d_bytes, p2p_bytes;
   long stream_sync, dev_sync, event_sync, memset, compile, graph_launch;
-  long pinned_bytes, pinned_peak;
+  long pinned;
+  long pinned_bytes, pinned_peak;  // how much is pinned now, and was at most
 };
 
 extern Stats stats;
