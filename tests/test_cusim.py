@@ -201,9 +201,12 @@ def test_kernels_whose_threads_wait_for_each_other(n):
     for found, expected in zip(x.nonzero(), host.nonzero(), strict=True):
         assert np.array_equal(cupy.asnumpy(found), expected)
     assert np.array_equal(cupy.asnumpy(cupy.cumsum(x)), np.cumsum(host))
+    assert np.array_equal(cupy.asnumpy(cupy.cumsum(x, axis=1)), np.cumsum(host, axis=1))
     numbers = rng.integers(0, 1000, (n, n))
     y = cupy.asarray(numbers)
     assert np.array_equal(cupy.asnumpy(y[x]), numbers[host])
+    found = cupy.bincount(y.ravel(), weights=y.ravel())  # an atomic sum of float64 and int64
+    assert np.array_equal(cupy.asnumpy(found), np.bincount(numbers.ravel(), numbers.ravel()))
     for name in ("sum", "max", "argmin", "any", "all"):
         found = cupy.asnumpy(getattr(y, name)(axis=0))
         assert np.array_equal(found, getattr(numbers, name)(axis=0)), name

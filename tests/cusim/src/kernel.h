@@ -80,29 +80,36 @@ inline double normcdf(double x) { return 0.5 * erfc(-x * M_SQRT1_2); }
 inline float __ldg(const float *at) { return *at; }
 inline double __ldg(const double *at) { return *at; }
 
-// ---- atomics: threads run one after the other
-#define ATOMIC(name, result)                          \
-  template <class T> T atomic##name(T *at, T value) { \
-    T old = *at;                                      \
-    *at = result;                                     \
-    return old;                                       \
+// ---- atomics, for the types that CUDA has them for: threads run one after the other
+#define ATOMIC(name, T, result)                           \
+  inline T atomic##name(T *at, T value) {                 \
+    T old = *at;                                          \
+    *at = result;                                         \
+    return old;                                           \
   }
-ATOMIC(Add, old + value)
-ATOMIC(Sub, old - value)
-ATOMIC(Max, std::max(old, value))
-ATOMIC(Min, std::min(old, value))
-ATOMIC(Exch, value)
-ATOMIC(And, old & value)
-ATOMIC(Or, old | value)
-ATOMIC(Xor, old ^ value)
-template <class T> T atomicCAS(T *at, T expected, T value) {
-  T old = *at;
-  if (old == expected) *at = value;
-  return old;
-}
-inline unsigned long long atomicAdd(unsigned long long *at, long long value) {
-  return atomicAdd(at, (unsigned long long)value);
-}
+#define ATOMICS_OF_INTEGERS(T)                            \
+  ATOMIC(Add, T, old + value)                             \
+  ATOMIC(Max, T, std::max(old, value))                    \
+  ATOMIC(Min, T, std::min(old, value))                    \
+  ATOMIC(And, T, old & value)                             \
+  ATOMIC(Or, T, old | value)                              \
+  ATOMIC(Xor, T, old ^ value)                             \
+  ATOMIC(Exch, T, value)                                  \
+  inline T atomicCAS(T *at, T expected, T value) {        \
+    T old = *at;                                          \
+    if (old == expected) *at = value;                     \
+    return old;                                           \
+  }
+ATOMICS_OF_INTEGERS(int)
+ATOMICS_OF_INTEGERS(unsigned)
+ATOMICS_OF_INTEGERS(unsigned long long)
+ATOMIC(Add, float, old + value)
+ATOMIC(Add, double, old + value)
+ATOMIC(Exch, float, value)
+ATOMIC(Sub, int, old - value)
+ATOMIC(Sub, unsigned, old - value)
+ATOMIC(Max, long long, std::max(old, value))
+ATOMIC(Min, long long, std::min(old, value))
 inline void __threadfence() {}
 
 // ---- threads of one block that wait for each other: fibers, each of which runs until it waits
