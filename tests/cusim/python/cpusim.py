@@ -77,7 +77,7 @@ def fail(what, calls=None):
     """
     if what not in CALLS:
         raise ValueError(f"expected one of {', '.join(CALLS)}, got {what!r}")
-    _library.cusim_fail(what.encode(), CALLS[what] if calls is None else calls)
+    _waiting.cusim_fail(what.encode(), CALLS[what] if calls is None else calls)
 
 
 def finish():

@@ -36,8 +36,6 @@ extern std::recursive_mutex one_at_a_time;  // held while anything of the machin
 cudaError_t enter();
 // Whether this call of a kind is one that `cpusim.fail` has chosen.
 bool fails(const char *what);
-// The compute capability: 90 is 9.0.
-int capability();
 int current_device();
 // Whether this thread has called the runtime before.
 bool in_context();
