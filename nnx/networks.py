@@ -38,7 +38,8 @@ class SequentialNet(SequentialLayer):
     """Layers one after another, and the loss that training minimises.
 
     Args:
-        input_shape: number of input features, or the shape of one sample.
+        input_shape: number of input features, or the shape of one sample. An axis that is None may
+            have another length in every batch: (None, 8) for sequences, (1, None, None) for images.
         layers: the layers, in order. A layer that stands in several places is one set of
             parameters; a network in the list is replaced by the sequence of its layers.
         cost: the loss.
@@ -293,15 +294,20 @@ class SequentialNet(SequentialLayer):
         )
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    """Return the shape of a sample; a number of features is one axis."""
-    sizes: tuple[Any, ...] = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    if not all(isinstance(s, Integral) and not isinstance(s, bool) and int(s) > 0 for s in sizes):
+def _shape(shape: Any) -> tuple[Any, ...]:
+    """Return the shape of a sample; a number of features is one axis, None is any length."""
+    several = isinstance(shape, tuple | list)
+    sizes: tuple[Any, ...] = tuple(shape) if several else (shape,)
+    if not all(
+        (s is None and several)
+        or (isinstance(s, Integral) and not isinstance(s, bool) and int(s) > 0)
+        for s in sizes
+    ):
         raise ValueError(
             "SequentialNet: expected the number of features or the shape of a sample, such as "
-            f"784 or (1, 28, 28), got {shape!r}"
+            f"784, (1, 28, 28) or (None, 8), with None for an axis of any length, got {shape!r}"
         )
-    return tuple(map(int, sizes))
+    return tuple(s if s is None else int(s) for s in sizes)
 
 
 def _optimizer(optim: Any) -> Optimizer:

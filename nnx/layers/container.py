@@ -11,13 +11,12 @@ from nnx.backend import Array, Backend, BackendError
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
 from nnx.layers._contract import explain_shape
+from nnx.layers._shapes import Shape, output_shape
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
 
 __all__ = ["Container", "SequentialLayer", "as_layer", "as_layers"]
-
-Shape = tuple[int, ...]
 
 
 class Container(Layer):
@@ -227,7 +226,7 @@ class SequentialLayer(Container):
                 self.layers[:] = as_layers(self.name, self.layers)
                 return self.shapes(shape, source)
             try:
-                shape_after = layer.output_shape(shape)
+                shape_after = output_shape(layer, shape)
                 if type(shape_after) is not tuple:
                     raise explain_shape(layer, shape, shape_after) or TypeError(layer)
             except ShapeError as error:
