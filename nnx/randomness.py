@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, array_namespace
-from nnx.checks import choice, count
+from nnx.checks import choice, count, flag
 
 __all__ = [
     "Draw",
@@ -53,8 +53,8 @@ class _Streams:
         self.lock = threading.Lock()
         self.start(np.random.SeedSequence().entropy)
 
-    def start(self, entropy: Any) -> None:
-        self.entropy = int(entropy)
+    def start(self, entropy: Any, seeded: bool = False) -> None:
+        self.entropy, self.seeded = int(entropy), seeded
         self.forks = 0
         self.running: dict[str, np.random.Generator] = {}
         self.drawn: Counter[tuple[str, tuple[int, ...]]] = Counter()
@@ -73,7 +73,7 @@ class _Streams:
     def in_child(self) -> None:
         self.lock.release()
         words = self.child(FORKS, self.forks).generate_state(4)
-        self.start(int.from_bytes(words.astype("<u4").tobytes(), "little"))
+        self.start(int.from_bytes(words.astype("<u4").tobytes(), "little"), self.seeded)
 
 
 _streams = _Streams()
@@ -100,7 +100,7 @@ def seed(number: int | None = None) -> None:
     if number is not None:
         number = count("seed", "number", number, least=0)
     with _streams.lock:
-        _streams.start(np.random.SeedSequence(number).entropy)
+        _streams.start(np.random.SeedSequence(number).entropy, number is not None)
 
 
 def state() -> dict[str, Any]:
@@ -108,6 +108,7 @@ def state() -> dict[str, Any]:
     with _streams.lock:
         return {
             "entropy": _streams.entropy,
+            "seeded": _streams.seeded,
             "forks": _streams.forks,
             "running": {
                 purpose: dict(stream.bit_generator.state)
@@ -125,7 +126,8 @@ def set_state(saved: dict[str, Any]) -> None:
     """
     try:
         new = _Streams()
-        new.start(count("set_state", "entropy", saved["entropy"], least=0))
+        entropy = count("set_state", "entropy", saved["entropy"], least=0)
+        new.start(entropy, flag("set_state", "seeded", saved["seeded"]))
         new.forks = count("set_state", "forks", saved["forks"], least=0)
         for purpose, position in saved["running"].items():
             new.running[purpose] = new.new(purpose)
@@ -138,7 +140,7 @@ def set_state(saved: dict[str, Any]) -> None:
             f"{type(saved).__name__} ({type(error).__name__}: {error})"
         ) from error
     with _streams.lock:
-        _streams.entropy, _streams.forks = new.entropy, new.forks
+        _streams.entropy, _streams.seeded, _streams.forks = new.entropy, new.seeded, new.forks
         _streams.running, _streams.drawn = new.running, new.drawn
 
 
