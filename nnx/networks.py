@@ -20,6 +20,7 @@ from nnx.data import (
     checked_samples,
     checked_validation,
     is_classification,
+    training_data,
     warn_of_targets,
 )
 from nnx.layers.base import Layer
@@ -174,7 +175,7 @@ class SequentialNet(SequentialLayer):
         batch_size: int = 10,
         epochs: int = 1,
         *,
-        validation: tuple[Any, ...] | None = None,
+        validation: float | tuple[Any, ...] | None = None,
         callbacks: Sequence[Callable[[SequentialNet, History], Any]] = (),
         progress: bool = True,
         shuffle: bool = True,
@@ -188,7 +189,8 @@ class SequentialNet(SequentialLayer):
             y: class indices (samples,), or rows (samples, *output_shape).
             batch_size: samples per step; the last step of an epoch takes what is left.
             epochs: passes over the data.
-            validation: (x, y) or (x, y, weights), scored after every epoch.
+            validation: (x, y) or (x, y, weights), or the fraction of the samples to keep for it;
+                scored after every epoch.
             callbacks: called as callback(net, history) after every epoch; one that returns
                 True ends the training.
             progress: show a progress bar.
@@ -209,22 +211,22 @@ class SequentialNet(SequentialLayer):
         epochs = count("train", "epochs", epochs, least=0)
         progress, shuffle = flag("train", "progress", progress), flag("train", "shuffle", shuffle)
         callbacks, rng = checked_callbacks(callbacks), checked_rng(rng)
-        validation = checked_validation(validation)
+        held = checked_validation(validation)
         with working_on(self.backend):
-            data = checked_samples(self, x, y, sample_weights)
+            parts, valid = training_data(self, x, y, sample_weights, validation=held)
+            data = parts[0]
             size = check_batch_size(batch_size, data[0].shape[0])
             for samples in {size, data[0].shape[0] % size} - {0}:
                 self.check_batch(self.input_shape, samples)
-            warn_of_targets(self, data[1])
-            valid = validation and checked_samples(self, *validation, owner="validation")  # type: ignore[misc]
+            warn_of_targets(self, parts)
             return run.train(
                 self,
                 data,
                 size,
                 epochs,
                 classes=self._are_classes(data[1]),
-                validation=valid,
-                validation_classes=valid is not None and self._are_classes(valid[1]),
+                validation=None if valid is None else valid[0],
+                validation_classes=valid is not None and self._are_classes(valid[0][1]),
                 callbacks=callbacks,
                 progress=progress,
                 shuffle=shuffle,
@@ -252,7 +254,7 @@ class SequentialNet(SequentialLayer):
         """Return the loss, penalties included, and the accuracy on the given data."""
         size = check_batch_size(batch_size, owner="score")
         with working_on(self.backend):
-            data = checked_samples(self, x, y, sample_weights)
+            (data,) = checked_samples(self, x, y, sample_weights)
             return run.score(self, data, size, self._are_classes(data[1]))
 
     def _are_classes(self, y: Array) -> bool:
