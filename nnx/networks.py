@@ -10,40 +10,29 @@ from typing import Any
 
 import numpy as np
 
-from nnx import randomness, saving
+from nnx import saving
 from nnx.backend import Array, Backend, working_on
 from nnx.checks import count, flag, instance
 from nnx.data import (
-    Parts,
-    are_classes,
     as_inputs,
     batches,
     check_batch_size,
-    checked_rng,
     checked_samples,
-    checked_validation,
-    described,
     equal_parts,
     in_order,
-    training_data,
-    warn_of_targets,
 )
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.tree import Slot, once, slots, walk
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
-from nnx.training.callbacks import Callback, as_callbacks
-from nnx.training.checkpoints import started
+from nnx.training.callbacks import Callback
 from nnx.training.history import History, Score
 from nnx.training.plan import Plan
-from nnx.training.run import Run, Scored, score
+from nnx.training.run import score
+from nnx.training.start import scored, started
 
 __all__ = ["SequentialNet"]
-
-# Validation keeps no closures for a backward: it takes so many batches at once, up to so many
-# samples.
-VALIDATION_BATCHES, VALIDATION_SAMPLES = 4, 1024
 
 
 class SequentialNet(SequentialLayer):
@@ -237,49 +226,23 @@ class SequentialNet(SequentialLayer):
             FileError: the file to resume from holds no run, or is damaged.
         """
         epochs = count("train", "epochs", epochs, least=0)
-        progress, shuffle = flag("train", "progress", progress), flag("train", "shuffle", shuffle)
-        called, rng = as_callbacks(callbacks), checked_rng(rng)
-        held = checked_validation(validation)
-
-        def begun() -> Run:
-            begin = randomness.state()
-            parts, valid = training_data(
-                self,
-                x,
-                y,
-                sample_weights,
-                validation=held,
-                ignore_label=ignore_label,
-                class_weights=class_weights,
-            )
-            size = check_batch_size(batch_size, max(part[0].shape[0] for part in parts))
-            for samples, *shape in {(n, *part[0].shape[1:]) for part in parts for n in _sizes(part[0].shape[0], size)}:
-                self.check_batch(tuple(shape), samples)
-            warn_of_targets(self, parts)
-            several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
-            if validation_batch_size is not None:
-                several = check_batch_size(validation_batch_size, what="validation_batch_size")
-            identity = {
-                "data": described(parts, x, y),
-                "validation": None if valid is None else described(valid, x, y),
-                "batch_size": size,
-                "shuffle": shuffle,
-                "dtype": self.backend.dtype_name,
-            }
-            return Run(
-                self,
-                self._scored(parts, size, metrics),
-                None if valid is None else self._scored(valid, several, metrics),
-                epochs,
-                called,
-                shuffle,
-                rng,
-                identity,
-                begin,
-            )
-
         with working_on(self.backend):
-            return started(begun, resume).train(progress)
+            run = started(
+                self,
+                (x, y, sample_weights),
+                batch_size,
+                epochs,
+                validation=validation,
+                validation_batch_size=validation_batch_size,
+                metrics=metrics,
+                callbacks=callbacks,
+                resume=resume,
+                shuffle=shuffle,
+                class_weights=class_weights,
+                ignore_label=ignore_label,
+                rng=rng,
+            )
+            return run.train(flag("train", "progress", progress))
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.
@@ -319,10 +282,7 @@ class SequentialNet(SequentialLayer):
         size = check_batch_size(batch_size, owner="score")
         with working_on(self.backend):
             parts = checked_samples(self, x, y, sample_weights, ignore_label=ignore_label)
-            return score(self, self._scored(parts, size, metrics))
-
-    def _scored(self, parts: Parts, batch_size: int, metrics: Any) -> Scored:
-        return Scored(parts, batch_size, are_classes(self, parts), {})
+            return score(self, scored(self, parts, size, metrics))
 
     # Files.
 

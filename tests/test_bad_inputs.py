@@ -338,8 +338,13 @@ WRONG = {
         (np.random, ["default_rng"]),
     ],
     "validation": [
-        (0.2, ["got 0.2", r"write validation=\(x\[-100:\], y\[-100:\]\)"]),
-        (True, ["got True", r"\(x, y\)"]),
+        (True, ["got True", "write validation=0.2$"]),
+        (0, ["got 0", "write validation=None$"]),
+        (1, ["fraction in \\(0, 1\\)", "got 1", "write validation=0.2$"]),
+        (20, ["got 20", "write validation=0.2$"]),
+        (12.5, ["got 12.5", "write validation=0.125$"]),
+        (-0.2, ["got -0.2", "write validation=0.2$"]),
+        (np.nan, ["got nan", "write validation=0.2$"]),
         ("x", ["got 'x'"]),
         (X, ["got an ndarray"]),
         ({"x": X, "y": Y}, ["got a dict", r"write validation=\(x, y\)"]),
@@ -363,7 +368,7 @@ WRONG_TO_TRAIN = {
     "sample_weights": [
         (3, [r"\(30,\)", r"got shape \(\)"]),
         ("balanced", ["got 'balanced'"]),
-        ({0: 1.0, 1: 5.0}, ["got a dict", "class_weights"]),
+        ({0: 1.0, 1: 5.0}, ["got a dict", r"pass class_weights=\{class: weight\}"]),
         (-np.ones(30), [r"sample_weights\[0\] = -1"]),
         (np.full(30, np.nan), [r"sample_weights\[0\] = nan"]),
     ],
@@ -457,6 +462,7 @@ def test_right_arguments_are_returned():
     assert checked_validation(None) is None
     assert checked_validation([X, Y]) == (X, Y)
     assert len(checked_validation((X, Y, Y))) == 3
+    assert checked_validation(np.float32(0.25)) == 0.25
     with pytest.raises(ValueError, match=r"at most 9, .* got 10; .*batch_size=9"):
         check_batch_size(10, 9)
     with pytest.raises(ValueError, match=r"^predict: expected batch_size"):

@@ -15,9 +15,20 @@ from nnx.data.arrays import (
     is_classification,
     unreachable_targets,
 )
-from nnx.data.samples import checked_samples, warn_of_targets
+from nnx.data.division import held_out
+from nnx.data.parts import equal_parts, in_order
+from nnx.data.samples import (
+    Parts,
+    are_classes,
+    checked_samples,
+    described,
+    training_data,
+    warn_of_targets,
+)
 
 __all__ = [
+    "Parts",
+    "are_classes",
     "as_inputs",
     "as_targets",
     "as_weights",
@@ -28,7 +39,12 @@ __all__ = [
     "checked_rng",
     "checked_samples",
     "checked_validation",
+    "described",
+    "equal_parts",
+    "held_out",
+    "in_order",
     "is_classification",
+    "training_data",
     "unreachable_targets",
     "warn_of_targets",
 ]

@@ -78,24 +78,31 @@ def checked_rng(rng: Any) -> np.random.Generator | None:
     )
 
 
-def checked_validation(validation: Any) -> tuple[Any, ...] | None:
-    """Return (x, y), (x, y, weights) or None; what is in it is not looked at.
+def checked_validation(validation: Any) -> float | tuple[Any, ...] | None:
+    """Return a fraction in (0, 1), (x, y), (x, y, weights) or None; arrays are not looked at.
 
     Raises:
-        TypeError: not a tuple or list.
-        ValueError: neither two nor three items.
+        TypeError: anything else.
+        ValueError: a number that is not a fraction, or neither two nor three items.
     """
     if validation is None:
         return None
-    expected = "train: expected validation to be (x, y) or (x, y, weights)"
+    expected = "train: expected validation to be a fraction in (0, 1), (x, y) or (x, y, weights)"
+    number = isinstance(validation, Real) and not isinstance(validation, bool | np.bool_)
+    if number:
+        if 0 < validation < 1:
+            return float(validation)
+        percent = 1 < validation < 100
+        remedy = f"write validation={float(validation) / 100 if percent else 0.2:g}"
+        if validation == 0:
+            remedy = "for no validation: write validation=None"
+        raise ValueError(f"{expected}, got {validation!r}; {remedy}")
     if not isinstance(validation, tuple | list):
-        if isinstance(validation, Real) and not isinstance(validation, bool):
-            raise TypeError(
-                f"{expected}, got {validation!r}; keep a part of the samples for it: "
-                "write validation=(x[-100:], y[-100:])"
-            )
         got = repr(validation) if isinstance(validation, bool | str) else kind_of(validation)
-        raise TypeError(f"{expected}, got {got}; write validation=(x, y)")
+        remedy = (
+            "validation=0.2" if isinstance(validation, bool | np.bool_) else "validation=(x, y)"
+        )
+        raise TypeError(f"{expected}, got {got}; write {remedy}")
     if len(validation) not in (2, 3):
         raise ValueError(
             f"{expected}, got {len(validation)} items: "

@@ -241,7 +241,7 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
     y = inputs.y
     if y is None:
         y = inputs.array(inputs.classes((x.shape[0], *net.output_shape[:-1]), net.output_shape[-1]))
-    x, y = checked_samples(net, x, y)
+    ((x, y),) = checked_samples(net, x, y)
 
     few = x[: min(BATCH, x.shape[0]), ...]
     terms = int(np.prod(few.shape)) * len(layers)

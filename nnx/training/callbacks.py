@@ -32,8 +32,10 @@ class Callback(Configured):
     Attributes:
         interval: call `after_batches` after so many batches of an epoch; None does not.
         state: what is kept between the calls.
+        last: call it after the callbacks that are not.
     """
 
+    last: ClassVar[bool] = False
     interval: int | None = None
     state: dict[str, Any]
 
@@ -251,7 +253,7 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
                 f"{expected}, got {_name(callback)}{signature}; write def f(net, history): ..."
             ) from error
         checked.append(Function(callback))
-    return tuple(checked)
+    return tuple(sorted(checked, key=lambda callback: callback.last))
 
 
 def _name(function: Any) -> str:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,6 @@ from nnx.saving import (
     first_difference,
     join,
     pack,
-    read_file,
     restore,
     split,
     write_file,
@@ -31,7 +28,7 @@ from nnx.training.callbacks import Callback, Monitor
 from nnx.training.history import History
 from nnx.training.run import Run
 
-__all__ = ["Checkpoint", "resume", "save_run", "started"]
+__all__ = ["Checkpoint", "resume_run", "save_run", "seed_as"]
 
 REMEDY = "train with the same, or leave out resume= to start from the beginning"
 SIGNALS = ("SIGTERM", "SIGUSR1")  # what clusters send before they end a job
@@ -73,35 +70,7 @@ def save_run(run: Run, path: str | os.PathLike[str]) -> None:
     write_file(path, {**arrays, **more}, {**network, "run": data})
 
 
-def started(make: Callable[[], Run], path: str | os.PathLike[str] | None) -> Run:
-    """Return the run that `make` makes, continued from a file if there is one.
-
-    If that fails, the random streams are where they were.
-
-    Raises:
-        ValueError: the run of the file belongs to another network, other data or another seed.
-        FileError: the file holds no run, or is damaged.
-    """
-    if path is None:
-        return make()
-    if not os.path.exists(path):
-        logging.getLogger("nnx").warning(
-            "resume: there is no %s yet; training starts from the beginning", os.fspath(path)
-        )
-        return make()
-    streams = randomness.state()
-    try:
-        with read_file(path) as file:
-            _seed_as(file, path)
-            run = make()
-            resume(run, file, path)
-            return run
-    except BaseException:
-        randomness.set_state(streams)
-        raise
-
-
-def resume(run: Run, file: File, path: str | os.PathLike[str]) -> None:
+def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
     """Continue the run of a file with the network, data and callbacks of another one.
 
     Nothing is changed if they do not belong together.
@@ -167,6 +136,8 @@ class Checkpoint(Callback):
             "run.best.safetensors".
         mode: "min" or "max", which of its values is the best; see `Monitor`.
     """
+
+    last = True
 
     def __init__(
         self,
@@ -246,7 +217,7 @@ def _copy_file(path: str, other: str) -> None:
         shutil.copy2(path, other)
 
 
-def _seed_as(file: File, path: str | os.PathLike[str]) -> None:
+def seed_as(file: File, path: str | os.PathLike[str]) -> None:
     """Take the random streams to where they stood when the run of a file began."""
     begin, here = _run_of(file, path)["begin"], randomness.state()
     if here["seeded"] and here["entropy"] != begin["entropy"]:
