@@ -86,6 +86,7 @@ SCHEDULES = [
     nnx.CosineRestartsSchedule(0.1, 10),
     nnx.WarmUpSchedule(nnx.ConstantSchedule(0.1), 5),
     nnx.OneCycleSchedule(0.1, 10),
+    nnx.EpochSchedule(nnx.StepSchedule(0.1, 3), 10),
     nnx.ClipValue(0.5),
     nnx.ClipNorm(0.5),
 ]
