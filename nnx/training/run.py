@@ -13,12 +13,13 @@ import numpy as np
 from nnx.backend import Array
 from nnx.data import batches
 from nnx.losses import one_hot
+from nnx.metrics.chosen import Metric
 from nnx.randomness import generator, state
 from nnx.training.compiled import CompiledLoop
 from nnx.training.history import History, NonFiniteLossError, Score
 from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
-from nnx.training.tally import Metrics, Tally
+from nnx.training.tally import Tally
 
 __all__ = ["Run", "Scored", "score"]
 
@@ -39,7 +40,7 @@ class Scored(NamedTuple):
     parts: list[Part]
     batch_size: int
     classes: bool
-    metrics: Metrics
+    metrics: Mapping[str, Metric]
 
 
 class Run:

@@ -18,6 +18,7 @@ from nnx.data import (
     training_data,
     warn_of_targets,
 )
+from nnx.metrics.chosen import check, chosen
 from nnx.saving import read_file
 from nnx.training.callbacks import as_callbacks
 from nnx.training.checkpoints import resume_run, seed_as
@@ -68,8 +69,19 @@ def started(
 
 
 def scored(net: Any, parts: Parts, batch_size: int, metrics: Any) -> Scored:
-    """Return checked data with what is to be reported about it."""
-    return Scored(parts, batch_size, are_classes(net, parts), {})
+    """Return checked data with what is to be reported about it.
+
+    Raises:
+        ValueError, TypeError: a metric is unknown, or does not suit the targets.
+    """
+    classes = are_classes(net, parts)
+    if metrics is None:
+        metrics = () if classes else ("mean_absolute_error", "r2")
+    found = chosen(metrics, net.cost)
+    check(found, net, parts[0][1], classes)
+    if classes:
+        found.pop("accuracy", None)  # reported anyway
+    return Scored(parts, batch_size, classes, found)
 
 
 def _run(
