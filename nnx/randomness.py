@@ -35,9 +35,11 @@ __all__ = [
     "generator",
     "noise",
     "noise_from",
+    "replaced_weights",
     "seed",
     "set_state",
     "state",
+    "without_draws",
 ]
 
 Draw = Callable[[np.random.Generator], np.ndarray]
@@ -78,6 +80,7 @@ class _Streams:
 
 _streams = _Streams()
 _source: ContextVar[Callable[[Draw, Array], Array] | None] = ContextVar("noise", default=None)
+_weights: ContextVar[Callable[[Any], Array] | None] = ContextVar("weights", default=None)
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(
@@ -161,6 +164,8 @@ def generator(purpose: str) -> np.random.Generator:
             "`traceable = False`"
         )
     choice("generator", "purpose", purpose, PURPOSES)
+    if _weights.get() is not None:
+        return np.random.default_rng(0)
     with _streams.lock:
         if purpose not in _streams.running:
             _streams.running[purpose] = _streams.new(purpose)
@@ -176,6 +181,8 @@ def fresh_generator(purpose: str, *key: int) -> np.random.Generator:
         ValueError: the purpose is unknown.
     """
     choice("fresh_generator", "purpose", purpose, PURPOSES)
+    if _weights.get() is not None:
+        return np.random.default_rng(0)
     with _streams.lock:
         n = _streams.drawn[purpose, key]
         _streams.drawn[purpose, key] += 1
@@ -202,6 +209,26 @@ def noise_from(source: Callable[[Draw, Array], Array]) -> Iterator[None]:
         yield
     finally:
         _source.reset(token)
+
+
+@contextmanager
+def without_draws(weights: Callable[[Any], Array]) -> Iterator[None]:
+    """A block that leaves all streams where they are: initial weights are weights(shape).
+
+    What draws from a stream in another way gets numbers that mean nothing. Networks are built like
+    this if their weights are replaced afterwards.
+    """
+    token = _weights.set(weights)
+    try:
+        yield
+    finally:
+        _weights.reset(token)
+
+
+def replaced_weights(shape: tuple[int, ...]) -> Array | None:
+    """Return what `without_draws` puts in the place of initial weights; None outside of it."""
+    weights = _weights.get()
+    return None if weights is None else weights(shape)
 
 
 def _moved(host: np.ndarray, like: Array) -> Array:

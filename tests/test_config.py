@@ -173,7 +173,7 @@ def test_only_plain_data_is_written():
         ({"class": "Nothing"}, r"unknown class 'Nothing'.*classes=\[Nothing\]"),
         ({"class": "os.system"}, "unknown class 'os.system'"),
         ({"class": "ReLU", "alpha": 1}, "ReLU: its constructor has no argument alpha"),
-        ([{"shared": 3}], "expected one of 0 shared objects, got 3"),
+        ([{"shared": 3}], "expected the index of one of 0 objects, got 3"),
         ({"class": "Logistic", "k": "2"}, "Logistic: expected k"),
     ],
 )
