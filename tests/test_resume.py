@@ -162,7 +162,9 @@ def other(**changes):
         x, y = changes.get("data", samples)()
         options = {"validation": 0.2, "shuffle": True, "metrics": ["f1"]}
         options |= {name: value for name, value in changes.items() if name in options}
-        callbacks = changes.get("callbacks", [nnx.EarlyStopping(patience=8), nnx.Checkpoint(path)])
+        if callable(options["validation"]):
+            options["validation"] = options["validation"]()
+        callbacks = [nnx.EarlyStopping(patience=8), nnx.Checkpoint(path)]
         size = changes.get("batch_size", 16)
         return net.train(
             x, y, size, 12, callbacks=callbacks, resume=path, progress=False, **options
@@ -191,17 +193,17 @@ def double():
 OTHERS = {
     "a layer": (other(net=wider), r"layers\[0\]\.afun"),
     "an optimizer": (other(net=of_adamw), r"optim"),
-    "the dtype": (other(net=double), "float32 and float64"),
+    "the dtype": (other(net=double), "dtype: 'float32' and 'float64'"),
     "fewer samples": (other(data=lambda: samples(240)), "samples: 208 and 192"),
     "the dtype of the data": (
         other(data=lambda: (samples()[0].astype("f4"), samples()[1])),
-        "float64 and float32",
+        r"data\.x\.dtype: 'float64' and 'float32'",
     ),
     "the batch size": (other(batch_size=20), "batch_size: 16 and 20"),
     "the seed": (other(seed=8), r"nnx\.seed\(7\), got nnx\.seed\(8\)"),
     "the order": (other(shuffle=False), "shuffle"),
-    "the validation": (other(validation=None), "validation|EarlyStopping"),
-    "a callback": (other(callbacks=[]), "callback EarlyStopping of the run among callbacks"),
+    "the fraction for validation": (other(validation=0.3), "samples: 208 and 182"),
+    "the validation": (other(validation=lambda: samples(50)), "samples: 208 and 260"),
 }
 
 
@@ -219,6 +221,17 @@ def test_a_run_of_something_else_is_an_error_that_names_it(tmp_path, name):
     assert randomness.state()["entropy"] == (8 if name == "the seed" else 7)
     drawn = dict((tuple(key), n) for _, key, n in randomness.state()["drawn"])
     assert drawn.get((208,)) is None
+
+
+def test_a_callback_that_is_missing_is_told(tmp_path, caplog):
+    path = tmp_path / "run.safetensors"
+    train(path, epochs=1)
+    nnx.seed(7)
+    options = {"validation": 0.2, "metrics": ["f1"], "progress": False}
+    with caplog.at_level(logging.WARNING, logger="nnx"):
+        history = network().train(*samples(), 16, 2, resume=path, **options)
+    assert len(history.loss) == 2
+    assert "a callback EarlyStopping" in caplog.text
 
 
 def test_a_file_of_a_network_is_no_run(tmp_path):
@@ -300,8 +313,8 @@ def killed_until_it_ends(directory, backend, kills, rng):
                 time.sleep(0.005)
             time.sleep(rng.uniform(0, 0.25 if backend == "numpy" else 1.0))
             if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                process.kill()
+                process.communicate()
                 done += 1
                 continue
         output = process.communicate()[0].decode()

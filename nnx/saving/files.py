@@ -17,14 +17,14 @@ import stat
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from nnx.saving.errors import FileError
 from nnx.saving.text import dumps, join, loads, split
 
-__all__ = ["File", "join", "read_file", "split", "write_file"]
+__all__ = ["File", "join", "read_file", "replaced", "split", "write_file"]
 
 VERSION = 1
 # The types that NumPy and every version of safetensors have.
@@ -68,9 +68,20 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], d
         ValueError: an array has the name that the metadata has.
         OSError: the file cannot be written; there is no trace of it then.
     """
-    target = Path(os.path.realpath(path))
     text = dumps({"format": VERSION, **data})
     checked = {name: _writable(name, array) for name, array in arrays.items()}
+    with replaced(path) as file:
+        _write(file, checked, text)
+
+
+@contextlib.contextmanager
+def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file that replaces the one of this name once it is whole and on the disk.
+
+    Raises:
+        OSError: it cannot be written; there is no trace of it then.
+    """
+    target = Path(os.path.realpath(path))
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(mode := os.stat(target).st_mode):
             kind = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
@@ -78,7 +89,10 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], d
     _remove_stale(target)
     temporary = target.parent / f"{_stem(target)}{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
-        _write(temporary, checked, text)
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
         raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
@@ -214,7 +228,7 @@ def _writable(name: str, array: Any) -> np.ndarray:
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
 
 
-def _write(path: Path, arrays: dict[str, np.ndarray], text: str) -> None:
+def _write(file: BinaryIO, arrays: dict[str, np.ndarray], text: str) -> None:
     """Write the format by hand: the length of the header, the header, the numbers.
 
     The library's own function goes through a temporary file of another name, which would stay if
@@ -239,12 +253,9 @@ def _write(path: Path, arrays: dict[str, np.ndarray], text: str) -> None:
             f"expected names and descriptions of at most {HEADER:,} bytes, got {len(written):,}; "
             "save fewer arrays"
         )
-    with open(path, "xb") as file:
-        file.write(len(written).to_bytes(8, "little") + written)
-        for name in names:
-            file.write(arrays[name].reshape(-1).view(np.uint8).data)
-        file.flush()
-        os.fsync(file.fileno())
+    file.write(len(written).to_bytes(8, "little") + written)
+    for name in names:
+        file.write(arrays[name].reshape(-1).view(np.uint8).data)
 
 
 def _stem(target: Path) -> str:

@@ -69,6 +69,7 @@ def load(
                 "names of parameters are read by net.load_weights(...)"
             )
         layer, used = unpacked(file.data, file, backend, dtype, layers)
+        used |= {name for name in file.shapes if name.startswith("run/")}  # of a checkpoint
         if left := sorted(set(file.shapes) - used):
             raise FileError(f"expected no more arrays than those described, got {listed(left)}")
         return layer

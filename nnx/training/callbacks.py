@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from nnx.layers.tree import once
 from nnx.schedules import Schedule
 from nnx.training.history import History
 
-__all__ = ["Callback", "EarlyStopping", "Function", "Monitor", "ReduceOnPlateau", "as_callbacks"]
+__all__ = ["Callback", "EarlyStopping", "Function", "Monitor", "ReduceOnPlateau", "as_callbacks", "file_path"]
 
 
 class Callback(Configured):
@@ -118,7 +119,7 @@ class Monitor(Callback):
         value, best = run.history[self.monitor][-1], self.state["best"]
         less = self.mode == "min" or (self.mode is None and self.monitor.endswith(self.LESS))
         gain = math.inf if best is None else (best - value if less else value - best)
-        if better := gain > self.min_delta:  # false for NaN
+        if better := gain > self.min_delta and not math.isnan(value):
             self.state["best"] = value
         self.state["waited"] = 0 if better else self.state["waited"] + 1
         return better
@@ -254,6 +255,20 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
             ) from error
         checked.append(Function(callback))
     return tuple(sorted(checked, key=lambda callback: callback.last))
+
+
+def file_path(owner: Callback, path: Any) -> str:
+    """Return the path of a file as text.
+
+    Raises:
+        TypeError: it is not a path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"{type(owner).__name__}: expected path to be the name of a file, got {path!r}; write "
+            f'{type(owner).__name__}("run.safetensors")'
+        )
+    return str(os.fspath(path))
 
 
 def _name(function: Any) -> str:

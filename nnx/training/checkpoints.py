@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 import signal
@@ -24,7 +25,7 @@ from nnx.saving import (
     split,
     write_file,
 )
-from nnx.training.callbacks import Callback, Monitor
+from nnx.training.callbacks import Callback, Monitor, file_path
 from nnx.training.history import History
 from nnx.training.run import Run
 
@@ -64,8 +65,9 @@ def save_run(run: Run, path: str | os.PathLike[str]) -> None:
             "history": dataclasses.asdict(run.history),
             "tally": run.tally.state(),
             "pending": run.pending,
-            "callbacks": [[type(c).__name__, getattr(c, "state", {})] for c in run.callbacks],
-        }
+            "callbacks": [[type(c).__name__, c.state] for c in run.callbacks],
+        },
+        "run",
     )
     write_file(path, {**arrays, **more}, {**network, "run": data})
 
@@ -82,7 +84,8 @@ def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
     """
     data = _run_of(file, path)
     now = plain(run.net)
-    if now != data["made_of"] and (found := first_difference(data["network"], now)):
+    found = first_difference(data["made_of"], now)
+    if found and first_difference(file.data["architecture"], now):
         raise ValueError(
             f"train: expected the network of the run in {os.fspath(path)}, got another one: "
             f"{found}; {REMEDY}"
@@ -148,7 +151,7 @@ class Checkpoint(Callback):
         best: str | None = None,
         mode: str | None = None,
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = file_path(self, path)
         self.every = count(self, "every", every)
         self.every_batches = self.interval = (
             None if every_batches is None else count(self, "every_batches", every_batches)
@@ -239,21 +242,15 @@ def _run_of(file: File, path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _states(run: Run, saved: list[Any]) -> list[tuple[Callback, dict[str, Any]]]:
-    """Return the callbacks with their states: the first of a class gets the first, and so on.
-
-    Raises:
-        ValueError: a callback of the run is missing.
-    """
-    found = []
-    waiting = list(run.callbacks)
+    """Return the callbacks with their states: the first of a class gets the first, and so on."""
+    found, waiting = [], list(run.callbacks)
     for name, state in saved:
         callback = next((c for c in waiting if type(c).__name__ == name), None)
         if callback is not None:
             waiting.remove(callback)
             found.append((callback, state))
         elif state:
-            raise ValueError(
-                f"train: expected the callback {name} of the run among callbacks, got "
-                f"{list(run.callbacks)}; {REMEDY}"
+            logging.getLogger("nnx").warning(
+                "resume: the run had a callback %s, which this training does not have", name
             )
     return found

@@ -9,8 +9,8 @@ import os
 from typing import Any
 
 from nnx.checks import count
-from nnx.saving.files import replace_file
-from nnx.training.callbacks import Callback
+from nnx.saving.files import replaced
+from nnx.training.callbacks import Callback, file_path
 
 __all__ = ["CSVLogger", "EpochLogger", "TensorBoard"]
 
@@ -26,7 +26,7 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+        self.path = file_path(self, path)
 
     def after_epoch(self, run: Any) -> None:
         """Write the file."""
@@ -36,7 +36,8 @@ class CSVLogger(Callback):
         columns = [history[name] for name in history.keys()]
         rows = zip(*columns, strict=True)
         writer.writerows([i, *row] for i, row in enumerate(rows, start=1))
-        replace_file(self.path, text.getvalue().encode())
+        with replaced(self.path) as file:
+            file.write(text.getvalue().encode())
 
 
 class EpochLogger(Callback):
