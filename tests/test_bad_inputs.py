@@ -467,3 +467,6 @@ def test_right_arguments_are_returned():
         check_batch_size(10, 9)
     with pytest.raises(ValueError, match=r"^predict: expected batch_size"):
         check_batch_size(0, owner="predict")
+    for size in (0, 10):
+        with pytest.raises(ValueError, match=r"^train: expected validation_batch_size"):
+            check_batch_size(size, 9, name="validation_batch_size")

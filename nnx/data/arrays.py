@@ -242,6 +242,8 @@ def _input_hint(host: str, shape: Shape, x: Any) -> str:
     given = tuple(x.shape)
     if x.ndim > 0 and x.shape[0] == 0:
         return "there are no samples: check the selection of the data"
+    if 0 in given:
+        return "an axis of the samples is empty: check the selection of the data"
     if fits(given, shape):
         return f"for a single sample: write {host}[None]"
     if len(shape) > 1 and shape[0] not in (1, None) and fits(given[1:], (*shape[1:], shape[0])):

@@ -41,9 +41,10 @@ def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np
     listed = items(x) if None in shape else None
     if listed is None:
         array = real_numbers(backend, x, name)
-        if fits(array.shape[1:], shape):
-            net.check_inputs(array)
-        return [as_inputs(backend, shape, x if array is not x else array, name)], None
+        if 0 in array.shape[:1] or not fits(array.shape[1:], shape):
+            as_inputs(backend, shape, x, name)  # raises; it sees what a remedy can begin with
+        net.check_inputs(array)
+        return [as_inputs(backend, shape, array, name)], None
     samples = [real_numbers(backend, one, f"{name}[{i}]") for i, one in enumerate(listed)]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, sample in enumerate(samples):

@@ -102,7 +102,7 @@ def training_data(
     checked = _checked(net, x, y, weights, names, label)
     if isinstance(validation, float):
         checked, held = _split(net, checked, validation)
-        valid = _weighed(net, held, names, label, None)
+        valid = _weighed(net, held, [f"the validation's part of {n}" for n in names], label, None)
     elif validation is not None:
         x, y, weights = (*validation, None)[:3]
         valid = checked_samples(net, x, y, weights, "validation", ignore_label=label)

@@ -78,8 +78,8 @@ def chosen(metrics: Any, loss: Any) -> dict[str, Metric]:
 
     Args:
         metrics: a list of names and functions, or {name: function}. Names are those of
-            `nnx.metrics` that give one number. A function is called as f(outputs, targets), and gets
-            sample_weights if it has an argument of this name.
+            `nnx.metrics` that give one number. A function is called as f(outputs, targets), and
+            gets sample_weights if it has an argument of this name.
         loss: of the network; its `threshold` and `per_entry` tell what an output means. The
             precision, recall and f1 are those of the second of two classes, and the mean over the
             classes if there are more, or over several yes-or-no outputs.
