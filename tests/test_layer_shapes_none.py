@@ -11,7 +11,7 @@ from nnx import layers as exported
 from nnx.commands.check import ARGUMENTS
 from nnx.layers._shapes import fits, merged, product, total
 from nnx.layers.tree import gather, slots, walk
-from nnx.testing import check_gradients
+from nnx.testing import check_backends, check_gradients
 
 BASES = {
     nnx.Layer,
@@ -479,3 +479,11 @@ def test_a_network_shows_and_keeps_its_none(capsys):
     with pytest.raises(nnx.ShapeError, match=SIZES):
         net.input_shape = (None, None)
     assert net.input_shape == (7, 4)
+
+
+def test_backends_are_compared_with_inputs_whose_lengths_are_known():
+    def make():
+        return nnx.SequentialNet((None, 4), [nnx.LSTMLayer(4, 3)])
+
+    with pytest.raises(ValueError, match=r"expected x for a network with input shape \(None, 4\)"):
+        check_backends(make, backends=["numpy"])
