@@ -460,7 +460,8 @@ def test_a_batch_of_one_is_refused_as_soon_as_its_values_are_counted(backend):
 @pytest.mark.parametrize("shape", [None, (0, 4), (None, 0), (None, True), (None, 2.5), ("a", None)])
 def test_what_is_no_shape(shape):
     with pytest.raises(
-        ValueError, match=re.escape(f"None for an axis of any length, got {shape!r}")
+        ValueError,
+        match=re.escape(f"None for an axis of any length as in (None, 8), got {shape!r}"),
     ):
         nnx.SequentialNet(shape, [nnx.DropoutLayer()])
 

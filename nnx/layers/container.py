@@ -11,7 +11,7 @@ from nnx.backend import Array, Backend, BackendError
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
 from nnx.layers._contract import explain_shape
-from nnx.layers._shapes import Shape, output_shape
+from nnx.layers._shapes import Shape, told
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
@@ -232,13 +232,16 @@ class SequentialLayer(Container):
                 self.layers[:] = as_layers(self.name, self.layers)
                 return self.shapes(shape, source)
             try:
-                shape_after = output_shape(layer, shape)
+                shape_after = layer.output_shape(shape)
                 if type(shape_after) is not tuple:
                     raise explain_shape(layer, shape, shape_after) or TypeError(layer)
-            except ShapeError as error:
-                raise ShapeError(
-                    f"layer {number} ({layer.name}) {error}; {source} {shape}"
-                ) from None
+            except (ShapeError, TypeError) as error:
+                reason = told(layer, shape, error)
+                if not isinstance(reason, ShapeError):
+                    raise
+                raise ShapeError(f"layer {number} ({layer.name}) {reason}; {source} {shape}") from (
+                    None if reason is error else error
+                )
             found.append(shape_after)
             shape, source = shape_after, f"layer {number} ({layer.name}) gives"
         return found
