@@ -366,7 +366,7 @@ def _shape(shape: Any) -> tuple[Any, ...]:
     ):
         raise ValueError(
             "SequentialNet: expected the number of features or the shape of a sample, such as "
-            f"784, (1, 28, 28) or (None, 8), with None for an axis of any length, got {shape!r}"
+            f"784 or (1, 28, 28), None for an axis of any length as in (None, 8), got {shape!r}"
         )
     return tuple(s if s is None else int(s) for s in sizes)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nnx.checks import ShapeError
 
-__all__ = ["KNOWN", "Shape", "fits", "merged", "output_shape", "product", "total"]
+__all__ = ["KNOWN", "Shape", "fits", "merged", "output_shape", "product", "told", "total"]
 
 # The shape of a sample: the length of each axis, or None for any length.
 Shape = tuple[Any, ...]
@@ -56,7 +56,14 @@ def output_shape(layer: Any, shape: Shape) -> Shape:
     except TypeError as error:
         if None not in shape:
             raise
-        raise ShapeError(
-            f"does not take axes of any length: {type(layer).__name__}.output_shape({shape}) "
-            f"raises TypeError, {error}; handle None in it, or {KNOWN}"
-        ) from error
+        raise told(layer, shape, error) from error
+
+
+def told(layer: Any, shape: Shape, error: Exception) -> Exception:
+    """Return an error of `output_shape`; a TypeError because of None as a ShapeError."""
+    if isinstance(error, ShapeError) or None not in shape:
+        return error
+    return ShapeError(
+        f"does not take axes of any length: {type(layer).__name__}.output_shape({shape}) raises "
+        f"TypeError, {error}; handle None in it, or {KNOWN}"
+    )

@@ -27,7 +27,7 @@ class ResidualLayer(Container):
 
     def __init__(self, block: Any, name: str | None = None) -> None:
         super().__init__(name)
-        self.block = as_layer(self.name, 0, block)
+        self.block = as_layer(self.name, "block", block)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return x + f(x) and delta -> delta + f'(x) delta."""
@@ -84,7 +84,7 @@ class ParallelLayer(Container):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self.branches = as_layers(self.name, branches)
+        self.branches = as_layers(self.name, branches, "branches")
         self.merge = choice(self.name, "merge", merge, self.MERGES)
         if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
             raise TypeError(f"{self.name}: expected axis to be an integer or None, got {axis!r}")

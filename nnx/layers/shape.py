@@ -68,7 +68,7 @@ class ReshapeLayer(Layer):
             follows = None if given is None else given // known
             return tuple(follows if n == -1 else n for n in self.shape)
         least = product(*[n for n in input_shape if n is not None])
-        if known != given if given is not None else known % least:
+        if given != known and (given is not None or not least or known % least):
             raise ShapeError(
                 f"gives shape {self.shape} of {known} numbers, got input of shape "
                 f"{tuple(input_shape)} with {given or f'a multiple of {least}'}: one axis may be -1"
