@@ -19,6 +19,7 @@ from nnx.clipping import Clip
 from nnx.config import Configured, build
 from nnx.initializers import Initializer
 from nnx.layers.base import Layer
+from nnx.layers.tree import walk
 from nnx.losses import Loss
 from nnx.optimizers import Optimizer
 from nnx.randomness import without_draws
@@ -46,7 +47,7 @@ class _Outline(Backend):
     def __init__(self, dtype: str, numbers: int) -> None:
         """Take nothing from the base class: its constructor registers types of arrays."""
         self.held = numbers
-        self.left = 8 * numbers + 4096  # for what a constructor makes on the way to its parameters
+        self.left = 8 * numbers + (1 << 20)  # for what a constructor makes on the way
         self.device_spec, self.dtype_name = None, dtype
         self.xp, self.device = self.connect(None, dtype)
         self.dtype = np.dtype(dtype)
@@ -112,6 +113,8 @@ def built(data: Any, classes: Iterable[type], kind: type) -> Any:
     """
     try:
         made = build(data, classes, KINDS)
+        if isinstance(made, Layer):
+            walk(made)  # a container asks for its children then
     except FileError:
         raise
     except RecursionError:

@@ -9,7 +9,6 @@ import numpy as np
 
 from nnx.backend import Array, Backend, use_backend
 from nnx.layers.base import Layer
-from nnx.layers.tree import once
 from nnx.saving.differences import Differences, compared
 from nnx.saving.errors import FileError
 from nnx.saving.files import read_file, write_file
@@ -61,10 +60,7 @@ def load_weights(layer: Layer, path: str | os.PathLike[str], strict: bool = True
             name: backend.from_numpy(_as_type(name, file.read(name), _type(backend, known[name])))
             for name in fitting
         }
-    with unchanged_on_error([layer]):
-        for _, below in once(layer):
-            if not below.children:
-                below.parameters, below.buffers = dict(below.parameters), dict(below.buffers)
+    with unchanged_on_error(layer):
         for name, array in read.items():
             leaf, attribute, own = mine[name]
             getattr(leaf, attribute)[own] = array
