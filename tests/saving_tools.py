@@ -1,4 +1,4 @@
-"""What the tests of saving share: everything that training goes on with, read without nnx.saving."""
+"""What the tests of saving share: all that training goes on with, read without nnx.saving."""
 
 import numpy as np
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from nnx.saving.errors import FileError
-from nnx.saving.text import dumps, join, loads, split
+from nnx.saving.text import dumps, join, loads, parsed, split
 
 __all__ = ["File", "join", "read_file", "split", "write_file"]
 
@@ -161,6 +161,8 @@ def _opened(name: str) -> Iterator[Any]:
             "write it again"
         ) from None
     with opened as file:
+        with open(name, "rb") as raw:  # the library takes the last of several entries of one name
+            parsed(raw.read(int.from_bytes(raw.read(8), "little")).decode())
         yield file
 
 

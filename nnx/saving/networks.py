@@ -30,7 +30,9 @@ def save(layer: Layer, path: str | os.PathLike[str]) -> None:
     """
     data, arrays = pack(layer)
     try:
-        checked(data, _own_classes(layer), {name: array.shape for name, array in arrays.items()})
+        shapes = {name: array.shape for name, array in arrays.items()}
+        dtypes = {name: array.dtype.name for name, array in arrays.items()}
+        checked(data, _own_classes(layer), shapes, dtypes)
     except FileError as error:
         raise ValueError(
             f"{layer.name}: expected layers that their constructors make again from their "

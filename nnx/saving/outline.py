@@ -70,9 +70,10 @@ class _Outline(Backend):
 
         return counted
 
-    def take(self, numbers: int) -> None:
+    def take(self, numbers: int, of: float = math.inf) -> None:
+        """Count numbers that are made."""
         self.left -= numbers
-        if self.left < 0:
+        if self.left < 0 or numbers > of:
             raise FileError(
                 f"expected layers for the {self.held:,} numbers in the file, got layers that need "
                 f"{numbers:,} and more; the description is not that of the arrays"
@@ -146,7 +147,7 @@ def _places(data: Any, names: set[str], sizes: list[int], backend: _Outline) -> 
     if isinstance(name, str) and name in ON_THE_HOST:
         sides = [data.get(side) for side in ON_THE_HOST[name]]
         if all(type(side) is int for side in sides):
-            backend.take(max(math.prod(sides), 0))  # type: ignore[arg-type]
+            backend.take(max(math.prod(sides), 0), of=backend.held)  # type: ignore[arg-type]
     inside = [value for key, value in data.items() if key != "class"]
     if not isinstance(name, str) or name not in names:
         return _places(inside, names, sizes, backend)

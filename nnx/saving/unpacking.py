@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def unpacked(
     born = _one_of(data, "dtype", DTYPES)
     target = resolve(get_backend() if backend is None else backend, dtype or born)
     classes = _classes(data, layers)
-    layer = checked(data, classes, file.shapes)
+    layer = checked(data, classes, file.shapes, file.dtypes)
     described: list[Any] = _value(data, "optimizers", list)
     optimizers = [_optimizer(i, item, classes) for i, item in enumerate(described)]
     _set_leaves(layer, _value(data, "layers", dict), optimizers, classes)
@@ -77,12 +77,15 @@ def unpacked(
 
 
 def checked(
-    data: Mapping[str, Any], classes: Iterable[type], shapes: Mapping[str, tuple[int, ...]]
+    data: Mapping[str, Any],
+    classes: Iterable[type],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, str],
 ) -> Any:
-    """Return the layer of a description with zeros, after comparing its arrays with others' shapes.
+    """Return the layer of a description with zeros, after comparing its arrays with those found.
 
     Raises:
-        FileError: they do not fit.
+        FileError: their names, shapes or types do not fit.
     """
     numbers = sum(map(math.prod, shapes.values()))
     layer = outline(_value(data, "architecture", dict), classes, data["dtype"], numbers)
@@ -91,7 +94,15 @@ def checked(
         raise FileError(
             f"expected the arrays of the layers described, got others; {differences.in_words()}"
         )
+    for path, (leaf, attribute, name) in arrays_of(layer).items():
+        own = getattr(leaf, attribute)[name].dtype
+        _check_type(path, dtypes[path], DTYPES if own.kind == "f" else (own.name,))
     return layer
+
+
+def _check_type(name: str, found: str, expected: Sequence[str]) -> None:
+    if found not in expected:
+        raise FileError(f"{name}: expected numbers of type {' or '.join(expected)}, got {found}")
 
 
 def converted(name: str, host: np.ndarray, dtype: str) -> np.ndarray:
@@ -164,6 +175,7 @@ def _set_states(
             )
         names = [f"optimizer/{path}/{i}" for i in range(number)]
         for name in names:
+            _check_type(name, file.dtypes.get(name, DTYPES[0]), DTYPES)
             if file.shapes.get(name, parameter.shape) != tuple(parameter.shape):
                 raise FileError(
                     f"{name}: expected the shape of the parameter, {tuple(parameter.shape)}, got "
