@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, use_backend
+from nnx.checks import flag
 from nnx.layers.base import Layer
 from nnx.saving.differences import Differences, compared
 from nnx.saving.errors import FileError
@@ -43,7 +44,9 @@ def load_weights(layer: Layer, path: str | os.PathLike[str], strict: bool = True
     Raises:
         FileError: it is not such a file, or does not fit. Nothing has changed then.
         OSError: it cannot be read.
+        TypeError: `strict` is not a bool.
     """
+    strict = flag("load_weights", "strict", strict)
     mine, backend = arrays_of(layer), layer.backend
     known = {path: getattr(leaf, attribute)[name] for path, (leaf, attribute, name) in mine.items()}
     with read_file(path) as file, use_backend(backend):
