@@ -170,14 +170,19 @@ def build(
 
 
 def classes_of(thing: Any) -> set[type[Configured]]:
-    """Return the classes of an object and of all that it was made with."""
-    if isinstance(thing, list | tuple):
-        return set().union(*map(classes_of, thing))
-    if isinstance(thing, dict):
-        return classes_of(list(thing.values()))
-    if not isinstance(thing, Configured):
-        return set()
-    return {type(thing)} | classes_of(list(thing.arguments().values()))
+    """Return the classes of an object, or of those in a list, and of all they were made with."""
+    seen: dict[int, Configured] = {}
+    left = [thing]
+    while left:
+        thing = left.pop()
+        if isinstance(thing, Configured) and id(thing) not in seen:
+            seen[id(thing)] = thing
+            left += thing.arguments().values()
+        elif isinstance(thing, list | tuple):
+            left += thing
+        elif isinstance(thing, dict):
+            left += thing.values()
+    return {type(thing) for thing in seen.values()}
 
 
 _MISSING = object()

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from nnx.saving.errors import FileError
-from nnx.saving.text import dumps, join, loads, split
+from nnx.saving.text import dumps, join, loads, parsed, split
 
 __all__ = ["File", "join", "read_file", "replaced", "split", "write_file"]
 
@@ -82,24 +82,24 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         OSError: it cannot be written; there is no trace of it then.
     """
     target = Path(os.path.realpath(path))
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISREG(mode := os.stat(target).st_mode):
-            kind = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            raise OSError(kind, "expected the name of a file to write, got what is none", str(path))
-    _remove_stale(target)
     temporary = target.parent / f"{_stem(target)}{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
+        _check_target(target)
+        _remove_stale(target)
         with open(temporary, "xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
+        _flush_directory(target.parent)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write: {error.strerror}", str(path)) from error
+        what = f"cannot write: {error.strerror}"
+        if not target.parent.exists():
+            what += "; make its directory first"
+        raise OSError(error.errno, what, os.fsdecode(path)) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             temporary.unlink()
-    _flush_directory(target.parent)
 
 
 class File:
@@ -149,7 +149,7 @@ def read_file(path: str | os.PathLike[str]) -> Iterator[File]:
         FileError: it is not such a file, it is damaged, or a newer nnx has written it.
         OSError: it cannot be read.
     """
-    name = os.fspath(path)
+    name = os.fsdecode(path)
     try:
         _check_beginning(name)
     except OSError as error:
@@ -175,6 +175,8 @@ def _opened(name: str) -> Iterator[Any]:
             "write it again"
         ) from None
     with opened as file:
+        with open(name, "rb") as raw:  # the library takes the last of several entries of one name
+            parsed(raw.read(int.from_bytes(raw.read(8), "little")).decode())
         yield file
 
 
@@ -195,6 +197,18 @@ def _check_beginning(name: str) -> None:
         if what is None:
             what = f"one whose header would have {length:,} of its {status.st_size:,} bytes"
         raise FileError(f"{name}: expected a whole safetensors file, got {what}")
+
+
+def _check_target(target: Path) -> None:
+    """Refuse to replace a directory, a device or a pipe."""
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a device or a pipe")
 
 
 def _data(text: str | None) -> dict[str, Any]:
@@ -291,10 +305,15 @@ def _is_running(process: int) -> bool:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Bring a rename to the disk, where directories can be flushed."""
-    with contextlib.suppress(OSError):
+    """Bring a rename to the disk, where directories can be opened and flushed."""
+    try:
         opened = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+    except PermissionError:  # Windows, and directories that cannot be listed
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(opened)

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from nnx.backend import Backend
-from nnx.config import classes_of, is_own, parameters_of, plain
+from nnx.config import Watched, is_own, parameters_of, plain
 from nnx.layers.base import Layer
 from nnx.layers.tree import once
-from nnx.saving.differences import first_difference
+from nnx.saving.differences import compared, first_difference
 from nnx.saving.errors import FileError, listed
 from nnx.saving.files import File, read_file, write_file
-from nnx.saving.packing import leaves_of, pack
+from nnx.saving.packing import classes_in, pack, shapes_of
 from nnx.saving.unpacking import checked, unpacked
 
 __all__ = ["first_difference", "load", "pack", "restore", "save", "unchanged_on_error", "unpack"]
@@ -30,7 +30,9 @@ def save(layer: Layer, path: str | os.PathLike[str]) -> None:
     """
     data, arrays = pack(layer)
     try:
-        checked(data, _own_classes(layer), {name: array.shape for name, array in arrays.items()})
+        shapes = {name: array.shape for name, array in arrays.items()}
+        dtypes = {name: array.dtype.name for name, array in arrays.items()}
+        checked(data, _own_classes(layer), shapes, dtypes)
     except FileError as error:
         raise ValueError(
             f"{layer.name}: expected layers that their constructors make again from their "
@@ -111,29 +113,22 @@ def restore(layer: Layer, data: Mapping[str, Any], file: File) -> None:
     Raises:
         FileError: they do not fit together; the first difference is named.
     """
-    own = _own_classes(layer)
-    saved = unpacked(data, file, layer.backend, layer.backend.dtype_name, own)[0]
+    saved, _ = unpacked(data, file, layer.backend, layer.backend.dtype_name, _own_classes(layer))
     mine, its = ([(keys, type(of), of) for keys, of in once(tree)] for tree in (layer, saved))
-    if [pair[:2] for pair in mine] != [pair[:2] for pair in its]:
-        where = first_difference(plain(layer), plain(saved))
-        raise FileError(f"expected the layers of this network, got others; {where}")
-    for path, leaf in leaves_of(layer).items():
-        for name, array in leaf.parameters.items():
-            other = leaves_of(saved)[path].parameters.get(name)
-            if other is None or tuple(array.shape) != tuple(other.shape):
-                where = first_difference(plain(layer), plain(saved))
-                raise FileError(
-                    f"expected arrays of the shapes of this network, got others; {where}"
-                )
+    differences = compared(shapes_of(layer), shapes_of(saved))
+    if [found[:2] for found in mine] != [found[:2] for found in its] or differences:
+        where = first_difference(plain(layer), plain(saved)) or differences.in_words()
+        raise FileError(
+            f"expected the layers of this network, got others; here and in the file: {where}"
+        )
     pairs = [(one, other) for (_, _, one), (_, _, other) in zip(mine, its, strict=True)]
-    with unchanged_on_error([layer]):
+    with unchanged_on_error(layer):
         optimizers = _matched(layer, pairs)
-        for one, other in reversed(pairs):  # the network comes last, and checks how all fit
+        for one, other in pairs:
             _take_arguments(one, other)
-            if one.optim is not None or other.optim is not None:
-                own_optimizer = optimizers.get(id(other.optim), other.optim)
-                if one.optim is not own_optimizer:
-                    one.optim = own_optimizer
+            optimizer = optimizers.get(id(other.optim), other.optim)
+            if one.optim is not optimizer:
+                one.optim = optimizer
         for one, other in pairs:
             if not one.children:
                 for name in ("parameters", "buffers", "regularizers", "states"):
@@ -143,17 +138,19 @@ def restore(layer: Layer, data: Mapping[str, Any], file: File) -> None:
 
 
 @contextlib.contextmanager
-def unchanged_on_error(layers: Iterable[Layer]) -> Iterator[None]:
+def unchanged_on_error(layer: Layer) -> Iterator[None]:
     """A block after which layers and optimizers are what they were, if it raises an error."""
-    things: list[Any] = [below for layer in layers for _, below in once(layer)]
+    things: list[Any] = [below for _, below in once(layer)]
     things += [thing.optim for thing in things if thing.optim is not None]
-    before = [(thing, dict(vars(thing))) for thing in things]
+    kept = [vars(thing) for thing in things]
+    kept += [value for own in kept for value in own.values() if isinstance(value, dict)]
+    before = [(own, dict(own)) for own in kept]
     try:
         yield
     except BaseException:
-        for thing, attributes in before:
-            vars(thing).clear()
-            vars(thing).update(attributes)
+        for own, values in before:
+            own.clear()
+            own.update(values)
         raise
 
 
@@ -188,7 +185,8 @@ def _take_arguments(one: Any, other: Any) -> None:
         if name in one.transient or name == "optim" or _layers_in(getattr(one, name)):
             continue
         if first_difference(mine[name], its[name]):
-            setattr(one, name, getattr(other, name))
+            # All of them fit together, which is checked; one alone may not fit before the others.
+            Watched.__setattr__(one, name, getattr(other, name))
 
 
 def _layers_in(value: Any) -> bool:
@@ -198,6 +196,4 @@ def _layers_in(value: Any) -> bool:
 
 
 def _own_classes(layer: Layer) -> list[type]:
-    leaves = leaves_of(layer).values()
-    things = [layer, *([leaf.optim, *leaf.regularizers.values()] for leaf in leaves)]
-    return [kind for kind in classes_of(things) if not is_own(kind)]
+    return [kind for kind in classes_in(layer) if not is_own(kind)]

@@ -19,6 +19,7 @@ from nnx.clipping import Clip
 from nnx.config import Configured, build
 from nnx.initializers import Initializer
 from nnx.layers.base import Layer
+from nnx.layers.tree import walk
 from nnx.losses import Loss
 from nnx.optimizers import Optimizer
 from nnx.randomness import without_draws
@@ -46,7 +47,7 @@ class _Outline(Backend):
     def __init__(self, dtype: str, numbers: int) -> None:
         """Take nothing from the base class: its constructor registers types of arrays."""
         self.held = numbers
-        self.left = 8 * numbers + 4096  # for what a constructor makes on the way to its parameters
+        self.left = 8 * numbers + (1 << 20)  # for what a constructor makes on the way
         self.device_spec, self.dtype_name = None, dtype
         self.xp, self.device = self.connect(None, dtype)
         self.dtype = np.dtype(dtype)
@@ -69,9 +70,10 @@ class _Outline(Backend):
 
         return counted
 
-    def take(self, numbers: int) -> None:
+    def take(self, numbers: int, of: float = math.inf) -> None:
+        """Count numbers that are made."""
         self.left -= numbers
-        if self.left < 0:
+        if self.left < 0 or numbers > of:
             raise FileError(
                 f"expected layers for the {self.held:,} numbers in the file, got layers that need "
                 f"{numbers:,} and more; the description is not that of the arrays"
@@ -112,6 +114,8 @@ def built(data: Any, classes: Iterable[type], kind: type) -> Any:
     """
     try:
         made = build(data, classes, KINDS)
+        if isinstance(made, Layer):
+            walk(made)  # a container asks for its children then
     except FileError:
         raise
     except RecursionError:
@@ -143,7 +147,7 @@ def _places(data: Any, names: set[str], sizes: list[int], backend: _Outline) -> 
     if isinstance(name, str) and name in ON_THE_HOST:
         sides = [data.get(side) for side in ON_THE_HOST[name]]
         if all(type(side) is int for side in sides):
-            backend.take(max(math.prod(sides), 0))  # type: ignore[arg-type]
+            backend.take(max(math.prod(sides), 0), of=backend.held)  # type: ignore[arg-type]
     inside = [value for key, value in data.items() if key != "class"]
     if not isinstance(name, str) or name not in names:
         return _places(inside, names, sizes, backend)

@@ -12,14 +12,24 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, array_namespace
-from nnx.config import classes_of, is_own, plain
+from nnx.config import Configured, classes_of, is_own, plain
 from nnx.layers.base import Layer
 from nnx.layers.container import Container
 from nnx.layers.tree import ParameterState, once, slots
 from nnx.optimizers import Optimizer
 from nnx.saving.text import split
 
-__all__ = ["arrays_of", "check_finite", "leaves_of", "pack", "size_of_state", "states_of"]
+__all__ = [
+    "arrays_of",
+    "check_finite",
+    "classes_in",
+    "host_arrays",
+    "leaves_of",
+    "pack",
+    "shapes_of",
+    "size_of_state",
+    "states_of",
+]
 
 
 def pack(layer: Layer) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -53,7 +63,7 @@ def pack(layer: Layer) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return {
         "kind": "network",
         "dtype": layer.backend.dtype_name,
-        "classes": _own_classes(layer, optimizers, leaves.values()),
+        "classes": _names_of_own(classes_in(layer)),
         "architecture": plain(layer),
         "optimizers": described,
         "optimizer": None if network is None else index[id(network)],
@@ -92,6 +102,14 @@ def arrays_of(layer: Layer) -> dict[str, tuple[Layer, str, str]]:
                     )
                 found[path] = leaf, attribute, name
     return found
+
+
+def shapes_of(layer: Layer) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter and buffer, by path."""
+    return {
+        path: tuple(getattr(leaf, attribute)[name].shape)
+        for path, (leaf, attribute, name) in arrays_of(layer).items()
+    }
 
 
 def host_arrays(layer: Layer) -> dict[str, np.ndarray]:
@@ -145,14 +163,19 @@ def _optimizers(layer: Layer, leaves: Iterable[Layer]) -> list[Optimizer]:
     return list({id(optimizer): optimizer for optimizer in found if optimizer is not None}.values())
 
 
-def _own_classes(layer: Layer, optimizers: Any, leaves: Iterable[Layer]) -> list[str]:
+def classes_in(layer: Layer) -> set[type[Configured]]:
+    """Return the classes of a network, its layers, and all they were made with or got later."""
+    leaves = leaves_of(layer).values()
+    penalties = [list(leaf.regularizers.values()) for leaf in leaves]
+    return classes_of([layer, penalties, [leaf.optim for leaf in leaves]])
+
+
+def _names_of_own(kinds: Iterable[type[Configured]]) -> list[str]:
     """Return the names of the classes that are not nnx's.
 
     Raises:
         ValueError: two classes have the same name.
     """
-    penalties = [list(leaf.regularizers.values()) for leaf in leaves]
-    kinds = classes_of([layer, optimizers, penalties])
     names = [kind.__name__ for kind in kinds]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(

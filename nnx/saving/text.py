@@ -17,7 +17,7 @@ from nnx.backend import to_numpy
 from nnx.backend.namespace import is_array
 from nnx.saving.errors import FileError
 
-__all__ = ["dumps", "join", "loads", "split"]
+__all__ = ["dumps", "join", "loads", "parsed", "split"]
 
 CODES = ({"array"}, {"float"})
 FLOATS = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
@@ -48,13 +48,25 @@ def loads(text: str) -> Any:
     """
     if len(text) > LONGEST:
         raise FileError(f"expected a description of at most {LONGEST:,} bytes, got {len(text):,}")
+    data = parsed(text)
     try:
-        data = json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
         return _decoded(data)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def parsed(text: str) -> Any:
+    """Return what is in JSON text.
+
+    Raises:
+        FileError: it is not JSON, has a name twice, or NaN as a number.
+    """
+    try:
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique)
     except FileError:
         raise
     except RecursionError:
-        raise FileError("expected a description as JSON, got one that is nested too deep") from None
+        raise _too_deep() from None
     except ValueError as error:
         raise FileError(f"expected a description as JSON, got text that is not: {error}") from None
 
@@ -149,6 +161,10 @@ def _refused(value: Any, place: str) -> Any:
     raise TypeError(
         f"{place}: expected numbers, text, None, or dicts and lists of these, got {value!r:.100}"
     )
+
+
+def _too_deep() -> FileError:
+    return FileError("expected a description as JSON, got one that is nested too deep")
 
 
 def _no_number(text: str) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nnx.backend import Array, Backend, get_backend, resolve, use_backend
-from nnx.config import parameters_of
+from nnx.checks import sequence
+from nnx.config import is_own, parameters_of
 from nnx.layers.tree import ParameterState
 from nnx.optimizers import Optimizer
 from nnx.regularizers import Regularizer
@@ -17,7 +18,14 @@ from nnx.saving.differences import compared
 from nnx.saving.errors import FileError, listed
 from nnx.saving.files import File
 from nnx.saving.outline import built, outline
-from nnx.saving.packing import arrays_of, check_finite, leaves_of, size_of_state, states_of
+from nnx.saving.packing import (
+    arrays_of,
+    check_finite,
+    leaves_of,
+    shapes_of,
+    size_of_state,
+    states_of,
+)
 from nnx.saving.text import join
 
 __all__ = ["checked", "converted", "unpacked"]
@@ -37,7 +45,7 @@ def unpacked(
     born = _one_of(data, "dtype", DTYPES)
     target = resolve(get_backend() if backend is None else backend, dtype or born)
     classes = _classes(data, layers)
-    layer = checked(data, classes, file.shapes)
+    layer = checked(data, classes, file.shapes, file.dtypes)
     described: list[Any] = _value(data, "optimizers", list)
     optimizers = [_optimizer(i, item, classes) for i, item in enumerate(described)]
     _set_leaves(layer, _value(data, "layers", dict), optimizers, classes)
@@ -61,7 +69,7 @@ def unpacked(
         for leaf in leaves_of(layer).values():
             vars(leaf)["backend"] = target
         for i, (optimizer, item) in enumerate(zip(optimizers, described, strict=True)):
-            optimizer.state = _own_state(i, item["state"], read)
+            optimizer.state = _own_state(i, type(optimizer), item["state"], read)
     of_states = {name for name in file.shapes if name.startswith(("optimizer/", "optimizers/"))}
     if left := sorted(of_states - used):
         raise FileError(f"expected no more states than those described, got {listed(left)}")
@@ -69,25 +77,32 @@ def unpacked(
 
 
 def checked(
-    data: Mapping[str, Any], classes: Iterable[type], shapes: Mapping[str, tuple[int, ...]]
+    data: Mapping[str, Any],
+    classes: Iterable[type],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, str],
 ) -> Any:
-    """Return the layer of a description with zeros, after comparing its arrays with others' shapes.
+    """Return the layer of a description with zeros, after comparing its arrays with those found.
 
     Raises:
-        FileError: they do not fit.
+        FileError: their names, shapes or types do not fit.
     """
     numbers = sum(map(math.prod, shapes.values()))
     layer = outline(_value(data, "architecture", dict), classes, data["dtype"], numbers)
-    expected = {
-        path: tuple(getattr(leaf, attribute)[name].shape)
-        for path, (leaf, attribute, name) in arrays_of(layer).items()
-    }
     found = {name: tuple(shape) for name, shape in shapes.items() if "/" not in name}
-    if differences := compared(expected, found):
+    if differences := compared(shapes_of(layer), found):
         raise FileError(
             f"expected the arrays of the layers described, got others; {differences.in_words()}"
         )
+    for path, (leaf, attribute, name) in arrays_of(layer).items():
+        own = getattr(leaf, attribute)[name].dtype
+        _check_type(path, dtypes[path], DTYPES if own.kind == "f" else (own.name,))
     return layer
+
+
+def _check_type(name: str, found: str, expected: Sequence[str]) -> None:
+    if found not in expected:
+        raise FileError(f"{name}: expected numbers of type {' or '.join(expected)}, got {found}")
 
 
 def converted(name: str, host: np.ndarray, dtype: str) -> np.ndarray:
@@ -160,6 +175,7 @@ def _set_states(
             )
         names = [f"optimizer/{path}/{i}" for i in range(number)]
         for name in names:
+            _check_type(name, file.dtypes.get(name, DTYPES[0]), DTYPES)
             if file.shapes.get(name, parameter.shape) != tuple(parameter.shape):
                 raise FileError(
                     f"{name}: expected the shape of the parameter, {tuple(parameter.shape)}, got "
@@ -180,7 +196,7 @@ def _optimizer(index: int, item: Any, classes: Any) -> Optimizer:
     return optimizer
 
 
-def _own_state(index: int, state: Any, read: Any) -> Any:
+def _own_state(index: int, kind: type, state: Any, read: Any) -> Any:
     """Return what an optimizer itself keeps, usually a list of tuples of arrays."""
 
     class Source:
@@ -190,14 +206,30 @@ def _own_state(index: int, state: Any, read: Any) -> Any:
             return read(name)
 
     joined = join(state, Source())
-    if not isinstance(joined, list):
-        return joined
-    return [tuple(item) if isinstance(item, list) else item for item in joined]
+    if isinstance(joined, list):
+        joined = [tuple(item) if isinstance(item, list) else item for item in joined]
+    if is_own(kind) and joined is not None:
+        for item in joined if isinstance(joined, list) else [joined]:
+            shapes = (
+                [getattr(a, "shape", None) for a in item] if isinstance(item, tuple) else [None]
+            )
+            if None in shapes or len(set(shapes)) > 1:
+                raise FileError(
+                    f"optimizers[{index}]: expected a state of tuples of arrays of one shape, got "
+                    f"{state!r:.100}"
+                )
+    return joined
 
 
 def _classes(data: Mapping[str, Any], layers: Iterable[type]) -> list[type]:
     """Return those of the user's classes that the file is made of."""
-    given = {kind.__name__: kind for kind in layers}
+    items = sequence("load", "layers", layers, "a list of classes")
+    for kind in items:
+        if not isinstance(kind, type):
+            raise TypeError(
+                f"load: expected layers to be classes, got {kind!r:.100}; pass its class"
+            )
+    given = {kind.__name__: kind for kind in items}
     names = _value(data, "classes", list)
     if missing := [name for name in names if not isinstance(name, str) or name not in given]:
         text = ", ".join(map(str, missing))

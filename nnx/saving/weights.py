@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, use_backend
+from nnx.checks import flag
 from nnx.layers.base import Layer
-from nnx.layers.tree import once
 from nnx.saving.differences import Differences, compared
 from nnx.saving.errors import FileError
 from nnx.saving.files import read_file, write_file
@@ -44,7 +44,9 @@ def load_weights(layer: Layer, path: str | os.PathLike[str], strict: bool = True
     Raises:
         FileError: it is not such a file, or does not fit. Nothing has changed then.
         OSError: it cannot be read.
+        TypeError: `strict` is not a bool.
     """
+    strict = flag("load_weights", "strict", strict)
     mine, backend = arrays_of(layer), layer.backend
     known = {path: getattr(leaf, attribute)[name] for path, (leaf, attribute, name) in mine.items()}
     with read_file(path) as file, use_backend(backend):
@@ -61,10 +63,7 @@ def load_weights(layer: Layer, path: str | os.PathLike[str], strict: bool = True
             name: backend.from_numpy(_as_type(name, file.read(name), _type(backend, known[name])))
             for name in fitting
         }
-    with unchanged_on_error([layer]):
-        for _, below in once(layer):
-            if not below.children:
-                below.parameters, below.buffers = dict(below.parameters), dict(below.buffers)
+    with unchanged_on_error(layer):
         for name, array in read.items():
             leaf, attribute, own = mine[name]
             getattr(leaf, attribute)[own] = array
