@@ -20,7 +20,7 @@ def lowest(pyproject: Path) -> list[str]:
     ):
         if requirement.startswith(project["name"]):  # one extra includes another
             continue
-        found = re.fullmatch(r"([\w-]+)(?:>=|==)([\d.]+?)(?:\.\*)?", requirement)
+        found = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(?:>=|==)([\d.]+?)(?:\.\*)?", requirement)
         if not found:
             raise ValueError(f"expected a requirement like name>=1.2, got {requirement!r}")
         name, version = found.groups()

@@ -1,12 +1,17 @@
-"""Namespaces of the Array API with shorter ways to a few functions that every step calls."""
+"""Namespaces of the Array API with a few functions of our own: shorter, or on the right device."""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+CREATION = """
+    arange asarray empty empty_like eye full full_like linspace ones ones_like zeros zeros_like
+    """.split()  # noqa: SIM905
 
 
 @functools.cache
@@ -43,6 +48,31 @@ def lean_torch(compat: ModuleType) -> ModuleType:
         return torch.clamp(x1, max=x2) if _number(x2) else compat.minimum(x1, x2)
 
     return _with(compat, maximum=maximum, minimum=minimum)
+
+
+@functools.cache
+def placed_cupy(compat: ModuleType) -> ModuleType:
+    """Return the namespace with functions that create arrays where `device=` says.
+
+    CuPy creates them on its current device. Without `device=`, a copy and an array like another
+    are made where that is.
+    """
+    import cupy
+
+    def placed(create: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(create)
+        def on_device(*arguments: Any, device: Any = None, **options: Any) -> Any:
+            place = (
+                getattr(arguments[0], "device", None) if device is None and arguments else device
+            )
+            if isinstance(place, cupy.cuda.Device):
+                with place:
+                    return create(*arguments, **options)
+            return create(*arguments, device=device, **options)
+
+        return on_device
+
+    return _with(compat, **{name: placed(getattr(compat, name)) for name in CREATION})
 
 
 def _number(x: Any) -> bool:

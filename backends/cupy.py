@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, add_array_type
-from nnx_backends._host import missing
+from nnx_backends._cuda import (
+    FORKED,
+    INSTALL,
+    check_gpu,
+    count_gpus,
+    cuda_version,
+    driver,
+    first_line,
+    fresh_kernels,
+    import_cupy,
+    load_libraries,
+    with_ctk,
+)
+from nnx_backends._lean import placed_cupy
+
+# Not every part of CUDA uses CuPy's allocator, whose error is a MemoryError.
+OUT_OF_MEMORY = (
+    "cudaErrorMemoryAllocation",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+)
+
+# Larger host arrays go to the device without page-locked memory between them, of which CuPy keeps
+# up to twice their size.
+STAGED = 64 << 20
 
 
 class CuPyBackend(Backend):
     """CuPy: the same arrays as NumPy's, on a CUDA GPU.
 
-    The device is a number, "cupy:1" for the second GPU. CuPy creates arrays on its *current*
-    device, so choosing this backend makes its GPU the current one of the calling thread. A network
-    makes its own GPU the current one while it trains, predicts or scores.
+    The device is a number, "cupy:1" for the second GPU. CuPy works on its *current* device, of
+    each thread. `set_backend` makes its GPU the current one, `use_backend` does for its block, and
+    a network makes its own GPU the current one while it works.
     """
 
     name = "cupy"
@@ -28,38 +52,37 @@ class CuPyBackend(Backend):
     watched = "cupy"
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
-        try:
-            import cupy
-        except ImportError as error:
-            raise missing("cupy", "cupy13", error) from error
-        import array_api_compat.cupy as xp
-
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise BackendError(
-                f"CuPy is installed, but no GPU answers: {error}",
-                _older_driver(cupy.cuda.runtime)
-                or "run `nvidia-smi`: CuPy needs an NVIDIA GPU, its driver, and the wheel for the "
-                'CUDA version of that driver: pip install "nnx-array[cupy12]" or pip install '
-                '"nnx-array[cupy13]"; without a GPU use nnx.set_backend("numpy")',
-            ) from error
-        number = _number(device)
+        cupy = import_cupy()
+        count, number = count_gpus(cupy.cuda.runtime), _number(device)
         if number >= count:
             raise BackendError(
                 f"there is no CUDA device {number}: this machine has {count} "
                 f"({', '.join(f'cupy:{i}' for i in range(count))})",
                 "use one of these; the environment variable CUDA_VISIBLE_DEVICES hides devices",
             )
-        return xp, cupy.cuda.Device(number)
+        load_libraries(cupy)
+        check_gpu(cupy.cuda.runtime, cupy.cuda.Device(number))
+        import array_api_compat.cupy as compat
+
+        self.process = os.getpid()
+        return placed_cupy(compat), cupy.cuda.Device(number)
 
     def select(self) -> None:
-        self.device.use()
+        self.selected().use()
+
+    def selected(self) -> Any:
+        if os.getpid() != self.process:
+            raise BackendError(
+                f"process {os.getpid()} was forked from {self.process}, which had connected "
+                f"backend {self.spec!r}: a forked process cannot use the GPU",
+                FORKED,
+            )
+        return self.device
 
     def device_name(self) -> str:
         import cupy
 
-        properties = cupy.cuda.runtime.getDeviceProperties(self.device.id)
+        properties = cupy.cuda.runtime.getDeviceProperties(self.selected().id)
         return f"cuda:{self.device.id} {properties['name'].decode()}"
 
     def facts(self) -> dict[str, str]:
@@ -68,12 +91,28 @@ class CuPyBackend(Backend):
         runtime = cupy.cuda.runtime
         tf32 = os.environ.get("CUPY_TF32", "0") not in ("", "0")
         return {
-            "CUDA of the wheel": _cuda_version(runtime.runtimeGetVersion()),
-            "CUDA of the driver": _cuda_version(runtime.driverGetVersion()),
-            "driver": _driver(),
+            "CUDA of the wheel": cuda_version(runtime.runtimeGetVersion()),
+            "CUDA of the driver": cuda_version(runtime.driverGetVersion()),
+            "driver": driver(),
             "compute capability": self.device.compute_capability,
             "TF32": "on: products have 3 digits (CUPY_TF32=1)" if tf32 else "off",
         }
+
+    def try_out(self) -> None:
+        import cupy
+
+        name = f"nnx_{time.time_ns()}"  # a new one, which has not been compiled before
+        double = cupy.ElementwiseKernel("float32 x", "float32 y", "y = 2 * x", name)
+        try:
+            with self.selected(), fresh_kernels():
+                x = double(cupy.ones((2, 2), dtype=cupy.float32))
+            got = self.to_numpy(x @ x).tolist()
+        except cupy.cuda.compiler.CompileException as error:
+            raise BackendError(
+                f"CuPy cannot compile a kernel: {first_line(error)}", with_ctk(cupy)
+            ) from error
+        if got != [[8.0, 8.0], [8.0, 8.0]]:
+            raise BackendError(f"expected a product of 8.0 everywhere, got {got}", INSTALL)
 
     def memory(self) -> Memory | None:
         return Memory(*self.device.mem_info)
@@ -81,16 +120,28 @@ class CuPyBackend(Backend):
     def free_memory(self) -> None:
         import cupy
 
-        cupy.get_default_memory_pool().free_all_blocks()
+        with self.selected():
+            cupy.get_default_memory_pool().free_all_blocks()
+        cupy.get_default_pinned_memory_pool().free_all_blocks()
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        return super().is_out_of_memory(error) or any(name in str(error) for name in OUT_OF_MEMORY)
 
     def from_numpy(self, host: np.ndarray) -> Array:
-        with self.device:
-            return self.xp.asarray(host)
+        import cupy
+
+        with self.selected():
+            if host.nbytes <= STAGED:
+                return self.xp.asarray(host)
+            array = cupy.empty(host.shape, host.dtype)
+            array.set(host)
+            return array
 
     def to_numpy(self, array: Array) -> np.ndarray:
         import cupy
 
-        return np.asarray(cupy.asnumpy(array))
+        with self.selected():
+            return np.asarray(cupy.asnumpy(array))
 
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None]:
         import cupy
@@ -127,36 +178,6 @@ def _forbid_reads() -> Iterator[None]:
             yield
     except cupyx.DeviceSynchronized as error:
         raise HostReadError(f"backend 'cupy': {error}") from error
-
-
-def _older_driver(runtime: Any) -> str:
-    """Return what to do if the driver is older than the CUDA of the wheel, else ""."""
-    try:
-        driver, wheel = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-    except runtime.CUDARuntimeError:
-        return ""
-    if not 0 < driver // 1000 < wheel // 1000:
-        return ""
-    return (
-        f"the driver supports CUDA {_cuda_version(driver)} and this CuPy is for CUDA "
-        f"{_cuda_version(wheel)}: update the driver, or replace the wheel: "
-        f"pip uninstall -y cupy-cuda{wheel // 1000}x, then "
-        f'pip install "cupy-cuda{driver // 1000}x[ctk]"'
-    )
-
-
-def _cuda_version(number: int) -> str:
-    """13020 -> 13.2."""
-    return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _driver() -> str:
-    """Return the version of the driver itself, which CUDA does not tell."""
-    try:
-        line = Path("/proc/driver/nvidia/version").read_text().partition("\n")[0]
-    except OSError:
-        return "not known"
-    return line.removeprefix("NVRM version: ").strip()
 
 
 def _number(device: str | None) -> int:

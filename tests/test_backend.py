@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import os
 import pickle
@@ -65,14 +66,44 @@ def test_use_backend_ends_with_its_block_even_after_an_error():
     assert nnx.get_backend() is before
 
 
-def test_the_chosen_backend_is_told_to_select_its_device(monkeypatch):
-    chosen = []
-    monkeypatch.setattr(nnx.Backend, "select", lambda self: chosen.append(self.dtype_name))
-    net = nnx.SequentialNet(2, [nnx.DenseLayer(2, 1)])
-    chosen.clear()
+def test_a_block_selects_its_device_and_the_one_before_again(monkeypatch):
+    """Also if the block ends in an error, and for a network that works elsewhere."""
+    current = ["none"]
+
+    @contextlib.contextmanager
+    def selected(self):
+        current.append(self.dtype_name)
+        try:
+            yield
+        finally:
+            current.pop()
+
+    monkeypatch.setattr(nnx.Backend, "selected", selected)
+    net = nnx.SequentialNet(2, [Recording(current)])
     with nnx.use_backend("numpy", dtype="float64"):
+        assert current == ["none", "float64"]
         net.predict([[1.0, 2.0]])
-    assert chosen == ["float64", "float32", "float64", "float32"]
+        assert net.layers[0].seen == "float32"
+        assert current == ["none", "float64"]
+    assert current == ["none"]
+    with pytest.raises(KeyError), nnx.use_backend("numpy"):
+        raise KeyError
+    assert current == ["none"]
+
+
+class Recording(nnx.Layer):
+    """Notes the current device."""
+
+    def __init__(self, current):
+        super().__init__()
+        self.current, self.seen = current, None
+
+    def forward(self, x, training=False):
+        self.seen = self.current[-1]
+        return x, None
+
+    def output_shape(self, input_shape):
+        return input_shape
 
 
 def test_the_environment_chooses_backend_and_dtype():

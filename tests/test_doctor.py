@@ -174,7 +174,7 @@ def test_facts_that_cannot_be_found_do_not_hide_the_others(monkeypatch):
 
 
 def test_a_driver_that_is_older_than_the_wheel():
-    from nnx_backends.cupy import _older_driver
+    from nnx_backends._cuda import older_driver
 
     class Runtime:
         class CUDARuntimeError(Exception):
@@ -188,13 +188,13 @@ def test_a_driver_that_is_older_than_the_wheel():
         def runtimeGetVersion(self):  # noqa: N802
             return self.wheel
 
-    told = _older_driver(Runtime())
+    told = older_driver(Runtime())
     assert "CUDA 12.8 and this CuPy is for CUDA 13.2" in told
     assert 'pip uninstall -y cupy-cuda13x, then pip install "cupy-cuda12x[ctk]"' in told
     Runtime.driver = 0  # no driver at all
-    assert _older_driver(Runtime()) == ""
+    assert older_driver(Runtime()) == ""
     Runtime.driver = 13000
-    assert _older_driver(Runtime()) == ""
+    assert older_driver(Runtime()) == ""
 
 
 def test_the_command_prints_facts_and_remedies(capsys):

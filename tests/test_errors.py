@@ -183,8 +183,20 @@ def test_advice_names_extras_that_exist():
     ]
     named = [(place, e) for place, text in TEXTS for e in re.findall(r"nnx-array\[(\w+)\]", text)]
     named += [(p, t) for p, t in missing_extras()]
-    assert len(named) >= 6
+    assert len(named) >= 4
     assert [(place, extra) for place, extra in named if extra not in extras] == []
+
+
+def test_advice_on_cupy_brings_the_libraries_of_cuda():
+    """CuPy's wheels are without them."""
+    named = [
+        (place, rest)
+        for place, text in TEXTS
+        for rest in re.findall(r"pip install \"?(?:cupy|nnx-array\[c)(\S*)", text)
+    ]
+    assert len(named) >= 4
+    # an f-string stops where the number of CUDA is filled in
+    assert [pair for pair in named if "[ctk]" not in pair[1] and pair[1] != "-cuda"] == []
 
 
 def missing_extras():

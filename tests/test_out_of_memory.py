@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from conftest import usable
@@ -47,6 +49,51 @@ def test_a_full_gpu_is_an_error_with_the_bytes_and_the_network_lives_on(small_gp
     history = net.train(x, y, 10, 1, progress=False)
     assert np.isfinite(history.loss).all()
     assert net.predict(x, batch_size=100).shape == (8_000, 2)
+
+
+ERRORS = {
+    "CuPy's pool": lambda cupy: cupy.cuda.memory.OutOfMemoryError(512, 0, 0),
+    "CUDA's runtime": lambda cupy: cupy.cuda.runtime.CUDARuntimeError(2),
+    "cuBLAS": lambda cupy: cupy.cuda.cublas.CUBLASError(3),
+    # what cupy.cuda.driver.CUDADriverError(2) says
+    "CUDA's driver": lambda cupy: RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
+}
+
+
+class Failing(nnx.Layer):
+    """Raises an error in forward."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x, training=False):
+        raise self.error
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("part", ERRORS)
+def test_every_part_of_cuda_says_it_in_its_own_way(part):
+    with nnx.use_backend(usable("cupy")):
+        import cupy
+
+        error = ERRORS[part](cupy)
+        net = nnx.SequentialNet(1, [Failing(error)])
+        reason = re.escape(str(error).partition("\n")[0])
+        with pytest.raises(nnx.OutOfMemoryError, match=rf"out of memory on cuda:0 .*{reason}"):
+            net.predict([[1.0]])
+
+
+def test_another_error_of_cuda_stays_what_it_is():
+    with nnx.use_backend(usable("cupy")):
+        import cupy
+
+        net = nnx.SequentialNet(1, [Failing(cupy.cuda.runtime.CUDARuntimeError(700))])
+        with pytest.raises(cupy.cuda.runtime.CUDARuntimeError):
+            net.predict([[1.0]])
 
 
 def test_an_error_that_is_none_of_memory_stays_what_it_is(backend):

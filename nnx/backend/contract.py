@@ -30,6 +30,7 @@ from __future__ import annotations
 import functools
 import importlib
 import reprlib
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -130,10 +131,15 @@ class Backend(OptionalHooks):
         raise NotImplementedError(f"{type(self).__name__} must define connect(device, dtype)")
 
     def select(self) -> None:
-        """Make the device the library's current one, if it has a current one.
+        """Make the device the library's current one of this thread, if it has a current one."""
 
-        Called whenever this backend becomes the chosen one.
+    def selected(self) -> AbstractContextManager[Any]:
+        """Return a block in which the device is current; after it, the one before is again.
+
+        For a library that works on the current device, whatever `device=` says. What is not
+        overridden costs a training step nothing.
         """
+        return nullcontext()
 
     def from_numpy(self, host: np.ndarray) -> Array:
         """Return an array on the device with the host array's type and values."""

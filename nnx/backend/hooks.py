@@ -31,6 +31,13 @@ class OptionalHooks:
         """Return what is likely to be slow or wrong on this machine though the backend works."""
         return []
 
+    def try_out(self) -> None:
+        """Compute something small that needs all parts of the library, for `nnx doctor`.
+
+        Raises:
+            BackendError: it does not work; with what to do.
+        """
+
     def evaluate(self, arrays: Sequence[Array]) -> list[Array]:
         """Return the arrays with their values computed.
 

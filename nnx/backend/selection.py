@@ -9,11 +9,11 @@ import functools
 import gc
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,12 +26,16 @@ __all__ = [
     "BackendStatus",
     "available_backends",
     "get_backend",
+    "on_device",
     "resolve",
     "set_backend",
     "to_numpy",
     "use_backend",
     "working_on",
 ]
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class _Setting:
@@ -79,12 +83,10 @@ def use_backend(backend: str | Backend, dtype: str | None = None) -> Iterator[Ba
     chosen = resolve(backend, dtype)
     token = _setting.block.set(chosen)
     try:
-        chosen.select()
-        yield chosen
+        with chosen.selected():
+            yield chosen
     finally:
         _setting.block.reset(token)
-        if outer := _setting.block.get() or _setting.process:
-            outer.select()
 
 
 @contextmanager
@@ -112,6 +114,17 @@ def working_on(backend: Backend) -> Iterator[Backend]:
         "  use a smaller batch_size, predict and score in smaller batches, use dtype float32, or "
         "train on a part of the data at a time; the network can still be used"
     )
+
+
+def on_device(method: Method) -> Method:
+    """Return the method, run with the device of its object's `backend` as the current one."""
+
+    @functools.wraps(method)
+    def run(self: Any, *arguments: Any, **options: Any) -> Any:
+        with self.backend.selected():
+            return method(self, *arguments, **options)
+
+    return run  # type: ignore[return-value]
 
 
 def get_backend() -> Backend:

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import nnx
-from nnx.backend import BackendStatus, Problem, available_backends, installed_backends, resolve
+from nnx.backend import (
+    BackendError,
+    BackendStatus,
+    Problem,
+    available_backends,
+    installed_backends,
+    resolve,
+)
 
 __all__ = ["DISTRIBUTION", "Environment", "environment"]
 
@@ -87,17 +94,22 @@ def _installation(found: Environment) -> None:
             )
         )
         return
+    seen: set[str] = set()
     for line in importlib.metadata.requires(DISTRIBUTION) or ():
-        match = re.match(r"([\w.-]+)\s*>=\s*([\d.]+)([^;]*)(;.*)?", line)
+        match = re.match(r"([\w.-]+(?:\[\w+\])?)\s*>=\s*([\d.]+)([^;]*)(;.*)?", line)
         if match is None:
             continue
-        package, least, _, marker = match.groups()
+        requirement, least, _, marker = match.groups()
+        package = requirement.partition("[")[0]
+        if package in seen:  # by another extra
+            continue
+        seen.add(package)
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             if not marker:
                 found.problems.append(
-                    Problem(f"{package} is not installed", f'pip install "{package}>={least}"')
+                    Problem(f"{package} is not installed", f'pip install "{requirement}>={least}"')
                 )
             continue
         if not marker:
@@ -107,7 +119,7 @@ def _installation(found: Environment) -> None:
             (found.advice if marker else found.problems).append(
                 Problem(
                     f"{package} {version} is too old for nnx, which needs {least}",
-                    f'pip install --upgrade "{package}>={least}"',
+                    f'pip install --upgrade "{requirement}>={least}"',
                 )
             )
 
@@ -137,6 +149,14 @@ def _backend(
             found.advice += backend.problems()
         except Exception as error:  # a fault must not keep the rest from being reported
             facts["more"] = f"not known: {type(error).__name__}: {error}"
+        try:
+            backend.try_out()
+        except BackendError as error:
+            found.problems.append(Problem(f"backend {status.name}: {error.reason}", error.remedy))
+        except Exception as error:
+            reason = f"a small computation ends in {type(error).__name__}: {error}"
+            remedy = f"check the installation of {library}"
+            found.problems.append(Problem(f"backend {status.name}: {reason}", remedy))
     else:
         facts["not usable"] = status.reason
         if _is_installed(library):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend, array_namespace, get_backend, resolve
+from nnx.backend import Array, Backend, array_namespace, get_backend, on_device, resolve
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
@@ -40,7 +40,8 @@ class Parameter:
             array = layer.parameters[self.name]
         except KeyError:
             raise AttributeError(f"{layer.name} has no parameter {self.name!r}") from None
-        return array_namespace(array).astype(array, array.dtype, copy=True)
+        with layer.backend.selected():
+            return array_namespace(array).astype(array, array.dtype, copy=True)
 
     def __set__(self, layer: Layer, array: Any) -> None:
         if not isinstance(layer.parameters, dict):
@@ -172,6 +173,7 @@ class Layer(Watched):
 
     # The interface of the lecture.
 
+    @on_device
     def evaluate(self, x: Any, training: bool = False) -> Array:
         """Return the value; remember what `backprop` needs.
 
@@ -189,6 +191,7 @@ class Layer(Watched):
         self._input_shape = tuple(x.shape)
         return y
 
+    @on_device
     def backprop(self, delta: Array) -> Array:
         """Return the gradient with respect to the x of the last `evaluate`.
 
@@ -209,6 +212,7 @@ class Layer(Watched):
             slot.layer.gradients[slot.name] = gradient
         return dx
 
+    @on_device
     def update(self) -> None:
         """Apply the optimizers to the gradients of the last `backprop`, frozen layers left out."""
         trained = slots(walk(self), frozen=False)
@@ -228,6 +232,7 @@ class Layer(Watched):
             found[id(optimizer)][1].append(number)
         return list(found.values())
 
+    @on_device
     def penalty(self) -> Array | float:
         """Return the sum of the penalties, a 0-d array; 0.0 without any."""
         return sum(

@@ -3,17 +3,19 @@
 Layers hold their parameters as arrays of their own. Where arrays can be written in place, those
 whose optimizers do the same are packed: small arrays become views of one flat array, so that a
 rule is a few operations for all of them, and large ones go through the rule in blocks of rows that
-stay in the cache. A rule works elementwise, so the results have the same bits.
+stay in the cache. A rule works elementwise, so the results have the same bits. If the backend makes
+one kernel of a rule, as many kernels as parameters are less work than to pack the gradients.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from nnx.backend import Array, Backend, array_namespace
+from nnx.backend import Array, Backend, array_namespace, to_numpy
 from nnx.layers.tree import ParameterState, Slot, state_of, take_step
 from nnx.optimizers import Factors, Optimizer
 from nnx.optimizers.base import check_rule
@@ -80,15 +82,13 @@ class Group:
         optimizer.check(parameters, gradients)
         check_rule(optimizer, parameters[0])
         states = [state_of(optimizer, slot) for slot in self.slots]
-        fused = None
-        if optimizer.fusible:
-            fused = self.backend.fuse_rule(optimizer.rule, len(states[0].arrays))
+        fused = _fused(self.backend, optimizer, parameters[0])
         self.rule = fused or _in_place(optimizer.rule)
         segments: list[_Segment] = []
         small: dict[Any, list[int]] = {}  # by step and dtype: the indices of one flat array
         for i, (p, state) in enumerate(zip(parameters, states, strict=True)):
             size, key = math.prod(p.shape), (state.t, p.dtype)
-            if size >= block / 8:  # to copy its gradient takes more than it saves
+            if fused or size >= block / 8:  # to copy its gradient takes more than it saves
                 segments.append(_Segment([i], parameters, states, block))
                 continue
             others = small.setdefault(key, [])
@@ -182,6 +182,47 @@ def _alike(one: Optimizer, other: Optimizer) -> bool:
     mine = {n: v for n, v in vars(one).items() if n not in COUNTS and n[0] != "_"}
     theirs = {n: v for n, v in vars(other).items() if n not in COUNTS and n[0] != "_"}
     return bool(mine == theirs)
+
+
+def _fused(backend: Backend, optimizer: Optimizer, p: Array) -> Rule | None:
+    """Return the optimizer's rule as one kernel, if the backend makes one of it.
+
+    A rule of the user may inherit `fusible` and do what cannot be fused: sum, read a value, or
+    compute with two numbers, for which a library may use half precision. It is tried on a few
+    numbers first. If it fails, its class is not fusible from then on.
+    """
+    if not optimizer.fusible:
+        return None
+    fused = backend.fuse_rule(optimizer.rule, len(optimizer.init(p)))
+    kind = type(optimizer)
+    if fused is None or kind.__module__.startswith("nnx."):
+        return fused
+    xp, shape = array_namespace(p), tuple(min(n, 2) for n in p.shape)
+    few = xp.arange(math.prod(shape), dtype=p.dtype, device=p.device)
+    old, g = xp.reshape(few / 7.0, shape), xp.reshape(few * 0.3 + 0.1, shape)
+    factors, stepped = optimizer.factors_of(1), []
+    try:
+        for rule in (_in_place(optimizer.rule), fused):
+            new = xp.asarray(old, copy=True)
+            state = optimizer.init(new)
+            rule(new, g, state, factors)
+            stepped.append((new, *state))
+        for one, other in zip(*stepped, strict=True):
+            error = xp.abs(one - other) - 1e-5 * (xp.abs(one) + xp.abs(other) + old)
+            if not float(to_numpy(xp.max(error))) <= 0.0:
+                raise ValueError("it gives other numbers then")
+    except Exception as error:  # of the library or of its compiler: whatever tracing has met
+        logging.getLogger("nnx").warning(
+            "%s.rule cannot be fused to one kernel: %s: %s; it is computed operation by operation. "
+            "Set `fusible = False` in %s, or write the rule with elementwise array functions alone",
+            kind.__name__,
+            type(error).__name__,
+            str(error).strip().partition("\n")[0],
+            kind.__name__,
+        )
+        kind.fusible = False
+        return None
+    return fused
 
 
 def _joined(arrays: Sequence[Array]) -> tuple[Array, list[Array]]:

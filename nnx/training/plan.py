@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend
+from nnx.backend import Array, Backend, on_device
 from nnx.layers._by_hand import check_backward, check_batch, check_forward, check_gradients
 from nnx.layers._contract import explain_parameters
 from nnx.layers.activation import ActivationLayer
@@ -63,6 +63,8 @@ class Plan:
         before: Plan | None = None,
     ) -> None:
         self.chain, self.cost, self.backend = chain, cost, chain.backend
+        if type(self.backend).selected is not Backend.selected:
+            self.__class__ = _PlanOnDevice  # a call more for each step, which others do not pay
         self.output_shape = output_shape
         self.tree = walk(chain)
         self.layers: list[Layer] = []
@@ -224,3 +226,11 @@ class Plan:
         loop = CompiledLoop(Plan(twin, self.cost, self.output_shape), key)
         self._compiled = [*self._compiled[-(LOOPS_KEPT - 1) :], loop]
         return loop
+
+
+class _PlanOnDevice(Plan):
+    """A plan for a library with a current device, which is the network's during its work."""
+
+    step = on_device(Plan.step)
+    gradients = on_device(Plan.gradients)
+    outputs = on_device(Plan.outputs)
