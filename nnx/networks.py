@@ -262,7 +262,9 @@ class SequentialNet(SequentialLayer):
                     for layer in self.layers:
                         a = layer.forward(a)[0]  # its backward goes, and with it what that holds
                     outputs.append(a)
-                found.append(outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0))
+                found.append(
+                    outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
+                )
             return found[0] if indices is None else in_order(self, found, indices)
 
     def score(
@@ -302,9 +304,7 @@ class SequentialNet(SequentialLayer):
         """Write parameters and buffers, by path, to a safetensors file."""
         saving.save_weights(self, path)
 
-    def load_weights(
-        self, path: str | os.PathLike[str], strict: bool = True
-    ) -> saving.Differences:
+    def load_weights(self, path: str | os.PathLike[str], strict: bool = True) -> saving.Differences:
         """Read parameters and buffers from a file that holds them under the same paths.
 
         Args:

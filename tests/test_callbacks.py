@@ -191,7 +191,11 @@ def test_wrong_arguments_are_refused_with_what_to_do(make, error, message):
         (nnx.EpochLogger(), TypeError, r"write callbacks=\[EpochLogger\(\)\]"),
         ([nnx.EpochLogger], TypeError, r"write EpochLogger\(\)"),
         ([nnx.EarlyStopping()], ValueError, "pass validation=0.2 or validation="),
-        ([nnx.EarlyStopping("f1")], ValueError, "monitor to be one of seconds, loss, accuracy, got"),
+        (
+            [nnx.EarlyStopping("f1")],
+            ValueError,
+            "monitor to be one of seconds, loss, accuracy, got",
+        ),
         ([nnx.Checkpoint("x", best="validation_loss")], ValueError, "pass validation=0.2"),
     ],
 )
@@ -279,7 +283,7 @@ def test_early_stopping_restores_the_best_weights_and_buffers():
 def test_early_stopping_may_leave_the_weights():
     seen = []
     stopping = nnx.EarlyStopping("loss", 1, min_delta=10.0, restore=False)
-    look = lambda net, history: seen.append(nnx.to_numpy(net.layers[0].W))  # noqa: E731
+    look = lambda net, history: seen.append(nnx.to_numpy(net.layers[0].W))
     net, history = train(callbacks=[look, stopping])
     assert len(history.loss) == 2
     np.testing.assert_array_equal(nnx.to_numpy(net.layers[0].W), seen[-1])

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.killed_training import digest, network, samples, train
 
 import nnx
 from nnx import randomness
 
 SCRIPT = Path(__file__).parent / "fixtures" / "killed_training.py"
-sys.path.append(str(SCRIPT.parent))
-
-from killed_training import digest, network, samples, train
 
 
 class Killed(BaseException):
@@ -97,7 +95,7 @@ def test_more_epochs_continue_a_finished_run(tmp_path):
 def test_a_generator_of_ones_own_continues(tmp_path):
     path = tmp_path / "run.safetensors"
     for kind in (np.random.PCG64, np.random.MT19937, np.random.Philox):
-        rng = lambda kind=kind: np.random.Generator(kind(3))  # noqa: E731
+        rng = lambda kind=kind: np.random.Generator(kind(3))
         expected = digest(*train(tmp_path / f"{kind.__name__}.safetensors", rng=rng()))
         killed(path, 3, 4, rng=rng())
         assert digest(*train(path, rng=rng())) == expected
@@ -219,7 +217,7 @@ def test_a_run_of_something_else_is_an_error_that_names_it(tmp_path, name):
     assert path.read_bytes() == content
     # The streams of the file have not been taken over.
     assert randomness.state()["entropy"] == (8 if name == "the seed" else 7)
-    drawn = dict((tuple(key), n) for _, key, n in randomness.state()["drawn"])
+    drawn = {tuple(key): n for _, key, n in randomness.state()["drawn"]}
     assert drawn.get((208,)) is None
 
 

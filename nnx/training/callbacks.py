@@ -15,7 +15,15 @@ from nnx.layers.tree import once
 from nnx.schedules import Schedule
 from nnx.training.history import History
 
-__all__ = ["Callback", "EarlyStopping", "Function", "Monitor", "ReduceOnPlateau", "as_callbacks", "file_path"]
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "Function",
+    "Monitor",
+    "ReduceOnPlateau",
+    "as_callbacks",
+    "file_path",
+]
 
 
 class Callback(Configured):
@@ -50,7 +58,7 @@ class Callback(Configured):
         """Called after every epoch and its validation."""
 
     def end(self, run: Any) -> Any:
-        """Called last, the last callback first; `run.failed` tells whether an error has occurred."""
+        """Called when the training ends, the last callback first; `run.failed`: by an error."""
 
 
 class Function(Callback):
@@ -239,7 +247,9 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
                 )
             checked.append(callback)
             continue
-        expected = f"train: expected callbacks[{i}] to be a Callback or a function of (net, history)"
+        expected = (
+            f"train: expected callbacks[{i}] to be a Callback or a function of (net, history)"
+        )
         if isinstance(callback, type):
             raise TypeError(f"{expected}, got {callback!r}; write {callback.__name__}()")
         if not callable(callback):

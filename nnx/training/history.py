@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -67,6 +67,9 @@ class History:
             *(name for name, values in self.metrics.items() if values),
             *(f"validation_{name}" for name, values in self.validation_metrics.items() if values),
         ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
 
     def __getitem__(self, name: str) -> list[float]:
         """Return the values of a quantity, one per epoch.

@@ -33,7 +33,7 @@ class CSVLogger(Callback):
         history, text = run.history, io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["epoch", *history.keys()])
-        columns = [history[name] for name in history.keys()]
+        columns = [history[name] for name in history]
         rows = zip(*columns, strict=True)
         writer.writerows([i, *row] for i, row in enumerate(rows, start=1))
         with replaced(self.path) as file:
@@ -80,7 +80,7 @@ class TensorBoard(Callback):
 
     def after_epoch(self, run: Any) -> None:
         """Write the epoch: the tags are those of the history, as "loss/validation"."""
-        for name in run.history.keys():
+        for name in run.history:
             of_validation = name.removeprefix("validation_")
             tag = f"{name}/training" if of_validation == name else f"{of_validation}/validation"
             self.writer.add_scalar(tag, run.history[name][-1], run.epoch)
@@ -89,4 +89,3 @@ class TensorBoard(Callback):
         """Write what the writer has buffered."""
         if callable(flush := getattr(self.writer, "flush", None)):
             flush()
-

@@ -237,7 +237,10 @@ class Run:
 
         A compiled loop makes as many steps at a time as it can.
         """
-        samples, batch_size = data[0].shape[0] if order is None else len(order), self.data.batch_size
+        samples, batch_size = (
+            data[0].shape[0] if order is None else len(order),
+            self.data.batch_size,
+        )
         if compiled is not None:
             order = np.arange(samples) if order is None else order
             until = self._until_call if self.intervals else None

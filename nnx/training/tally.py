@@ -92,7 +92,7 @@ class Tally:
             for number in saved["sums"]
         )
         self.kept = [
-            (*map(backend.from_numpy, arrays), *[None] * (3 - len(arrays)))  # type: ignore[misc]
+            (*map(backend.from_numpy, arrays), *[None] * (3 - len(arrays)))
             for arrays in saved["kept"]
         ]
 
