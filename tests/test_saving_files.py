@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import json
 import os
 import signal
@@ -89,10 +90,10 @@ def test_not_a_number_comes_back(file):
         assert np.isnan(opened.data["loss"][0])
 
 
-def test_any_reader_of_the_format_opens_the_file(file):
-    import safetensors.numpy
-    import safetensors.torch
-
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+def test_any_reader_of_the_format_opens_the_file(library, file):
+    pytest.importorskip(library)
+    reader = importlib.import_module(f"safetensors.{library}")
     net = a_net()
     saving.save(net, file)
     expected = {name: nnx.to_numpy(array) for name, array in net.parameters.items()}
@@ -100,10 +101,10 @@ def test_any_reader_of_the_format_opens_the_file(file):
     for name, state in net.states.items():
         for i, array in enumerate(state.arrays):
             expected[f"optimizer/{name}/{i}"] = nnx.to_numpy(array)
-    for found in (safetensors.numpy.load_file(file), safetensors.torch.load_file(file)):
-        assert {name: np.asarray(array).tobytes() for name, array in found.items()} == {
-            name: array.tobytes() for name, array in expected.items()
-        }
+    found = {name: np.asarray(array) for name, array in reader.load_file(file).items()}
+    assert {name: (a.dtype, a.shape, a.tobytes()) for name, a in found.items()} == {
+        name: (a.dtype, a.shape, a.tobytes()) for name, a in expected.items()
+    }
     header, _ = parts(file.read_bytes())
     assert set(header) == {"__metadata__", *expected}
     assert set(header["__metadata__"]) == {"nnx"}
