@@ -60,7 +60,8 @@ def pictures():
 
 def objects(values):
     made = np.empty(len(values), dtype=object)
-    made[:] = values
+    for i, value in enumerate(values):
+        made[i] = value
     return made
 
 
@@ -211,6 +212,10 @@ MISTAKES = {
         {"y": LABELS[:4], "owner": "validation"},
         [r"in validation\[1\] as in validation\[0\], got 4 and 5"],
     ),
+    "too small an image": (
+        {"net": pictures, "x": [np.ones((1, n, n)) for n in (5, 3, 2, 3, 5)]},
+        [r"^x\[2\]: .*Conv2DLayer"],
+    ),
     "token": (
         {"net": reader, "x": replaced(TOKENS, 4, [1, 9, 2])},
         [r"^x\[4\]: .* got 9 at x\[0, 1\]", "ni=10"],
@@ -221,11 +226,11 @@ MISTAKES = {
 @pytest.mark.parametrize("case", MISTAKES)
 def test_a_mistake_in_a_list_of_samples_is_named_with_its_sample(case, backend):
     wrong, words = MISTAKES[case]
-    net = wrong.get("net", tagger)()
-    y = LABELS if net.output_shape[0] is None else [0, 1, 2, 0, 1]
+    make = wrong.get("net", tagger)
+    y = LABELS if make in (tagger, reader) else [0, 1, 2, 0, 1]
     arguments = {"x": FRAMES, "y": y} | {k: v for k, v in wrong.items() if k != "net"}
     with pytest.raises((ValueError, TypeError)) as caught:
-        checked_samples(net, **arguments)
+        checked_samples(make(), **arguments)
     for word in words:
         assert caught.match(word)
 
@@ -251,6 +256,21 @@ def test_inputs_for_free_axes_are_told_what_to_do(shape, given, advice, backend)
     if "write" in advice:
         made = eval(advice.partition("write ")[2], {"numpy": np, "x": x})
         assert as_inputs(backend, shape, made).shape == made.shape
+
+
+@pytest.mark.parametrize("make", [list, np.ndarray.tolist, objects])
+def test_a_list_that_is_a_single_sample_is_told_so(make, backend):
+    x = make(FRAMES[0])
+    while True:
+        try:
+            inputs = as_inputs(backend, (None, 2), x)
+            break
+        except (ShapeError, TypeError) as error:
+            last, x = str(error), eval(str(error).partition("write ")[2], {"numpy": np, "x": x})
+    assert last.endswith("for a single sample: write numpy.asarray(x)[None]") or make is objects
+    np.testing.assert_array_equal(backend.to_numpy(inputs), FRAMES[0][None])
+    with pytest.raises((ShapeError, TypeError), match=r"single sample|numpy\.stack"):
+        equal_parts(tagger(), make(FRAMES[0]))
 
 
 def test_a_network_without_free_axes_says_which_has_them(backend):

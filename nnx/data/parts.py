@@ -50,10 +50,9 @@ def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np
     for i, sample in enumerate(samples):
         groups.setdefault(tuple(sample.shape), []).append(i)
     if len(groups) == 1:
-        # the hints for an array suit these as well: "for a single sample", "write x.reshape"
-        whole = _stacked(backend, samples)
-        if not fits(whole.shape[1:], shape):
-            as_inputs(backend, shape, whole, name)
+        (given,) = groups
+        if not fits(given, shape):  # the hints for an array suit these: "for a single sample"
+            as_inputs(backend, shape, x, name)
     for given, (first, *_) in groups.items():
         if not fits(given, shape):
             reason = "drop the samples without a time step"

@@ -178,7 +178,12 @@ def _checked_part(
     label: int | None,
 ) -> _Checked:
     backend = net.backend
-    outputs = net.shapes(tuple(x.shape[1:]), "the network's input is")[-1]
+    try:
+        outputs = net.shapes(tuple(x.shape[1:]), "the network's input is")[-1]
+    except ShapeError as error:
+        if indices is None:
+            raise
+        raise ShapeError(f"{names[0]}[{indices[0]}]: {error}") from error
     ignored = None
     if label is not None:
         y, ignored = weighing.without_ignored(backend, len(outputs), y, label, names[1])
