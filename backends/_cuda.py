@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,26 @@ def load_libraries(cupy: Any) -> None:
         raise BackendError(
             f"CuPy does not find a library of CUDA: {first_line(error)}", with_ctk(cupy)
         ) from error
+
+
+@contextmanager
+def peak_of_pool() -> Iterator[Callable[[], int]]:
+    """Count what CuPy's memory pool hands out in a block, and how many bytes at most."""
+    import cupy
+
+    class Hook(cupy.cuda.MemoryHook):
+        name = "nnx"
+        used = most = 0
+
+        def malloc_postprocess(self, *, mem_size: int, **more: Any) -> None:
+            self.used += mem_size
+            self.most = max(self.most, self.used)
+
+        def free_postprocess(self, *, mem_size: int, **more: Any) -> None:
+            self.used -= mem_size
+
+    with Hook() as hook:
+        yield lambda: hook.most
 
 
 @contextmanager

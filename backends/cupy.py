@@ -23,6 +23,7 @@ from nnx_backends._cuda import (
     fresh_kernels,
     import_cupy,
     load_libraries,
+    peak_of_pool,
     with_ctk,
 )
 from nnx_backends._lean import placed_cupy
@@ -116,6 +117,9 @@ class CuPyBackend(Backend):
 
     def memory(self) -> Memory | None:
         return Memory(*self.device.mem_info)
+
+    def peak_memory(self) -> AbstractContextManager[Callable[[], int]]:
+        return peak_of_pool()
 
     def free_memory(self) -> None:
         import cupy

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import array_api_compat.numpy as compat
@@ -42,6 +44,9 @@ class NumPyBackend(Backend):
     def memory(self) -> Memory | None:
         return host_memory()
 
+    def peak_memory(self) -> AbstractContextManager[Callable[[], int]]:
+        return _traced()
+
     def facts(self) -> dict[str, str]:
         built: Any = np.show_config(mode="dicts")
         blas = built["Build Dependencies"]["blas"]
@@ -54,6 +59,20 @@ class NumPyBackend(Backend):
     def problems(self) -> list[Problem]:
         remedy = f"set OMP_NUM_THREADS={cores()} in the environment"
         return too_many_threads("NumPy's BLAS", _blas_threads() or 0, remedy)
+
+
+@contextmanager
+def _traced() -> Iterator[Callable[[], int]]:
+    """Measure what Python and NumPy allocate."""
+    before = tracemalloc.is_tracing()
+    tracemalloc.start()
+    tracemalloc.reset_peak()
+    start = tracemalloc.get_traced_memory()[0]
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[1] - start
+    finally:
+        if not before:
+            tracemalloc.stop()
 
 
 def _blas_threads() -> int | None:

@@ -37,9 +37,13 @@ def test_the_command_prints_and_writes_every_workload(backend_spec, small, tmp_p
     for row in report["workloads"]:
         assert row["seconds"].keys() == set(report["backends"])
         assert all(t > 0 for times in row["seconds"].values() for t in times)
+        assert row["first"].keys() == set(report["backends"])
+        assert all(t > 0 for t in row["first"].values())
         assert [len(times) for times in row["seconds"].values()] == [3] * len(report["backends"])
     assert len(report["crossings"]) == len(report["backends"]) - 1
     assert all(line in printed for line in report["crossings"])
+    assert len(report["first_steps"]) == len(report["backends"])
+    assert all(line in printed for line in report["first_steps"])
     assert "BLAS" in printed
 
 

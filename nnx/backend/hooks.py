@@ -95,6 +95,13 @@ class OptionalHooks:
         """
         return None
 
+    def peak_memory(self) -> AbstractContextManager[Callable[[], int]] | None:
+        """Return a block whose value is a function: how many bytes it took at most, so far.
+
+        What was there at its start does not count. None if the library does not tell.
+        """
+        return None
+
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         """Return a block in which numbers below the smallest normal number may count as 0.
 

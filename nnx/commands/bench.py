@@ -69,12 +69,15 @@ WORKLOADS = [
 class Timing:
     """The seconds of one step of a workload, or of one prediction: backend -> rounds.
 
-    `operations` is the number of array operations of a step, None if nothing can count them.
+    Attributes:
+        operations: the number of array operations of a step, None if nothing can count them.
+        first: backend -> the seconds of the first step, in which libraries load and compile.
     """
 
     workload: Workload
     seconds: dict[str, list[float]] = field(default_factory=dict)
     operations: int | None = None
+    first: dict[str, float] = field(default_factory=dict)
 
     def median(self, backend: str) -> float:
         """Return the median over the rounds."""
@@ -107,6 +110,17 @@ class BenchRun:
                     lines.append(f"{backend}: {_crossing(backend, family, of)}")
         return lines
 
+    def first_steps(self) -> list[str]:
+        """Return for each backend how long its first steps took."""
+        lines = []
+        for backend in self.backends:
+            first = [timing.first[backend] for timing in self.timings]
+            lines.append(
+                f"{backend}: the first step took {first[0]:.2f} s, those of the other networks up "
+                f"to {max(first[1:], default=0.0):.2f} s"
+            )
+        return lines
+
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, for JSON."""
         return {
@@ -115,12 +129,14 @@ class BenchRun:
             "backends": self.backends,
             "quick": self.quick,
             "crossings": self.crossings(),
+            "first_steps": self.first_steps(),
             "environment": self.environment.to_dict(),
             "workloads": [
                 {
                     "workload": str(timing.workload),
                     **timing.workload._asdict(),
                     "operations": timing.operations,
+                    "first": timing.first,
                     "seconds": timing.seconds,
                 }
                 for timing in self.timings
@@ -153,6 +169,8 @@ def bench(
     backends: Sequence[str] | None = None,
     quick: bool = False,
     tell: Callable[[int, int, str], Any] = lambda done, of, name: None,
+    workloads: Sequence[Workload] | None = None,
+    steps: int | None = None,
 ) -> BenchRun:
     """Time every workload on the backends; this calls `nnx.seed(0)`.
 
@@ -161,18 +179,23 @@ def bench(
         quick: 3 rounds instead of 7, fewer steps, and no layer wider than 512.
         tell: called before each workload with the number of workloads done, that of all, and its
             name.
+        workloads: what to time, instead of `WORKLOADS`.
+        steps: of a round, instead of what suits each workload.
 
     Raises:
         BackendError: a backend that is named cannot be used.
     """
     chosen = timed_backends(backends)
-    workloads = [w for w in WORKLOADS if not (quick and max(w.sizes) > 784)]
+    if workloads is None:
+        workloads = [w for w in WORKLOADS if not (quick and max(w.sizes) > 784)]
     timings = []
     for done, workload in enumerate(workloads):
         tell(done, len(workloads), str(workload))
         timing = Timing(workload, {spec: [] for spec in chosen}, operations(workload))
-        steps = max(4, workload.steps // 5) if quick else workload.steps
-        runs = {spec: _prepare(workload, resolve(spec, "float32"), steps) for spec in chosen}
+        several = steps or (max(4, workload.steps // 5) if quick else workload.steps)
+        runs = {}
+        for spec in chosen:
+            runs[spec], timing.first[spec] = _prepare(workload, resolve(spec, "float32"), several)
         for number in range(3 if quick else 7):
             for spec in chosen[:: -1 if number % 2 else 1]:
                 time.sleep(SETTLE)
@@ -202,14 +225,17 @@ def operations(workload: Workload) -> int | None:
 
 
 def _count(workload: Workload, backend: Backend, steps: int) -> int:
-    run = _prepare(workload, backend, steps)
+    run, _ = _prepare(workload, backend, steps)
     with nnx.use_backend(backend), Recorder() as recorder:
         run()
     return recorder.total
 
 
-def _prepare(workload: Workload, backend: Backend, steps: int) -> Callable[[], float]:
-    """Return a warm function that times this many steps, or a prediction: the seconds of one."""
+def _prepare(workload: Workload, backend: Backend, steps: int) -> tuple[Callable[[], float], float]:
+    """Return a warm function that times this many steps, or a prediction: the seconds of one.
+
+    Also return the seconds of the first.
+    """
     nnx.seed(0)
     with nnx.use_backend(backend):
         *hidden, (ni, no) = pairwise(workload.sizes)
@@ -224,21 +250,23 @@ def _prepare(workload: Workload, backend: Backend, steps: int) -> Callable[[], f
         x = backend.asarray(x * (x > 0))
         y = backend.asarray(rng.integers(0, no, samples))
 
-    def run() -> float:
+    def run(steps: int = steps) -> float:
         backend.synchronize()
         start = time.perf_counter()
         if workload.optimizer is None:
             last, count = net.predict(x, workload.batch)[-1, ...], 1
         else:
-            net.train(x, y, workload.batch, progress=False)
+            some = slice(steps * workload.batch)
+            net.train(x[some, ...], y[some], workload.batch, progress=False)
             last, count = net.layers[-1].parameters["b"], steps
         backend.evaluate([last])
         backend.synchronize()
         backend.to_numpy(last)  # a library may compute only what is read
         return (time.perf_counter() - start) / count
 
+    first = run(1)
     run()
-    return run
+    return run, first
 
 
 def _crossing(backend: str, family: str, timings: Sequence[Timing]) -> str:

@@ -133,7 +133,7 @@ def show_bench(run: BenchRun) -> None:
         table.add_row(str(timing.workload), *cells, counted)
     console = Console()
     console.print(table)
-    lines = run.crossings()
+    lines = run.crossings() + run.first_steps()
     for backend in run.backends:
         facts = run.environment.facts[f"backend {backend.partition(':')[0]}"]
         lines.append(f"{backend}: {', '.join(f'{name} {fact}' for name, fact in facts.items())}")
