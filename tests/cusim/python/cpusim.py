@@ -6,9 +6,10 @@ cpusim.fail("cublas")                   # the next call of cuBLAS finds no memor
 
 import contextlib
 import ctypes
-import importlib
+import importlib.util
 import os
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -98,8 +99,8 @@ def _replace_libraries():
     from cuda.pathfinder._dynamic_libs import load_nvidia_dynamic_lib as loading
     from cuda.pathfinder._dynamic_libs.search_steps import LATE_FIND_STEPS
 
-    simulated = {path.name.split(".")[0].removeprefix("lib"): path for path in
-                 Path(_folder).glob("lib*.so.*")}  # fmt: skip
+    paths = (path for path in Path(_folder).glob("lib*.so.*") if path.name != "libcuda.so.1")
+    simulated = {path.name.removeprefix("lib").partition(".")[0]: path for path in paths}
     unknown = _HIDDEN - set(simulated) - {"headers"}
     if unknown:
         raise ValueError(
@@ -140,6 +141,17 @@ _C_TYPES = {
 _kept = []
 
 
+def _address(function):
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+def _refused(message):
+    def refuse(*arguments, **options):
+        raise NotImplementedError(message)
+
+    return refuse
+
+
 def _replace_runtime():
     runtime = importlib.import_module("cupy_backends.cuda.api.runtime")
     capsule, signature_of = ctypes.pythonapi.PyCapsule_New, ctypes.pythonapi.PyCapsule_GetName
@@ -147,16 +159,22 @@ def _replace_runtime():
     capsule.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
     signature_of.restype, signature_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
     for name, old in list(runtime.__pyx_capi__.items()):
-        if not hasattr(_library, f"rt_{name}"):
-            continue
         signature = ctypes.c_char_p(signature_of(old))
-        address = ctypes.cast(getattr(_library, f"rt_{name}"), ctypes.c_void_p).value
         _kept.append(signature)
+        simulated = getattr(_library, f"rt_{name}", None)
+        if simulated is None:
+            if b"PyObject *(" not in signature.value:
+                continue  # a constant, or a function whose result cannot tell of an error
+            address = _address(_library.rt_not_simulated)
+            function = _refused(f"cupy.cuda.runtime.{name} is not simulated")
+        else:
+            address = _address(simulated)
+            function = _function(name, signature.value.decode(), address)
         runtime.__pyx_capi__[name] = capsule(address, signature, None)
         if hasattr(runtime, name):
-            setattr(runtime, name, _function(name, signature.value.decode(), address))
+            setattr(runtime, name, function)
     disable = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_int, ctypes.c_int)
-    disable = disable(ctypes.cast(_library.rt_deviceDisablePeerAccess, ctypes.c_void_p).value)
+    disable = disable(_address(_library.rt_deviceDisablePeerAccess))
     runtime.deviceDisablePeerAccess = lambda device: disable(device, 0)
 
 
@@ -218,13 +236,7 @@ class _NoGenerator(types.ModuleType):
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-
-        def refuse(*args, **kwargs):
-            raise NotImplementedError(
-                "cupy.random.Generator is not simulated: use RandomState, cupy.random.seed"
-            )
-
-        return refuse
+        return _refused("cupy.random.Generator is not simulated: use cupy.random.RandomState")
 
 
 sys.modules["cupy.random._generator_api"] = _NoGenerator("cupy.random._generator_api")
@@ -233,19 +245,56 @@ sys.modules["cupy.random._generator_api"] = _NoGenerator("cupy.random._generator
 # ---- freed blocks of CuPy's pools
 @contextlib.contextmanager
 def poison():
-    """Write NaN into each block that goes back to a pool of CuPy, in the order of its stream."""
+    """Write NaN into each block that this thread gives back to a pool, in the order of its stream.
+
+    CUSIM_POISON=1 does it in every thread.
+    """
+    with _poison():
+        yield
+
+
+def _poison():
     import cupy
 
     class Poison(cupy.cuda.MemoryHook):
         name = "Poison"
 
         def malloc_postprocess(self, *, device_id, size, mem_size, mem_ptr, pmem_id):
-            streams[mem_ptr] = cupy.cuda.get_current_stream().ptr
+            _streams[mem_ptr] = cupy.cuda.get_current_stream().ptr
 
         def free_preprocess(self, *, device_id, mem_size, mem_ptr, pmem_id):
-            stream = ctypes.c_void_p(streams.pop(mem_ptr, 0))
+            stream = ctypes.c_void_p(_streams.pop(mem_ptr, 0))
             _library.cusim_poison(ctypes.c_void_p(mem_ptr), ctypes.c_size_t(mem_size), stream)
 
-    streams = {}
-    with Poison():
-        yield
+    return Poison()
+
+
+_streams = {}  # the address of a block of a pool -> the stream it was taken for
+
+
+class _AfterCuPy:
+    """Registers the hook when CuPy is loaded, and in each thread that starts later."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "cupy":
+            return None
+        sys.meta_path.remove(_AfterCuPy)
+        spec = importlib.util.find_spec(name)
+        execute, run = spec.loader.exec_module, threading.Thread.run
+
+        def exec_module(module):
+            execute(module)
+            _poison().__enter__()
+            threading.Thread.run = run_poisoned
+
+        def run_poisoned(thread):
+            with _poison():
+                run(thread)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if os.environ.get("CUSIM_POISON", "0") not in ("", "0"):
+    sys.meta_path.insert(0, _AfterCuPy)

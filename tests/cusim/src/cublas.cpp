@@ -252,3 +252,24 @@ GEMM(Z, COMPLEX64)
   }
 DOT(S, float)
 DOT(D, double)
+
+// C = alpha op(A) + beta op(B)
+#define GEAM(letter, T, type)                                                                      \
+  EXPORT int cublas##letter##geam(Handle *self, int ta, int tb, int m, int n, const T *alpha,      \
+                                  const T *a, int lda, const T *beta, const T *b, int ldb, T *c,   \
+                                  int ldc) {                                                       \
+    auto set = factors(self, alpha, beta, type);                                                   \
+    return run(self, {a, b, c}, [=] {                                                              \
+      Product p = {};                                                                              \
+      set(p);                                                                                      \
+      for (long j = 0; j < n; j++)                                                                 \
+        for (long i = 0; i < m; i++) {                                                             \
+          double sum = 0;                                                                          \
+          if (p.alpha != 0.0) sum += real(p.alpha) * a[ta ? j + i * lda : i + j * lda];            \
+          if (p.beta != 0.0) sum += real(p.beta) * b[tb ? j + i * ldb : i + j * ldb];              \
+          c[i + j * ldc] = T(sum);                                                                 \
+        }                                                                                          \
+    });                                                                                            \
+  }
+GEAM(S, float, F32)
+GEAM(D, double, F64)

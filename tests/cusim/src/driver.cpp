@@ -72,7 +72,7 @@ EXPORT CUresult cuGetErrorString(CUresult error, const char **to) {
 // ---- contexts: one for each device, 1 + its number
 static CUcontext context(int device) { return reinterpret_cast<CUcontext>(device + 1L); }
 EXPORT CUresult cuCtxGetCurrent(CUcontext *to) {
-  *to = context(sim::current_device());
+  *to = sim::in_context() ? context(sim::current_device()) : nullptr;
   return CUDA_SUCCESS;
 }
 EXPORT CUresult cuCtxSetCurrent(CUcontext to) {

@@ -1,16 +1,19 @@
+// What CuPy's kernels, CUDA C++, need to be compiled and run by a CPU.
 #pragma once
-#define __CUDACC_VER_MAJOR__ 13
-#include <cmath>
-#include <cstdint>
-#include <cstddef>
-#include <cstring>
-#include <cstdlib>
-#include <cstdio>
-#include <limits>
-#include <algorithm>
-#include <utility>
-#include <type_traits>
 #include <ucontext.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+#include <utility>
+
+#define __CUDACC_VER_MAJOR__ 13
 #define __global__
 #define __device__
 #define __host__
@@ -21,281 +24,190 @@
 #define __launch_bounds__(...)
 #define __align__(n) alignas(n)
 #define __shared__ static
-using std::abs;
-using std::isfinite;
-using std::isinf;
-using std::isnan;
-using std::max;
-using std::min;
-using std::signbit;
-struct dim3 {
-  unsigned x, y, z;
-};
-struct float2 {
-  float x, y;
-};
-struct double2 {
-  double x, y;
-};
-struct uint2 {
-  unsigned x, y;
-};
-struct int2 {
-  int x, y;
-};
+
+using std::abs, std::isfinite, std::isinf, std::isnan, std::max, std::min, std::signbit;
+
+struct dim3 { unsigned x, y, z; };
+struct float2 { float x, y; };
+struct double2 { double x, y; };
+struct uint2 { unsigned x, y; };
+struct int2 { int x, y; };
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
 static const int warpSize = 32;
+
+// ---- bits
+namespace cpu {
+template <class To, class From> To bits(From from) {
+  static_assert(sizeof(To) == sizeof(From), "the same bits as another type");
+  To to;
+  memcpy(&to, &from, sizeof to);
+  return to;
+}
+}  // namespace cpu
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __popcll(unsigned long long x) { return __builtin_popcountll(x); }
 inline int __clz(int x) { return x ? __builtin_clz(x) : 32; }
 inline int __clzll(long long x) { return x ? __builtin_clzll(x) : 64; }
 inline int __ffs(int x) { return __builtin_ffs(x); }
-inline int __float_as_int(float f) {
-  int i;
-  memcpy(&i, &f, 4);
-  return i;
+inline int __float_as_int(float x) { return cpu::bits<int>(x); }
+inline float __int_as_float(int x) { return cpu::bits<float>(x); }
+inline unsigned __float_as_uint(float x) { return cpu::bits<unsigned>(x); }
+inline float __uint_as_float(unsigned x) { return cpu::bits<float>(x); }
+inline long long __double_as_longlong(double x) { return cpu::bits<long long>(x); }
+inline double __longlong_as_double(long long x) { return cpu::bits<double>(x); }
+inline int __double2hiint(double x) { return int(__double_as_longlong(x) >> 32); }
+inline int __double2loint(double x) { return int(__double_as_longlong(x)); }
+inline double __hiloint2double(int high, int low) {
+  return __longlong_as_double(((long long)high << 32) | (unsigned)low);
 }
-inline float __int_as_float(int i) {
-  float f;
-  memcpy(&f, &i, 4);
-  return f;
-}
-inline unsigned __float_as_uint(float f) {
-  unsigned i;
-  memcpy(&i, &f, 4);
-  return i;
-}
-inline float __uint_as_float(unsigned i) {
-  float f;
-  memcpy(&f, &i, 4);
-  return f;
-}
-inline long long __double_as_longlong(double f) {
-  long long i;
-  memcpy(&i, &f, 8);
-  return i;
-}
-inline double __longlong_as_double(long long i) {
-  double f;
-  memcpy(&f, &i, 8);
-  return f;
-}
-inline int __double2hiint(double d) { return (int)(__double_as_longlong(d) >> 32); }
-inline int __double2loint(double d) { return (int)__double_as_longlong(d); }
-inline double __hiloint2double(int h, int l) {
-  return __longlong_as_double(((long long)h << 32) | (unsigned)l);
-}
-inline float rsqrtf(float x) { return 1.f / sqrtf(x); }
-inline double rsqrt(double x) { return 1. / sqrt(x); }
-inline float rsqrt(float x) { return 1.f / sqrtf(x); }
+inline unsigned short __float2half_rn(float x) { return cpu::bits<unsigned short>(_Float16(x)); }
+inline float __half2float(unsigned short x) { return float(cpu::bits<_Float16>(x)); }
+
+// ---- functions
+inline double rsqrt(double x) { return 1 / sqrt(x); }
+inline float rsqrtf(float x) { return 1 / sqrtf(x); }
+inline float rsqrt(float x) { return rsqrtf(x); }
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
-inline float __fdividef(float a, float b) { return a / b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
+inline float __fdividef(float x, float y) { return x / y; }
+inline float __fmul_rn(float x, float y) { return x * y; }
+inline float __fadd_rn(float x, float y) { return x + y; }
+inline double __dmul_rn(double x, double y) { return x * y; }
 inline double sinpi(double x) { return sin(M_PI * x); }
 inline double cospi(double x) { return cos(M_PI * x); }
-inline float normcdff(float x) { return .5f * erfcf(-x * 0.70710678f); }
-inline double normcdf(double x) { return .5 * erfc(-x * 0.7071067811865476); }
-inline unsigned short __float2half_rn(float f) {
-  _Float16 h = (_Float16)f;
-  unsigned short u;
-  memcpy(&u, &h, 2);
-  return u;
+inline float normcdff(float x) { return 0.5f * erfcf(-x * float(M_SQRT1_2)); }
+inline double normcdf(double x) { return 0.5 * erfc(-x * M_SQRT1_2); }
+inline float __ldg(const float *at) { return *at; }
+inline double __ldg(const double *at) { return *at; }
+
+// ---- atomics: threads run one after the other
+#define ATOMIC(name, result)                          \
+  template <class T> T atomic##name(T *at, T value) { \
+    T old = *at;                                      \
+    *at = result;                                     \
+    return old;                                       \
+  }
+ATOMIC(Add, old + value)
+ATOMIC(Sub, old - value)
+ATOMIC(Max, std::max(old, value))
+ATOMIC(Min, std::min(old, value))
+ATOMIC(Exch, value)
+ATOMIC(And, old & value)
+ATOMIC(Or, old | value)
+ATOMIC(Xor, old ^ value)
+template <class T> T atomicCAS(T *at, T expected, T value) {
+  T old = *at;
+  if (old == expected) *at = value;
+  return old;
 }
-inline float __half2float(unsigned short u) {
-  _Float16 h;
-  memcpy(&h, &u, 2);
-  return (float)h;
-}
-inline float __ldg(const float *p) { return *p; }
-inline double __ldg(const double *p) { return *p; }
-template <class T>
-T atomicAdd(T *p, T v) {
-  T o = *p;
-  *p = o + v;
-  return o;
-}
-template <class T>
-T atomicMax(T *p, T v) {
-  T o = *p;
-  if (v > o) *p = v;
-  return o;
-}
-template <class T>
-T atomicMin(T *p, T v) {
-  T o = *p;
-  if (v < o) *p = v;
-  return o;
-}
-template <class T>
-T atomicExch(T *p, T v) {
-  T o = *p;
-  *p = v;
-  return o;
-}
-template <class T>
-T atomicCAS(T *p, T c, T v) {
-  T o = *p;
-  if (o == c) *p = v;
-  return o;
-}
-template <class T>
-T atomicSub(T *p, T v) {
-  T o = *p;
-  *p = o - v;
-  return o;
-}
-template <class T>
-T atomicAnd(T *p, T v) {
-  T o = *p;
-  *p = o & v;
-  return o;
-}
-template <class T>
-T atomicOr(T *p, T v) {
-  T o = *p;
-  *p = o | v;
-  return o;
-}
-template <class T>
-T atomicXor(T *p, T v) {
-  T o = *p;
-  *p = o ^ v;
-  return o;
-}
-inline unsigned long long atomicAdd(unsigned long long *p, long long v) {
-  auto o = *p;
-  *p = o + v;
-  return o;
+inline unsigned long long atomicAdd(unsigned long long *at, long long value) {
+  return atomicAdd(at, (unsigned long long)value);
 }
 inline void __threadfence() {}
-// ---- cooperative threads of one block as fibers: a barrier is a switch to the scheduler
+
+// ---- threads of one block that wait for each other: fibers, and a barrier gives the next its turn
 namespace cpu {
-static ucontext_t sched;
-static ucontext_t *fib;
+static const unsigned MOST = 1024;
+static const size_t STACK = 32768;
+static ucontext_t scheduler, *fibers;
 static char *stacks;
-static bool *done_;
-static unsigned cur;
+static bool ended[MOST];
+static unsigned running;
 static void (*body)();
-static const size_t STK = 32768;
-static void switch_out() {
-  unsigned me = cur;
-  swapcontext(&fib[me], &sched);
-}
-static unsigned char shfl_buf[1024][16];
-static void tramp() {
+static unsigned char exchanged[MOST][16];
+
+static void wait() { swapcontext(&fibers[running], &scheduler); }
+static void fiber() {
   body();
-  done_[cur] = true;
+  ended[running] = true;
 }
-inline void set_tid(unsigned t) {
-  threadIdx.x = t % blockDim.x;
-  threadIdx.y = (t / blockDim.x) % blockDim.y;
-  threadIdx.z = t / (blockDim.x * blockDim.y);
+inline void become(unsigned thread) {
+  threadIdx = {thread % blockDim.x, thread / blockDim.x % blockDim.y,
+               thread / (blockDim.x * blockDim.y)};
 }
-static void run_block_fibers(unsigned n) {
-  if (!fib) {
-    fib = new ucontext_t[1024];
-    stacks = (char *)aligned_alloc(4096, STK * 1024);
-    done_ = new bool[1024];
+static void run_together(unsigned threads) {
+  if (!fibers) {
+    fibers = new ucontext_t[MOST];
+    stacks = static_cast<char *>(aligned_alloc(4096, STACK * MOST));
   }
-  for (unsigned t = 0; t < n; t++) {
-    getcontext(&fib[t]);
-    fib[t].uc_stack.ss_sp = stacks + STK * t;
-    fib[t].uc_stack.ss_size = STK;
-    fib[t].uc_link = &sched;
-    done_[t] = false;
-    makecontext(&fib[t], tramp, 0);
+  for (unsigned i = 0; i < threads; i++) {
+    getcontext(&fibers[i]);
+    fibers[i].uc_stack.ss_sp = stacks + STACK * i;
+    fibers[i].uc_stack.ss_size = STACK;
+    fibers[i].uc_link = &scheduler;
+    ended[i] = false;
+    makecontext(&fibers[i], fiber, 0);
   }
-  unsigned left = n;
-  while (left) {
-    for (unsigned t = 0; t < n; t++)
-      if (!done_[t]) {
-        cur = t;
-        set_tid(t);
-        swapcontext(&sched, &fib[t]);
-        if (done_[t]) left--;
-      }
-  }
+  for (unsigned left = threads; left;)
+    for (unsigned i = 0; i < threads; i++) {
+      if (ended[i]) continue;
+      become(running = i);
+      swapcontext(&scheduler, &fibers[i]);
+      left -= ended[i];
+    }
+}
+// The value of thread `from`, to which this one gives its own.
+template <class T> T exchange(T value, unsigned from) {
+  memcpy(exchanged[threadIdx.x], &value, sizeof value);
+  wait();
+  memcpy(&value, exchanged[from], sizeof value);
+  wait();
+  return value;
 }
 }  // namespace cpu
-static inline void __syncthreads() { cpu::switch_out(); }
-static inline void __syncwarp(unsigned = 0) { cpu::switch_out(); }
-template <class T>
-static T exchange(T v, unsigned src, unsigned lin) {
-  memcpy(cpu::shfl_buf[lin], &v, sizeof v);
-  cpu::switch_out();
-  T r;
-  memcpy(&r, cpu::shfl_buf[src], sizeof r);
-  cpu::switch_out();
-  return r;
+inline void __syncthreads() { cpu::wait(); }
+inline void __syncwarp(unsigned = 0) { cpu::wait(); }
+template <class T> T __shfl_sync(unsigned, T value, int lane, int = 32) {
+  return cpu::exchange(value, (threadIdx.x & ~31u) | (lane & 31));
 }
-template <class T>
-static T __shfl_xor_sync(unsigned, T v, int m, int w = 32) {
-  unsigned l = threadIdx.x;
-  unsigned s = (l & ~31u) | ((l & 31) ^ m);
-  return exchange(v, s < blockDim.x ? s : l, l);
+template <class T> T __shfl_xor_sync(unsigned, T value, int mask, int = 32) {
+  unsigned self = threadIdx.x, from = (self & ~31u) | ((self & 31) ^ mask);
+  return cpu::exchange(value, from < blockDim.x ? from : self);
 }
-template <class T>
-static T __shfl_up_sync(unsigned, T v, unsigned d, int w = 32) {
-  unsigned l = threadIdx.x;
-  unsigned s = ((l & 31) >= d) ? l - d : l;
-  return exchange(v, s, l);
+template <class T> T __shfl_up_sync(unsigned, T value, unsigned by, int = 32) {
+  unsigned self = threadIdx.x;
+  return cpu::exchange(value, (self & 31) >= by ? self - by : self);
 }
-template <class T>
-static T __shfl_down_sync(unsigned, T v, unsigned d, int w = 32) {
-  unsigned l = threadIdx.x;
-  unsigned s = ((l & 31) + d < 32 && l + d < blockDim.x) ? l + d : l;
-  return exchange(v, s, l);
+template <class T> T __shfl_down_sync(unsigned, T value, unsigned by, int = 32) {
+  unsigned self = threadIdx.x;
+  return cpu::exchange(value, (self & 31) + by < 32 && self + by < blockDim.x ? self + by : self);
 }
-template <class T>
-static T __shfl_sync(unsigned, T v, int i, int w = 32) {
-  unsigned l = threadIdx.x;
-  return exchange(v, (l & ~31u) | (i & 31), l);
-}
+
+// ---- launches
 namespace cpu {
-template <class... A>
-struct Ent {
-  static void (*f)(A...);
-  static void **a;
-  template <size_t... I>
-  static void call(std::index_sequence<I...>) {
-    f(*(typename std::remove_reference<A>::type *)a[I]...);
+template <class... A> struct Kernel {
+  static inline void (*function)(A...);
+  static inline void **arguments;
+  template <size_t... I> static void call(std::index_sequence<I...>) {
+    function(*static_cast<std::remove_reference_t<A> *>(arguments[I])...);
   }
-  static void go() { call(std::index_sequence_for<A...>{}); }
+  static void run() { call(std::index_sequence_for<A...>{}); }
 };
 template <class... A>
-void (*Ent<A...>::f)(A...);
-template <class... A>
-void **Ent<A...>::a;
-template <class... A>
-void launch(void (*f)(A...), unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-            unsigned bz, void **a, bool sync) {
-  typedef Ent<A...> E;
-  E::f = f;
-  E::a = a;
-  body = &E::go;
+void launch(void (*function)(A...), unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+            unsigned by, unsigned bz, void **arguments, bool cooperative) {
+  Kernel<A...>::function = function;
+  Kernel<A...>::arguments = arguments;
+  body = Kernel<A...>::run;
   gridDim = {gx, gy, gz};
   blockDim = {bx, by, bz};
-  unsigned n = bx * by * bz;
   for (unsigned z = 0; z < gz; z++)
     for (unsigned y = 0; y < gy; y++)
       for (unsigned x = 0; x < gx; x++) {
         blockIdx = {x, y, z};
-        if (sync)
-          run_block_fibers(n);
-        else
-          for (unsigned t = 0; t < n; t++) {
-            set_tid(t);
-            E::go();
-          }
+        if (cooperative) {
+          run_together(bx * by * bz);
+          continue;
+        }
+        for (unsigned i = 0; i < bx * by * bz; i++) {
+          become(i);
+          body();
+        }
       }
 }
-template <class... A>
-void sizes(void (*f)(A...), int *n, size_t *s) {
-  *n = sizeof...(A);
-  size_t v[] = {sizeof(A)..., 0};
-  for (int i = 0; i < *n; i++) s[i] = v[i];
+template <class... A> void sizes(void (*)(A...), int *count, size_t *bytes) {
+  size_t each[] = {sizeof(A)..., 0};
+  *count = sizeof...(A);
+  std::copy(each, each + *count, bytes);
 }
 }  // namespace cpu

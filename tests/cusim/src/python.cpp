@@ -46,6 +46,10 @@ static int status_of(Call call) {
 #define STREAM(handle) reinterpret_cast<cudaStream_t>(handle)
 #define EVENT(handle) reinterpret_cast<cudaEvent_t>(handle)
 
+EXPORT PyObject *rt_not_simulated() {
+  PyErr_SetString(PyExc_NotImplementedError, "this call of the CUDA runtime is not simulated");
+  return nullptr;
+}
 EXPORT PyObject *rt_check_status(int status, Skip) {
   if (status) return raise(status);
   Py_RETURN_NONE;
@@ -91,6 +95,13 @@ EXPORT PyObject *rt_deviceGetPCIBusId(int device, Skip) {
   cudaDeviceProp of;
   TRY(cudaGetDeviceProperties(&of, device), nullptr);
   return PyUnicode_FromFormat("0000:%02x:00.0", of.pciBusID);
+}
+EXPORT int rt_deviceGetByPCIBusId(PyObject *id, Skip) {
+  int to;
+  const char *text = PyUnicode_AsUTF8(id);
+  if (!text) return -1;
+  TRY(cudaDeviceGetByPCIBusId(&to, text), -1);
+  return to;
 }
 
 VALUE(Ptr, malloc, (size_t size, Skip), void *, 0, cudaMalloc(&to, size))

@@ -39,6 +39,7 @@ recursive_mutex one_at_a_time;
 
 // ---- the state of the process and of its threads
 static bool initialised = false, forked = false;
+static thread_local bool has_context = false;
 static thread_local int current = 0;
 static thread_local cudaError_t last = cudaSuccess;
 static map<string, int> failures;
@@ -54,7 +55,7 @@ cudaError_t enter() {
   if (forked) return cudaErrorInitializationError;
   if (DRIVER / 1000 < RUNTIME / 1000) return cudaErrorInsufficientDriver;
   if (DEVICES < 1) return cudaErrorNoDevice;
-  initialised = true;
+  initialised = has_context = true;
   return cudaSuccess;
 }
 
@@ -69,6 +70,7 @@ bool fails(const char *what) {
 
 int capability() { return CAPABILITY; }
 int current_device() { return current; }
+bool in_context() { return has_context; }
 
 // The first lines of every call.
 #define ENTER                                              \
@@ -81,6 +83,7 @@ int current_device() { return current; }
 struct Block {
   size_t size;
   int device;  // -1: pinned memory of the host
+  bool managed = false;
 };
 static map<uintptr_t, Block> blocks;
 static map<int, size_t> used;
@@ -112,11 +115,22 @@ int foreign(int device, const vector<const void *> &addresses) {
 struct Graph {
   vector<function<void()>> nodes;
 };
+struct Capture;
 struct Stream {
   int device;
   unsigned flags;
   int priority;
   deque<function<void()>> queue;
+  shared_ptr<Capture> capture;
+};
+// A capture begins in one stream; others join it when they wait for an event that was recorded in
+// it, and must be waited for in turn before it ends.
+struct Capture {
+  Stream *origin;
+  cudaStreamCaptureMode mode;
+  Graph *graph;
+  bool broken;  // it has met an operation that is not allowed in it
+  set<Stream *> open;
 };
 // A place in a stream that an event has marked.
 struct Mark {
@@ -128,13 +142,9 @@ struct Event {
   int device;
   unsigned flags;
   shared_ptr<Mark> mark;
+  shared_ptr<Capture> capture;
 };
 static set<Stream *> streams;
-static Stream *captured = nullptr;  // the stream that is being captured, if any
-static cudaStreamCaptureMode capture_mode;
-static Graph *graph = nullptr;
-static bool broken = false;  // the capture has met an operation that is not allowed in it
-
 static Stream *created(cudaStream_t stream) {  // null for the default streams, 0, 1 and 2
   return uintptr_t(stream) < 3 ? nullptr : reinterpret_cast<Stream *>(stream);
 }
@@ -143,7 +153,15 @@ int device_of_stream(cudaStream_t stream) {
   return created(stream) ? created(stream)->device : current;
 }
 
-bool capturing(cudaStream_t stream) { return captured && created(stream) == captured; }
+bool capturing(cudaStream_t stream) { return created(stream) && created(stream)->capture; }
+
+// Whether the default stream of the current device would wait for a stream that is captured.
+static bool legacy_meets_capture() {
+  for (auto stream : streams)
+    if (stream->capture && stream->device == current && !(stream->flags & cudaStreamNonBlocking))
+      return true;
+  return false;
+}
 
 static void run_next(Stream *stream) {
   auto work = move(stream->queue.front());
@@ -170,28 +188,33 @@ cudaError_t submit(cudaStream_t handle, function<void()> work) {
   lock_guard<recursive_mutex> lock(one_at_a_time);
   auto stream = created(handle);
   if (capturing(handle)) {
-    graph->nodes.push_back(move(work));
+    stream->capture->graph->nodes.push_back(move(work));
+    if (stream != stream->capture->origin) stream->capture->open.insert(stream);
   } else if (stream && !EAGER) {
     stream->queue.push_back(move(work));
   } else {
-    if (!stream) {
-      if (captured && !(captured->flags & cudaStreamNonBlocking) && captured->device == current) {
-        broken = true;
-        return cudaErrorStreamCaptureImplicit;
-      }
-      drain_device(current, true);  // the default stream waits for those that are not non-blocking
-    }
+    if (!stream && legacy_meets_capture()) return cudaErrorStreamCaptureImplicit;
+    if (!stream) drain_device(current, true);  // it waits for those that are not non-blocking
     work();
   }
   return cudaSuccess;
 }
 
 // What must not happen while a capture of this mode is under way.
-#define UNSAFE                                                   \
-  if (captured && capture_mode == cudaStreamCaptureModeGlobal) { \
-    LOG("%s is not allowed during a capture", __func__);         \
-    broken = true;                                               \
-    return set_last(cudaErrorStreamCaptureUnsupported);          \
+static bool unsafe(const char *call) {
+  bool found = false;
+  for (auto stream : streams)
+    if (stream->capture && stream->capture->mode == cudaStreamCaptureModeGlobal)
+      found = stream->capture->broken = true;
+  if (found) LOG("%s is not allowed during a capture", call);
+  return found;
+}
+#define UNSAFE NEEDS(!unsafe(__func__), cudaErrorStreamCaptureUnsupported)
+// What must not be asked of a stream that is captured.
+#define NOT_CAPTURED(handle)                          \
+  if (capturing(handle)) {                            \
+    created(handle)->capture->broken = true;          \
+    return set_last(cudaErrorStreamCaptureUnsupported); \
   }
 
 }  // namespace sim
@@ -277,6 +300,14 @@ EXPORT cudaError_t cudaDeviceSynchronize() {
   stats.dev_sync++;
   return cudaSuccess;
 }
+EXPORT cudaError_t cudaDeviceGetByPCIBusId(int *to, const char *id) {
+  ENTER;
+  unsigned domain, bus, place;
+  NEEDS(sscanf(id, "%x:%x:%x", &domain, &bus, &place) == 3, cudaErrorInvalidValue);
+  NEEDS(domain == 0 && 1 <= bus && int(bus) <= DEVICES, cudaErrorInvalidDevice);
+  *to = bus - 1;
+  return cudaSuccess;
+}
 EXPORT cudaError_t cudaDeviceCanAccessPeer(int *to, int device, int other) {
   ENTER;
   *to = PEER && device != other;
@@ -295,19 +326,31 @@ EXPORT cudaError_t cudaDeviceDisablePeerAccess(int other) {
 }
 
 // ---- memory
-EXPORT cudaError_t cudaMalloc(void **to, size_t size) {
-  ENTER;
-  UNSAFE;
+static cudaError_t allocate(void **to, size_t size, bool managed = false) {
   NEEDS(!fails("malloc") && size <= MEMORY - used[current], cudaErrorMemoryAllocation);
   void *memory = aligned_alloc(512, (size + 511) / 512 * 512 + 512);
   NEEDS(memory, cudaErrorMemoryAllocation);
   memset(memory, 0xff, size);  // NaN in every float: nothing is zero by chance
-  blocks[uintptr_t(memory)] = {max(size, size_t(1)), current};
+  blocks[uintptr_t(memory)] = {max(size, size_t(1)), current, managed};
   used[current] += max(size, size_t(1));
   stats.malloc++;
   LOG("malloc %zu on device %d", size, current);
   *to = memory;
   return cudaSuccess;
+}
+EXPORT cudaError_t cudaMalloc(void **to, size_t size) {
+  ENTER;
+  UNSAFE;
+  return allocate(to, size);
+}
+EXPORT cudaError_t cudaMallocAsync(void **to, size_t size, cudaStream_t) {
+  ENTER;
+  return allocate(to, size);
+}
+EXPORT cudaError_t cudaMallocManaged(void **to, size_t size, unsigned) {
+  ENTER;
+  UNSAFE;
+  return allocate(to, size, true);
 }
 static void release(void *memory) {
   auto found = blocks.find(uintptr_t(memory));
@@ -326,21 +369,11 @@ EXPORT cudaError_t cudaFree(void *memory) {
   release(memory);
   return cudaSuccess;
 }
-EXPORT cudaError_t cudaMallocAsync(void **to, size_t size, cudaStream_t) {
-  auto held = captured;
-  captured = nullptr;
-  auto error = cudaMalloc(to, size);
-  captured = held;
-  return error;
-}
 EXPORT cudaError_t cudaFreeAsync(void *memory, cudaStream_t stream) {
   ENTER;
   if (!memory || capturing(stream)) return cudaSuccess;
   NEEDS(blocks.count(uintptr_t(memory)), cudaErrorInvalidValue);
   return set_last(submit(stream, [=] { release(memory); }));
-}
-EXPORT cudaError_t cudaMallocManaged(void **to, size_t size, unsigned) {
-  return cudaMalloc(to, size);
 }
 EXPORT cudaError_t cudaHostAlloc(void **to, size_t size, unsigned) {
   ENTER;
@@ -378,10 +411,11 @@ EXPORT cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *to, const voi
   auto block = block_of(address);
   to->type = !block              ? cudaMemoryTypeUnregistered
              : block->device < 0 ? cudaMemoryTypeHost
+             : block->managed    ? cudaMemoryTypeManaged
                                  : cudaMemoryTypeDevice;
   to->device = !block ? -2 : max(block->device, 0);  // -2 as the driver says it of unknown memory
   to->devicePointer = block ? const_cast<void *>(address) : nullptr;
-  to->hostPointer = block && block->device >= 0 ? nullptr : const_cast<void *>(address);
+  to->hostPointer = block && block->device >= 0 && !block->managed ? nullptr : const_cast<void *>(address);
   return cudaSuccess;
 }
 
@@ -466,16 +500,12 @@ EXPORT cudaError_t cudaStreamDestroy(cudaStream_t handle) {
   NEEDS(stream && streams.count(stream), cudaErrorInvalidResourceHandle);
   drain(stream);  // its work goes on; here it ends first
   streams.erase(stream);
-  if (captured == stream) captured = nullptr;
   delete stream;
   return cudaSuccess;
 }
 EXPORT cudaError_t cudaStreamSynchronize(cudaStream_t handle) {
   ENTER;
-  if (capturing(handle)) {
-    broken = true;
-    return set_last(cudaErrorStreamCaptureUnsupported);
-  }
+  NOT_CAPTURED(handle);
   if (created(handle))
     drain(created(handle));
   else
@@ -492,10 +522,7 @@ static cudaError_t query(Stream *stream) {
 }
 EXPORT cudaError_t cudaStreamQuery(cudaStream_t handle) {
   ENTER;
-  if (capturing(handle)) {
-    broken = true;
-    return set_last(cudaErrorStreamCaptureUnsupported);
-  }
+  NOT_CAPTURED(handle);
   return query(created(handle));
 }
 EXPORT cudaError_t cudaStreamAddCallback(cudaStream_t stream, cudaStreamCallback_t function,
@@ -525,8 +552,10 @@ EXPORT cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream) {
   ENTER;
   auto event = reinterpret_cast<Event *>(handle);
   NEEDS(event->device == device_of_stream(stream), cudaErrorInvalidResourceHandle);
+  event->capture = capturing(stream) ? created(stream)->capture : nullptr;
   auto mark = make_shared<Mark>(Mark{created(stream), false});
   event->mark = mark;
+  if (event->capture) return cudaSuccess;
   return set_last(submit(stream, [=] {
     mark->done = true;
     mark->time = chrono::steady_clock::now();
@@ -534,15 +563,16 @@ EXPORT cudaError_t cudaEventRecord(cudaEvent_t handle, cudaStream_t stream) {
 }
 EXPORT cudaError_t cudaEventQuery(cudaEvent_t handle) {
   ENTER;
-  auto mark = reinterpret_cast<Event *>(handle)->mark;
-  return !mark || mark->done ? cudaSuccess : query(mark->stream);
+  auto event = reinterpret_cast<Event *>(handle);
+  NEEDS(!event->capture, cudaErrorCapturedEvent);
+  return !event->mark || event->mark->done ? cudaSuccess : query(event->mark->stream);
 }
 EXPORT cudaError_t cudaEventSynchronize(cudaEvent_t handle) {
   ENTER;
+  auto event = reinterpret_cast<Event *>(handle);
+  NEEDS(!event->capture, cudaErrorCapturedEvent);
+  if (event->mark) reach(*event->mark);
   stats.event_sync++;
-  auto mark = reinterpret_cast<Event *>(handle)->mark;
-  NEEDS(!mark || mark->done || mark->stream != captured, cudaErrorCapturedEvent);
-  if (mark) reach(*mark);
   return cudaSuccess;
 }
 EXPORT cudaError_t cudaEventElapsedTime(float *to, cudaEvent_t from, cudaEvent_t till) {
@@ -556,36 +586,56 @@ EXPORT cudaError_t cudaEventElapsedTime(float *to, cudaEvent_t from, cudaEvent_t
   *to = chrono::duration<float, milli>(end->mark->time - start->mark->time).count();
   return cudaSuccess;
 }
-EXPORT cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t handle, unsigned) {
+EXPORT cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event_handle, unsigned) {
   ENTER;
-  auto mark = reinterpret_cast<Event *>(handle)->mark;
+  auto event = reinterpret_cast<Event *>(event_handle);
+  auto mark = event->mark;
+  if (event->capture) {
+    auto stream = created(handle);
+    NEEDS(stream, cudaErrorStreamCaptureImplicit);
+    NEEDS(!stream->capture || stream->capture == event->capture, cudaErrorStreamCaptureMerge);
+    stream->capture = event->capture;
+    stream->capture->open.erase(mark->stream);
+    if (stream != stream->capture->origin) stream->capture->open.insert(stream);
+    return cudaSuccess;
+  }
+  NEEDS(!capturing(handle), cudaErrorStreamCaptureIsolation);
   if (!mark || mark->done) return cudaSuccess;
-  NEEDS(mark->stream != captured || capturing(stream), cudaErrorStreamCaptureIsolation);
-  return set_last(submit(stream, [=] { reach(*mark); }));
+  return set_last(submit(handle, [=] { reach(*mark); }));
 }
 
-// ---- graphs: one capture at a time, of one stream
+// ---- graphs
 EXPORT cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode mode) {
   ENTER;
-  NEEDS(created(handle), cudaErrorStreamCaptureUnsupported);
-  NEEDS(!captured, cudaErrorIllegalState);
-  captured = created(handle), capture_mode = mode, graph = new Graph, broken = false;
+  auto stream = created(handle);
+  NEEDS(stream, cudaErrorStreamCaptureUnsupported);
+  NEEDS(!stream->capture, cudaErrorIllegalState);
+  stream->capture = make_shared<Capture>(Capture{stream, mode, new Graph, false});
   return cudaSuccess;
 }
 EXPORT cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *to) {
   ENTER;
+  *to = nullptr;
   NEEDS(capturing(handle), cudaErrorIllegalState);
-  captured = nullptr;
-  *to = broken ? nullptr : reinterpret_cast<cudaGraph_t>(graph);
-  NEEDS(!broken, cudaErrorStreamCaptureInvalidated);
-  LOG("captured %zu nodes", graph->nodes.size());
+  auto capture = created(handle)->capture;
+  if (created(handle) != capture->origin) {
+    capture->broken = true;
+    return set_last(cudaErrorStreamCaptureUnmatched);
+  }
+  for (auto stream : streams)
+    if (stream->capture == capture) stream->capture = nullptr;
+  NEEDS(!capture->broken, cudaErrorStreamCaptureInvalidated);
+  NEEDS(capture->open.empty(), cudaErrorStreamCaptureUnjoined);
+  LOG("captured %zu nodes", capture->graph->nodes.size());
+  *to = reinterpret_cast<cudaGraph_t>(capture->graph);
   return cudaSuccess;
 }
-EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *to) {
+EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus *to) {
   ENTER;
-  *to = !capturing(stream) ? cudaStreamCaptureStatusNone
-        : broken           ? cudaStreamCaptureStatusInvalidated
-                           : cudaStreamCaptureStatusActive;
+  NEEDS(created(handle) || !legacy_meets_capture(), cudaErrorStreamCaptureImplicit);
+  *to = !capturing(handle)                  ? cudaStreamCaptureStatusNone
+        : created(handle)->capture->broken ? cudaStreamCaptureStatusInvalidated
+                                           : cudaStreamCaptureStatusActive;
   return cudaSuccess;
 }
 EXPORT cudaError_t cudaGraphInstantiate(cudaGraphExec_t *to, cudaGraph_t from, unsigned long long) {

@@ -38,6 +38,8 @@ bool fails(const char *what);
 // The compute capability: 90 is 9.0.
 int capability();
 int current_device();
+// Whether this thread has called the runtime before.
+bool in_context();
 // The device that holds an address, -1 for the host.
 int device_of(const void *address);
 // The device whose memory is among the addresses, if it is not `device` and not open to it; else

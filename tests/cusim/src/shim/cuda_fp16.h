@@ -1,32 +1,17 @@
+// half, as CuPy's float16 uses it.
 #pragma once
-#include <cstring>
-struct __half_raw {
-  unsigned short x;
-};
+
+struct __half_raw { unsigned short x; };
 struct half {
-  unsigned short d;
+  unsigned short bits;
   half() {}
-  half(const half &) = default;
-  half &operator=(const half &) = default;
-  half(float v) : d(__float2half_rn(v)) {}
-  explicit half(const __half_raw &v) : d(v.x) {}
-  explicit half(bool v) : half((float)v) {}
-  explicit half(double v) : half((float)v) {}
-  explicit half(int v) : half((float)v) {}
-  explicit half(unsigned v) : half((float)v) {}
-  explicit half(long v) : half((float)v) {}
-  explicit half(unsigned long v) : half((float)v) {}
-  explicit half(long long v) : half((float)v) {}
-  explicit half(unsigned long long v) : half((float)v) {}
-  operator float() const { return __half2float(d); }
-  operator __half_raw() const {
-    __half_raw r = {d};
-    return r;
-  }
+  half(float value) : bits(__float2half_rn(value)) {}
+  explicit half(const __half_raw &raw) : bits(raw.x) {}
+  template <class T, class = std::enable_if_t<std::is_arithmetic<T>::value>>
+  explicit half(T value) : half(float(value)) {}
+  operator float() const { return __half2float(bits); }
+  operator __half_raw() const { return {bits}; }
 };
 typedef half __half;
-inline unsigned short __half_as_ushort(half h) { return h.d; }
-inline half __ushort_as_half(unsigned short u) {
-  __half_raw r = {u};
-  return half(r);
-}
+inline unsigned short __half_as_ushort(half value) { return value.bits; }
+inline half __ushort_as_half(unsigned short bits) { return half(__half_raw{bits}); }
