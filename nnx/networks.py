@@ -163,6 +163,7 @@ class SequentialNet(SequentialLayer):
         with working_on(self.backend) as backend:
             self.check_inputs(x)
             x = as_inputs(backend, self.input_shape, x)
+            self.shapes(tuple(x.shape[1:]), "a sample of x is")
             self._input_shape = tuple(x.shape)
             y, self._backward = self.forward(x, training)
             return y
@@ -257,6 +258,7 @@ class SequentialNet(SequentialLayer):
             found = []
             for part in parts:
                 outputs = []
+                self.shapes(tuple(part.shape[1:]), "a sample of x is")
                 for batch in batches(part.shape[0], size):
                     a = part[batch, ...]
                     for layer in self.layers:

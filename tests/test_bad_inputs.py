@@ -6,8 +6,9 @@ from conftest import usable
 
 import nnx
 from nnx.backend import BackendError, resolve
-from nnx.data import check_batch_size, checked_callbacks, checked_rng, checked_validation
+from nnx.data import check_batch_size, checked_rng, checked_validation
 from nnx.layers import ShapeError
+from nnx.training.callbacks import as_callbacks
 
 X = np.random.default_rng(0).random((30, 4)).astype(np.float32)
 Y = np.arange(30) % 3
@@ -227,7 +228,7 @@ CASES = {
         [r"expected optim to be .* such as Adam\(\)", r"write Adam\(\)"],
     ),
     "a size that is not known": (
-        lambda: nnx.SequentialNet((None, 4), [nnx.DenseLayer(4, 3)]),
+        lambda: nnx.SequentialNet(None, [nnx.DenseLayer(4, 3)]),
         ValueError,
         [r"784 or \(1, 28, 28\)", "None"],
     ),
@@ -377,7 +378,7 @@ WRONG_TO_TRAIN = {
 }
 CHECKS = {
     "batch_size": check_batch_size,
-    "callbacks": checked_callbacks,
+    "callbacks": as_callbacks,
     "rng": checked_rng,
     "validation": checked_validation,
 }
@@ -449,9 +450,9 @@ def test_the_validation_is_checked_as_the_data_are_and_named(part):
 def test_callbacks_may_come_from_an_iterator_and_need_not_be_functions():
     stop = Stop()
     for callbacks in ([stop], (stop,), iter([stop]), (one for one in [stop])):
-        assert checked_callbacks(callbacks) == (stop,)
-    assert checked_callbacks([print, lambda *both: None, lambda net, history, more=1: None])
-    assert checked_callbacks(()) == ()
+        assert [callback.function for callback in as_callbacks(callbacks)] == [stop]
+    assert as_callbacks([print, lambda *both: None, lambda net, history, more=1: None])
+    assert as_callbacks(()) == ()
 
 
 def test_right_arguments_are_returned():

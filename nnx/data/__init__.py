@@ -2,7 +2,6 @@
 
 from nnx.data.arguments import (
     check_batch_size,
-    checked_callbacks,
     checked_rng,
     checked_validation,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "batches",
     "check_batch_size",
     "check_finite",
-    "checked_callbacks",
     "checked_rng",
     "checked_samples",
     "checked_validation",

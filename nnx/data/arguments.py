@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from nnx.checks import count, sequence
+from nnx.checks import count
 from nnx.data.containers import kind_of
 
-__all__ = ["check_batch_size", "checked_callbacks", "checked_rng", "checked_validation"]
+__all__ = ["check_batch_size", "checked_rng", "checked_validation"]
 
 
 def check_batch_size(
@@ -40,38 +38,6 @@ def check_batch_size(
             f"{size}; write {name}={samples}"
         )
     return size
-
-
-def checked_callbacks(callbacks: Any) -> tuple[Callable[..., Any], ...]:
-    """Return the callbacks as a tuple; an iterator is read once.
-
-    Raises:
-        TypeError: not a list, or one of them is not a function of (net, history).
-    """
-    what = "a list of functions"
-    if callable(callbacks) or callbacks is None:
-        remedy = (
-            "write callbacks=[]" if callbacks is None else f"write callbacks=[{_name(callbacks)}]"
-        )
-        raise TypeError(f"train: expected callbacks to be {what}, got {callbacks!r}; {remedy}")
-    checked = tuple(sequence("train", "callbacks", callbacks, what))
-    for i, callback in enumerate(checked):
-        expected = f"train: expected callbacks[{i}] to be a function of (net, history)"
-        if isinstance(callback, type):
-            raise TypeError(f"{expected}, got {callback!r}; write {callback.__name__}()")
-        if not callable(callback):
-            raise TypeError(f"{expected}, got {callback!r}; write def f(net, history): ...")
-        try:
-            signature = inspect.signature(callback)
-        except ValueError:  # some functions written in C have none
-            continue
-        try:
-            signature.bind(None, None)
-        except TypeError as error:
-            raise TypeError(
-                f"{expected}, got {_name(callback)}{signature}; write def f(net, history): ..."
-            ) from error
-    return checked
 
 
 def checked_rng(rng: Any) -> np.random.Generator | None:
@@ -120,7 +86,3 @@ def checked_validation(validation: Any) -> float | tuple[Any, ...] | None:
             f"{', '.join(map(kind_of, validation[:5])) or 'none'}; write validation=(x, y)"
         )
     return tuple(validation)
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", type(function).__name__)

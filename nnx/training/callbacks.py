@@ -290,11 +290,10 @@ def _leaves(net: Any) -> list[Any]:
 
 
 def _optimizers(net: Any) -> list[Any]:
-    """Return the optimizers that step parameters, each once."""
-    found = {id(group.optimizer): group.optimizer for group in net.plan().groups}
-    if net.optim is None:
-        found |= {id(layer.optim): layer.optim for layer in _leaves(net) if layer.parameters}
-    return list(found.values())
+    """Return the optimizers of a network, each once."""
+    if net.optim is not None:
+        return [net.optim]
+    return list({id(layer.optim): layer.optim for layer in _leaves(net)}.values())
 
 
 def _weights(net: Any) -> list[dict[str, Any]]:
