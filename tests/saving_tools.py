@@ -5,7 +5,7 @@ import numpy as np
 import nnx
 from nnx.layers.tree import walk
 
-ON_THE_WAY = ("parameters", "buffers")
+ARRAYS = ("parameters", "buffers")
 
 
 def host(array):
@@ -25,7 +25,7 @@ def held(layer):
             continue
         found[keys, "frozen"] = below.frozen
         found[keys, "backend"] = below.backend.name, below.backend.dtype_name
-        for name in ON_THE_WAY:
+        for name in ARRAYS:
             for key, array in getattr(below, name).items():
                 found[keys, name, key] = bits(array)
         for key, penalty in below.regularizers.items():

@@ -325,6 +325,37 @@ def test_classes_of_the_users_own_go_on(file):
     assert loaded.optim.t == 10
 
 
+class Drawing(nnx.Layer):
+    """Its constructor draws in every way there is."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+        self.parameters["W"] = nnx.HeNormal().weights((n, n))
+        self.parameters["V"] = nnx.RandnOrthonormal().wfun(n, n)
+        for stream in (nnx.randomness.generator, nnx.randomness.fresh_generator):
+            drawn = stream("weights").standard_normal(n)
+            self.parameters[stream.__name__] = self.backend.asarray(drawn)
+
+    def weights_of(self):
+        return bits(self.parameters["W"])
+
+    def output_shape(self, shape):
+        return shape
+
+
+def test_nothing_is_drawn_when_a_network_is_loaded(file):
+    nnx.seed(1)
+    layer = Drawing(3)
+    expected = [nnx.randomness.generator("weights").random(), Drawing(3).weights_of()]
+    nnx.seed(1)
+    again = Drawing(3)
+    loaded = saved_and_loaded(again, file, layers=[Drawing])
+    assert held(loaded) == held(again) == held(layer)
+    found = [nnx.randomness.generator("weights").random(), Drawing(3).weights_of()]
+    assert found == expected
+
+
 def test_an_own_class_that_is_not_passed_is_named(file):
     saving.save(nnx.SequentialNet(6, [Scale(6, Bent())]), file)
     with pytest.raises(saving.FileError, match=r"Bent, Scale.*layers=\[Bent, Scale\]"):

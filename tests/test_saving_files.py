@@ -158,6 +158,7 @@ def test_pytorch_computes_the_same_from_the_file(file):
         ({}, {"a": [object()]}, TypeError, "data/a/0: expected numbers, text, None"),
         ({}, {"a": np.zeros(2)}, TypeError, "data/a: expected numbers"),
         ({}, {"a": {"float": 1}}, TypeError, "data/a: expected a dict with other keys"),
+        ({}, {"format": 1}, ValueError, "expected data without the key 'format'"),
         ({}, {"a": "x" * (1 << 24)}, ValueError, "expected a description of at most"),
     ],
 )
@@ -192,6 +193,11 @@ def test_data_with_arrays_is_split_and_joined(backend):
         saving.join(plain, {})
     with pytest.raises(TypeError, match="expected a dict with other keys"):
         saving.split({"a": {"array": "b"}})
+
+
+def test_two_arrays_of_one_name_are_refused():
+    with pytest.raises(TypeError, match="data/a/b: expected arrays in places of their own"):
+        saving.split({"a/b": np.zeros(2), "a": {"b": np.ones(2)}})
 
 
 def test_a_split_copies():

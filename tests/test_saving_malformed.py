@@ -185,7 +185,7 @@ class Evil:
 
 DENSE = ("architecture", "layers", 0)
 FILE = "expected a whole safetensors file, got "
-MADE = "expected a description from which a Layer can be made, got "
+MADE = "expected the description of an object of kind Layer, got one that cannot be: "
 MALFORMED = {
     # Not this format at all.
     "empty": (lambda raw: b"", FILE + "one of 0 bytes"),
@@ -269,9 +269,9 @@ MALFORMED = {
     "architecture is text": (put("architecture", value="net"), "architecture: expected dict"),
     "architecture is an activation": (
         put("architecture", value={"class": "ReLU"}),
-        r"expected the description of a Layer, got ReLU\(\)",
+        r"expected the description of an object of kind Layer, got ReLU\(\)",
     ),
-    "architecture without a class": (put("architecture", value={}), "description of a Layer"),
+    "architecture without a class": (put("architecture", value={}), "object of kind Layer, got {}"),
     "unknown class": (put(*DENSE, "class", value="DanceLayer"), MADE + ".*'DanceLayer'.*layers="),
     "a builtin": (put(*DENSE, "class", value="os.system"), MADE + ".*unknown class 'os.system'"),
     "eval": (put(*DENSE, "class", value="eval"), MADE + ".*unknown class 'eval'"),
@@ -287,7 +287,7 @@ MALFORMED = {
     "argument out of range": (put(*DENSE, "ni", value=-3), MADE + ".*expected ni to be"),
     "NaN as an argument": (
         put("optimizers", 0, "made", "eta", value={"float": "nan"}),
-        "from which a Optimizer can be made, got .*eta",
+        "object of kind Optimizer, got one that cannot be: .*eta",
     ),
     "generator as an argument": (
         put(*DENSE, "initializer", "rng", value=1),
@@ -314,7 +314,7 @@ MALFORMED = {
         ),
         "expected layers for the",
     ),
-    "more places than anyone can walk": (many_places, "at most 100,000 places"),
+    "more places than anyone can walk": (many_places, "at most 10,000 places"),
     # Arrays that are not those of the architecture.
     "array missing": (without("0.b"), "missing: 0.b"),
     "buffer missing": (without("1.mean"), "missing: 1.mean"),
@@ -337,7 +337,7 @@ MALFORMED = {
     "optimizer is text": (put("optimizers", 0, value="Adam"), r"optimizers\[0\]: expected a dict"),
     "optimizer is a layer": (
         put("optimizers", 0, "made", value=plain(nnx.FlattenLayer())),
-        "description of a Optimizer",
+        "object of kind Optimizer, got FlattenLayer",
     ),
     "index of an optimizer": (put("layers", "0", "optimizer", value=9), "index of one of 4"),
     "index of an optimizer is negative": (put("optimizer", value=-1), "index of one of 4 optim"),
@@ -350,7 +350,7 @@ MALFORMED = {
     ),
     "penalty of another kind": (
         put("layers", "0", "regularizers", "W", value=plain(nnx.ReLU())),
-        "description of a Regularizer",
+        "object of kind Regularizer, got ReLU",
     ),
     "count is negative": (put("states", "0.W", "t", value=-1), "t: expected a number of steps"),
     "count is a fraction": (put("states", "0.W", "t", value=1.5), "t: expected int, got 1.5"),
@@ -443,11 +443,9 @@ def test_a_malformed_file_is_one_clear_error(name, tmp_path, watch):
         with saving.read_file(file) as opened:
             saving.restore(net, opened.data, opened)
 
-    with watched(watch), contextlib.suppress(saving.FileError):
-        restored()  # some of them can be read by somebody who does not ask what kind they are
-        assert name in ("weights", "kind is a list", "array left over")
-    if name != "array left over":
-        assert held(net) == before
+    with watched(watch), pytest.raises(saving.FileError):
+        restored()
+    assert held(net) == before
     with watched(watch), contextlib.suppress(saving.FileError):
         saving.load_weights(net, file)  # it reads no description
     assert {keys: v for keys, v in held(net).items() if "state" in keys} == {

@@ -65,9 +65,11 @@ def write_file(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], d
 
     Raises:
         TypeError: an array has a type that such files do not have, or the data is not plain.
-        ValueError: an array has the name that the metadata has.
+        ValueError: an array is called "__metadata__", or a key of the data "format".
         OSError: the file cannot be written; there is no trace of it then.
     """
+    if "format" in data:
+        raise ValueError("expected data without the key 'format', which is that of the version")
     text = dumps({"format": VERSION, **data})
     checked = {name: _writable(name, array) for name, array in arrays.items()}
     with replaced(path) as file:

@@ -32,7 +32,7 @@ __all__ = ["built", "outline"]
 # Nothing else of nnx is made from what a file says.
 KINDS = (Layer, Activation, Initializer, Loss, Optimizer, Schedule, Clip, Regularizer)
 # A layer that stands in several places counts in each of them.
-PLACES = 100_000
+PLACES = 10_000
 # Layers that compute an array of this shape with the host's numbers, before the backend sees it.
 ON_THE_HOST = {"PositionalEncodingLayer": ("ni", "max_time")}
 
@@ -53,19 +53,20 @@ class _Outline(Backend):
         self.dtype = np.dtype(dtype)
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
-        counted = {name: self._counted(getattr(np, name)) for name in ("zeros", "ones", "empty")}
-        counted |= {name: self._counted(getattr(np, name)) for name in ("full", "eye")}
-        return SimpleNamespace(**{**vars(np), **counted}), "cpu"
+        def eye(rows: int, columns: int | None = None, /, **options: Any) -> Array:
+            self.take(rows * (rows if columns is None else columns))
+            return np.eye(rows, columns, **options)
+
+        names = ("zeros", "ones", "empty", "full")
+        counted = {name: self._counted(getattr(np, name)) for name in names}
+        return SimpleNamespace(**{**vars(np), **counted, "eye": eye}), "cpu"
 
     def weights(self, shape: Any) -> Array:
         return self.xp.zeros(shape, dtype=self.dtype)
 
     def _counted(self, make: Callable[..., Array]) -> Callable[..., Array]:
         def counted(shape: Any, *arguments: Any, **options: Any) -> Array:
-            sides = shape if isinstance(shape, tuple | list) else (shape,)
-            if make is np.eye:
-                sides = (shape, *(a for a in arguments[:1] if a is not None)) * 2
-            self.take(math.prod(map(int, sides[:2] if make is np.eye else sides)))
+            self.take(math.prod(shape) if isinstance(shape, tuple | list) else shape)
             return make(shape, *arguments, **options)
 
         return counted
@@ -76,7 +77,7 @@ class _Outline(Backend):
         if self.left < 0 or numbers > of:
             raise FileError(
                 f"expected layers for the {self.held:,} numbers in the file, got layers that need "
-                f"{numbers:,} and more; the description is not that of the arrays"
+                f"{min(numbers, 10**18):,} and more; the description is not that of the arrays"
             )
 
 
@@ -112,6 +113,7 @@ def built(data: Any, classes: Iterable[type], kind: type) -> Any:
     Raises:
         FileError: it cannot be made, or is of another kind.
     """
+    what = f"an object of kind {kind.__name__}"
     try:
         made = build(data, classes, KINDS)
         if isinstance(made, Layer):
@@ -122,17 +124,17 @@ def built(data: Any, classes: Iterable[type], kind: type) -> Any:
         raise FileError("expected a description, got one that is nested too deep") from None
     except Exception as error:
         raise FileError(
-            f"expected a description from which a {kind.__name__} can be made, got "
+            f"expected the description of {what}, got one that cannot be: "
             f"{type(error).__name__}: {_own_words(error)}"
         ) from error
     if not isinstance(made, kind):
-        raise FileError(f"expected the description of a {kind.__name__}, got {made!r:.100}")
+        raise FileError(f"expected the description of {what}, got {made!r:.100}")
     return made
 
 
 def _own_words(error: Exception) -> str:
     """Return the message of an error, with the name that the argument has for who loads."""
-    return str(error).replace("pass it: classes=[", "pass it: layers=[")
+    return str(error).replace("pass it: classes=[", "pass it: layers=[")[:500]
 
 
 def _places(data: Any, names: set[str], sizes: list[int], backend: _Outline) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -89,6 +90,10 @@ def split(data: Any, name: str = "data") -> tuple[Any, dict[str, np.ndarray]]:
     def taken(value: Any, place: str) -> Any:
         if not is_array(value):
             return _refused(value, place)
+        if place in arrays:
+            raise TypeError(
+                f"{place}: expected arrays in places of their own, got two; rename a key with '/'"
+            )
         arrays[place] = to_numpy(value)
         return {"array": place}
 
@@ -174,7 +179,6 @@ def _no_number(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise FileError(f"expected each name once, got {twice!r:.60} several times")
     return found

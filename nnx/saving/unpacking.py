@@ -42,6 +42,9 @@ def unpacked(
     layers: Iterable[type] = (),
 ) -> tuple[Any, set[str]]:
     """Return the layer of a description, and the names of the arrays in it; see `unpack`."""
+    if not isinstance(data, Mapping):
+        raise FileError(f"expected the description of a network, got {data!r:.100}")
+    _one_of(data, "kind", ("network",))
     born = _one_of(data, "dtype", DTYPES)
     target = resolve(get_backend() if backend is None else backend, dtype or born)
     classes = _classes(data, layers)
@@ -268,7 +271,7 @@ def _count(data: Mapping[str, Any], name: str) -> int:
 
 
 def _one_of(data: Mapping[str, Any], name: str, known: Iterable[str]) -> str:
-    value = data.get(name) if isinstance(data, Mapping) else data
+    value = data.get(name)
     if not isinstance(value, str) or value not in known:
         raise FileError(f"{name}: expected one of {', '.join(known)}, got {value!r:.100}")
     return value
