@@ -205,6 +205,6 @@ def test_run_says_what_is_missing(tmp_path):
     bare.chmod(0o755)
     done = subprocess.run([RUN, bare, "-c", ""], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "expected the package cupy-cuda13x" in done.stderr
+    assert "expected CuPy 14 for CUDA 13 (cupy-cuda13x)" in done.stderr
     assert 'pip install -e ".[test-cupy]"' in done.stderr
     assert subprocess.run([RUN], capture_output=True).returncode == 2

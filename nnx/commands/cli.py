@@ -25,7 +25,7 @@ EXIT_STATUS = """exit status:
   doctor    0 if nnx, and every backend whose library is installed, works; else 1. Missing
             optional libraries and advice do not change it
   check     0 if all backends agree with NumPy; 1 if one differs, cannot be used, or could not be
-            checked
+            checked; with --report, also if another part of the report has failed
   bench     0 if all backends were timed; 1 if one cannot be used
   any       2 if the command line is wrong"""
 
@@ -59,9 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--json", metavar="FILE", type=Path, help="write the results to this file"
         )
         command.add_argument("--quick", action="store_true", help=quick)
+    check.add_argument(
+        "--report",
+        metavar="DIR",
+        type=Path,
+        help="run doctor, check, bench and tests of memory and waits; write report.md, to paste "
+        "into a bug report, and report.json to this folder",
+    )
     chosen = parser.parse_args(arguments)
     if chosen.command == "bench":
         return run_bench(chosen.backends, chosen.quick, chosen.json)
+    if chosen.command == "check" and chosen.report:
+        return run_report(chosen.backends, chosen.quick, chosen.report)
     if chosen.command == "check":
         return run_check(chosen.backends, chosen.quick, chosen.json)
     return run_doctor() if chosen.command == "doctor" else show_backends()
@@ -162,6 +171,30 @@ def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
     show_check(run)
     _write(file, run.to_dict())
     return 0 if run.passed else 1
+
+
+def run_report(backends: Sequence[str] | None, quick: bool, folder: Path) -> int:
+    """Run all that a bug report needs, and write it; return 0 if every part went well."""
+    from rich.progress import Progress
+
+    from nnx.commands.report import report
+
+    try:
+        with Progress(transient=True) as bar:
+            task = bar.add_task("")
+            found = report(
+                backends,
+                quick,
+                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
+            )
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name, good in found.passed.items():
+        print(f"{name}: {'passed' if good else 'FAILED'}")
+    for file in found.write(folder):
+        print(f"written to {file}")
+    return 0 if all(found.passed.values()) else 1
 
 
 def show_check(run: CheckRun) -> None:

@@ -46,6 +46,7 @@ os.environ.setdefault("CUSIM_BLAS", _blas())
 os.environ["CUPY_ACCELERATORS"] = ""  # CUB's kernels in the wheel are machine code of a GPU
 # Loaded here, the driver is found by its name; CuPy's own modules need its symbols.
 _library = ctypes.PyDLL(os.path.join(_folder, "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
+_waiting = ctypes.CDLL(_library._name)  # for calls that may wait for a thread that needs Python
 
 
 def stats():
@@ -77,12 +78,12 @@ def fail(what, calls=None):
 
 def finish():
     """Run what is pending in all streams, without counting a synchronisation."""
-    ctypes.CDLL(_library._name).cusim_finish()  # not held back by Python's lock
+    _waiting.cusim_finish()
 
 
 def pending(stream):
     """How much work waits in a stream of CuPy."""
-    return _library.cusim_pending(ctypes.c_void_p(stream.ptr))
+    return _waiting.cusim_pending(ctypes.c_void_p(stream.ptr))
 
 
 for _entry in filter(None, os.environ.get("CUSIM_FAIL", "").split(",")):
@@ -264,7 +265,7 @@ def _poison():
 
         def free_preprocess(self, *, device_id, mem_size, mem_ptr, pmem_id):
             stream = ctypes.c_void_p(_streams.pop(mem_ptr, 0))
-            _library.cusim_poison(ctypes.c_void_p(mem_ptr), ctypes.c_size_t(mem_size), stream)
+            _waiting.cusim_poison(ctypes.c_void_p(mem_ptr), ctypes.c_size_t(mem_size), stream)
 
     return Poison()
 

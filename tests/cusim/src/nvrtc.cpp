@@ -98,11 +98,11 @@ EXPORT int nvrtcCompileProgram(void *handle, int count, const char **options) {
   for (auto &name : self->names) names += name + "\n";
   write(folder + "/kernel.cu", self->source);
   write(folder + "/names", names);
-  string command = string(compiler) + " " + folder + passed + " > " + folder + "/log 2>&1";
+  string command = string(compiler) + " '" + folder + "'" + passed + " > '" + folder + "/log' 2>&1";
   bool failed = system(command.c_str());
   self->log = read(folder + "/log");
   string object = read(folder + "/kernel.so");
-  failed |= system(("rm -r " + folder).c_str()) || object.empty();
+  failed |= system(("rm -r '" + folder + "'").c_str()) || object.empty();
   uint64_t size = object.size();
   self->binary = "CUSIMBIN" + string(reinterpret_cast<char *>(&size), 8) + object;
   return failed ? COMPILATION : SUCCESS;
