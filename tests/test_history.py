@@ -208,7 +208,11 @@ def test_functions_of_ones_own_and_what_is_not_there():
     assert all(1 / 3 < value <= 1 for value in history["confidence"])
     with pytest.raises(KeyError, match="expected one of loss, accuracy, seconds, confidence, f1"):
         history["validation_f1"]
-    for metrics, message in [(["recal"], "write 'recall'"), (["r2"], "class indices"), ("f1", "metrics=")]:
+    for metrics, message in [
+        (["recal"], "write 'recall'"),
+        (["r2"], "class indices"),
+        ("f1", "metrics="),
+    ]:
         with pytest.raises((ValueError, TypeError), match=message):
             net.train(x, y, 10, 1, metrics=metrics, progress=False)
 
