@@ -89,9 +89,8 @@ for name, work in works.items():
 
 def test_layers_and_optimizers_are_made_and_work_in_a_thread_of_their_own():
     """A new thread starts on device 0, whatever the setting of the process says."""
-    assert (
-        on_two(
-            """
+    assert on_two(
+        """
 def work(item):
     made = item.make()
     if isinstance(made, nnx.Layer) and item.shape is not None:
@@ -134,9 +133,7 @@ worker.join()
 of = ("Layer", "SequentialNet", "Optimizer", "Initializer")
 print(done == [item.name for item in items() if item.kind in of] and len(done) > 50)
 """
-        )
-        == ["True"]
-    )
+    ) == ["True"]
 
 
 def test_a_block_leaves_the_device_that_was_current():
