@@ -30,6 +30,7 @@ from nnx import (
     optimizers,
     randomness,
     regularizers,
+    saving,
     schedules,
     training,
 )
@@ -53,6 +54,7 @@ from nnx.networks import *  # noqa: F403
 from nnx.optimizers import *  # noqa: F403
 from nnx.randomness import seed
 from nnx.regularizers import *  # noqa: F403
+from nnx.saving import FileError, load
 from nnx.schedules import *  # noqa: F403
 from nnx.training import *  # noqa: F403
 
@@ -61,7 +63,7 @@ __version__ = "0.1.0"
 # What nobody types to make a network stays in its module alone.
 del AbsLike, HeavisideLike, ReLULike, SignLike  # noqa: F821
 del AffineLayer, ConvolutionLayer, PoolingLayer, RecurrentLayer  # noqa: F821
-del Factors, State, one_hot, Plan, Score  # noqa: F821
+del Factors, State, one_hot, Plan, Run, Score  # noqa: F821
 
 _ROOMS = [activations, clipping, initializers, layers, losses, networks, optimizers]
 _ROOMS += [regularizers, schedules, training]
@@ -69,12 +71,14 @@ _ROOMS += [regularizers, schedules, training]
 __all__ = [
     "Backend",
     "BackendError",
+    "FileError",
     "OutOfMemoryError",
     "array_namespace",
     "available_backends",
     "backend",
     "datasets",
     "get_backend",
+    "load",
     "metrics",
     "randomness",
     "seed",
@@ -113,26 +117,32 @@ _ELSEWHERE = {
     "kldiv": "KullbackLeibler",
     "kldivergence": "KullbackLeibler",
     "l1": "L1Regularizer",
+    "l1loss": "MeanAbsoluteError",
     "l2": "L2Regularizer",
     "layernormalization": "LayerNormLayer",
-    "l1loss": "MeanAbsoluteError",
+    "loadmodel": "load",
+    "loadstatedict": "SequentialNet.load_weights",
     "mae": "MeanAbsoluteError",
     "manualseed": "seed",
     "maxpooling2d": "MaxPool2DLayer",
     "mlp": "SequentialNet",
     "mlpclassifier": "SequentialNet",
     "model": "SequentialNet",
+    "modelcheckpoint": "Checkpoint",
     "module": "Layer",
     "mse": "MeanSquaredError",
     "nll": "CrossEntropy",
     "optim": "optimizers",
     "orthogonal": "RandnOrthonormal",
+    "reducelronplateau": "ReduceOnPlateau",
+    "savemodel": "SequentialNet.save",
     "sequential": "SequentialNet",
     "sigmoid": "Logistic",
     "silu": "Swish",
     "simplernn": "RNNLayer",
     "smoothl1": "Huber",
     "sparsecategoricalcrossentropy": "CrossEntropy",
+    "statedict": "SequentialNet.save_weights",
     "steplr": "StepSchedule",
     "tensor": "Backend.asarray",
     "train": "SequentialNet.train",
@@ -163,7 +173,7 @@ def __dir__() -> list[str]:
 
 def _meant(name: str) -> str:
     """Return the name under nnx for a name that is not there; empty if there is none like it."""
-    rooms = (*_ROOMS, datasets, metrics, randomness, *map(__getattr__, _LATER))
+    rooms = (*_ROOMS, datasets, metrics, randomness, saving, *map(__getattr__, _LATER))
     for room in rooms:
         if name in room.__all__:
             return f"{room.__name__.removeprefix('nnx.')}.{name}"

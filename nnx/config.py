@@ -20,6 +20,8 @@ __all__ = [
     "Value",
     "Watched",
     "build",
+    "classes_of",
+    "is_own",
     "kept",
     "key",
     "parameters_of",
@@ -145,23 +147,47 @@ def key(thing: Any) -> Any:
     return _plain(thing, {}, type(thing).__name__, exact=True)
 
 
-def build(data: Any, classes: Iterable[type[Configured]] = ()) -> Any:
+def build(
+    data: Any,
+    classes: Iterable[type[Configured]] = (),
+    kinds: Iterable[type[Configured]] = (Configured,),
+) -> Any:
     """Rebuild an object from what `plain` returned.
 
     Args:
         data: plain data.
         classes: classes of the user's own. Classes are looked up among these and nnx's; nothing is
             imported.
+        kinds: the base classes of what is looked up among nnx's classes.
 
     Raises:
-        ValueError: a class is unknown, or its constructor has no such argument.
+        ValueError: a class is unknown, its constructor has no such argument, or needs another one.
     """
-    known = {kind.__name__: kind for kind in _subclasses(Configured) if _is_own(kind)}
+    found = (kind for base in kinds for kind in (base, *_subclasses(base)))
+    known = {kind.__name__: kind for kind in found if is_own(kind)}
     known |= {kind.__name__: kind for kind in classes}
     return _build(data, known, [])
 
 
+def classes_of(thing: Any) -> set[type[Configured]]:
+    """Return the classes of an object, or of those in a list, and of all they were made with."""
+    seen: dict[int, Configured] = {}
+    left = [thing]
+    while left:
+        thing = left.pop()
+        if isinstance(thing, Configured) and id(thing) not in seen:
+            seen[id(thing)] = thing
+            left += thing.arguments().values()
+        elif isinstance(thing, list | tuple):
+            left += thing
+        elif isinstance(thing, dict):
+            left += thing.values()
+    return {type(thing) for thing in seen.values()}
+
+
 _MISSING = object()
+# Keys with a meaning of their own in plain data.
+RESERVED = ("class", "shared")
 
 
 class Itself:
@@ -249,7 +275,13 @@ def _plain(value: Any, seen: dict[int, int], owner: str, exact: bool = False) ->
     if isinstance(value, list | tuple):
         return [_plain(v, seen, owner, exact) for v in value]
     if isinstance(value, dict):
-        return {str(k): _plain(v, seen, owner, exact) for k, v in value.items()}
+        if not exact and not all(isinstance(k, str) and k not in RESERVED for k in value):
+            raise TypeError(
+                f"{owner}: expected a dict whose keys are text other than "
+                f"{' and '.join(map(repr, RESERVED))}, got {value!r}, which cannot be written as "
+                "plain data; keep a list of pairs"
+            )
+        return {k: _plain(v, seen, owner, exact) for k, v in value.items()}
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):
@@ -268,19 +300,24 @@ def _build(data: Any, known: dict[str, type[Configured]], made: list[Any]) -> An
     if not isinstance(data, dict):
         return data
     if "shared" in data:
-        if data["shared"] not in range(len(made)):
-            raise ValueError(f"expected one of {len(made)} shared objects, got {data['shared']!r}")
-        return made[data["shared"]]
+        index = data["shared"]
+        if type(index) is not int or index not in range(len(made)) or made[index] is None:
+            raise ValueError(f"expected the index of one of {len(made)} objects, got {index!r}")
+        return made[index]
     if "class" not in data:
         return {name: _build(item, known, made) for name, item in data.items()}
     name = data["class"]
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"unknown class {name!r}; if it is a class of your own, pass it: classes=[{name}]"
         )
     kind = known[name]
-    if unknown := sorted(set(data) - {"class"} - set(parameters_of(kind))):
+    parameters = parameters_of(kind)
+    if unknown := sorted(set(data) - {"class"} - (set(parameters) - set(kind.transient))):
         raise ValueError(f"{name}: its constructor has no argument {', '.join(unknown)}")
+    needed = (key for key, p in parameters.items() if p.default is p.empty)
+    if missing := [key for key in needed if key not in data]:
+        raise ValueError(f"{name}: expected the argument {', '.join(missing)}, found none")
     if kind.unique:
         place = len(made)
         made.append(None)
@@ -297,5 +334,6 @@ def _subclasses(kind: Any) -> Iterator[Any]:
         yield from _subclasses(sub)
 
 
-def _is_own(kind: Any) -> bool:
+def is_own(kind: Any) -> bool:
+    """Return whether a class is one of nnx's."""
     return kind.__module__.partition(".")[0] == "nnx"

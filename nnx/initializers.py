@@ -25,7 +25,7 @@ import numpy as np
 from nnx.backend import Array, get_backend
 from nnx.checks import ShapeError, choice, instance, number
 from nnx.config import Value
-from nnx.randomness import fresh_generator
+from nnx.randomness import fresh_generator, replaced_weights
 
 __all__ = [
     "Constant",
@@ -91,6 +91,8 @@ class Initializer(Value):
                 f"{type(self).__name__}: expected a shape (outputs, inputs, ...) of positive "
                 f"integers, got {shape!r}"
             )
+        if (replaced := replaced_weights(sides)) is not None:
+            return replaced
         rng = self.rng or fresh_generator("weights", *sides)
         return get_backend().asarray(self._checked(self.draw(sides, rng), sides))
 

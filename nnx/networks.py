@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 
+from nnx import saving
 from nnx.backend import Array, Backend, working_on
-from nnx.checks import count, flag, instance
+from nnx.checks import ShapeError, count, flag, instance
 from nnx.data import (
-    as_inputs,
     batches,
     check_batch_size,
-    checked_callbacks,
-    checked_rng,
     checked_samples,
-    checked_validation,
-    is_classification,
-    warn_of_targets,
+    equal_parts,
+    in_order,
 )
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.tree import Slot, once, slots, walk
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
-from nnx.training import run
+from nnx.training.callbacks import Callback
 from nnx.training.history import History, Score
 from nnx.training.plan import Plan
+from nnx.training.run import score
+from nnx.training.start import scored, started
 
 __all__ = ["SequentialNet"]
 
@@ -38,7 +38,8 @@ class SequentialNet(SequentialLayer):
     """Layers one after another, and the loss that training minimises.
 
     Args:
-        input_shape: number of input features, or the shape of one sample.
+        input_shape: number of input features, or the shape of one sample. An axis that is None may
+            have another length in every batch: (None, 8) for sequences, (1, None, None) for images.
         layers: the layers, in order. A layer that stands in several places is one set of
             parameters; a network in the list is replaced by the sequence of its layers.
         cost: the loss.
@@ -158,9 +159,14 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or an array of the backend.
             training: True for layers that act differently in training.
         """
-        with working_on(self.backend) as backend:
-            self.check_inputs(x)
-            x = as_inputs(backend, self.input_shape, x)
+        with working_on(self.backend):
+            (x, *more), _ = equal_parts(self, x)
+            if more:
+                raise ShapeError(
+                    "evaluate: expected samples of one shape, got several; predict takes a list of "
+                    "them"
+                )
+            self.shapes(tuple(x.shape[1:]), "a sample of x is")
             self._input_shape = tuple(x.shape)
             y, self._backward = self.forward(x, training)
             return y
@@ -174,27 +180,43 @@ class SequentialNet(SequentialLayer):
         batch_size: int = 10,
         epochs: int = 1,
         *,
-        validation: tuple[Any, ...] | None = None,
-        callbacks: Sequence[Callable[[SequentialNet, History], Any]] = (),
+        validation: float | tuple[Any, ...] | None = None,
+        validation_batch_size: int | None = None,
+        metrics: Any = None,
+        callbacks: Sequence[Callback | Callable[[SequentialNet, History], Any]] = (),
+        resume: str | os.PathLike[str] | None = None,
         progress: bool = True,
         shuffle: bool = True,
         sample_weights: Any = None,
+        class_weights: Any = None,
+        ignore_label: int | None = None,
         rng: np.random.Generator | None = None,
     ) -> History:
         """Minimise the loss over batches of the data; the data moves to the device once.
 
         Args:
-            x: (samples, *input_shape), NumPy data or arrays of the backend.
-            y: class indices (samples,), or rows (samples, *output_shape).
+            x: (samples, *input_shape), NumPy data or arrays of the backend. If input_shape has free
+                axes, None, also a list of arrays that differ there; a batch has one shape.
+            y: class indices (samples,), or rows (samples, *output_shape); a list for a list.
             batch_size: samples per step; the last step of an epoch takes what is left.
             epochs: passes over the data.
-            validation: (x, y) or (x, y, weights), scored after every epoch.
-            callbacks: called as callback(net, history) after every epoch; one that returns
-                True ends the training.
+            validation: (x, y) or (x, y, weights), scored after every epoch; or the fraction of the
+                samples that is kept for it, of each class its share.
+            validation_batch_size: samples per batch there; 4 batch_size, at most 1024, if None.
+            metrics: what to report beside loss and accuracy: a list of names of `nnx.metrics` and
+                functions of (outputs, targets), or a dict of functions by name. The outputs of an
+                epoch are kept for it. None means mean_absolute_error and r2 for targets that are
+                not classes.
+            callbacks: `Callback` objects, and functions that are called as callback(net, history)
+                after every epoch; one that returns True ends the training.
+            resume: continue the run that a `Checkpoint` has written to this file; the network, the
+                data and the seed must be the same. If there is no such file, begin.
             progress: show a progress bar.
             shuffle: draw a new order for every epoch.
             sample_weights: weights >= 0 in the loss: (samples,), or (samples, time) for a loss of
                 time steps.
+            class_weights: "balanced", or {class: weight}; they multiply the sample weights.
+            ignore_label: a class index that does not count, as of padded time steps.
             rng: draw the orders from it, instead of the seeded stream "batches".
 
         Returns:
@@ -205,58 +227,103 @@ class SequentialNet(SequentialLayer):
                 NaN; carries the History.
             ShapeError, ValueError, TypeError: the data or an argument does not fit, with what to
                 do.
+            FileError: the file to resume from holds no run, or is damaged.
         """
         epochs = count("train", "epochs", epochs, least=0)
-        progress, shuffle = flag("train", "progress", progress), flag("train", "shuffle", shuffle)
-        callbacks, rng = checked_callbacks(callbacks), checked_rng(rng)
-        validation = checked_validation(validation)
         with working_on(self.backend):
-            data = checked_samples(self, x, y, sample_weights)
-            size = check_batch_size(batch_size, data[0].shape[0])
-            for samples in {size, data[0].shape[0] % size} - {0}:
-                self.check_batch(self.input_shape, samples)
-            warn_of_targets(self, data[1])
-            valid = validation and checked_samples(self, *validation, owner="validation")  # type: ignore[misc]
-            return run.train(
+            run = started(
                 self,
-                data,
-                size,
+                (x, y, sample_weights),
+                batch_size,
                 epochs,
-                classes=self._are_classes(data[1]),
-                validation=valid,
-                validation_classes=valid is not None and self._are_classes(valid[1]),
+                validation=validation,
+                validation_batch_size=validation_batch_size,
+                metrics=metrics,
                 callbacks=callbacks,
-                progress=progress,
+                resume=resume,
                 shuffle=shuffle,
+                class_weights=class_weights,
+                ignore_label=ignore_label,
                 rng=rng,
             )
+            return run.train(flag("train", "progress", progress))
 
-    def predict(self, x: Any, batch_size: int = 1024) -> Array:
+    def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.
 
-        Nothing is remembered. `nnx.to_numpy` brings the result to the host.
+        For a list of samples of several shapes it is a list of arrays, in the same order, unless
+        the outputs have one shape. Nothing is remembered. `nnx.to_numpy` brings an array to the
+        host.
         """
         size = check_batch_size(batch_size, owner="predict")
         with working_on(self.backend) as backend:
-            self.check_inputs(x)
-            x = as_inputs(backend, self.input_shape, x)
-            outputs = []
-            for batch in batches(x.shape[0], size):
-                a = x[batch, ...]
-                for layer in self.layers:
-                    a = layer.forward(a)[0]  # its backward goes, and with it what that holds
-                outputs.append(a)
-            return outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
+            parts, indices = equal_parts(self, x)
+            found = []
+            for part in parts:
+                outputs = []
+                self.shapes(tuple(part.shape[1:]), "a sample of x is")
+                for batch in batches(part.shape[0], size):
+                    a = part[batch, ...]
+                    for layer in self.layers:
+                        a = layer.forward(a)[0]  # its backward goes, and with it what that holds
+                    outputs.append(a)
+                found.append(
+                    outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
+                )
+            return found[0] if indices is None else in_order(self, found, indices)
 
-    def score(self, x: Any, y: Any, batch_size: int = 1024, sample_weights: Any = None) -> Score:
-        """Return the loss, penalties included, and the accuracy on the given data."""
+    def score(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int = 1024,
+        sample_weights: Any = None,
+        *,
+        metrics: Any = None,
+        ignore_label: int | None = None,
+    ) -> Score:
+        """Return the loss, penalties included, the accuracy and the metrics on the given data.
+
+        Arguments are those of `train`.
+        """
         size = check_batch_size(batch_size, owner="score")
         with working_on(self.backend):
-            data = checked_samples(self, x, y, sample_weights)
-            return run.score(self, data, size, self._are_classes(data[1]))
+            parts = checked_samples(self, x, y, sample_weights, ignore_label=ignore_label)
+            return score(self, scored(self, parts, size, metrics))
 
-    def _are_classes(self, y: Array) -> bool:
-        return is_classification(self.backend, self.output_shape, y, self.cost.per_entry)
+    # Files.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network to a safetensors file: layers, loss, optimizers and their states.
+
+        `nnx.load` reads it.
+
+        Raises:
+            TypeError: an argument of a layer cannot be written as plain data.
+            ValueError: a parameter is NaN or infinite.
+            OSError: the file cannot be written; one that was there before is as it was.
+        """
+        saving.save(self, path)
+
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and buffers, by path, to a safetensors file."""
+        saving.save_weights(self, path)
+
+    def load_weights(self, path: str | os.PathLike[str], strict: bool = True) -> saving.Differences:
+        """Read parameters and buffers from a file that holds them under the same paths.
+
+        Args:
+            path: a file of `save_weights`, `save` or `Checkpoint`, or another safetensors file.
+            strict: refuse a file in which something is missing, left over or of another shape.
+                False takes what fits.
+
+        Returns:
+            What is missing, left over, and of another shape.
+
+        Raises:
+            FileError: the file does not fit, or is damaged; nothing has changed then.
+        """
+        return saving.load_weights(self, path, strict)
 
     # Copies and pictures.
 
@@ -293,15 +360,20 @@ class SequentialNet(SequentialLayer):
         )
 
 
-def _shape(shape: Any) -> tuple[int, ...]:
-    """Return the shape of a sample; a number of features is one axis."""
-    sizes: tuple[Any, ...] = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    if not all(isinstance(s, Integral) and not isinstance(s, bool) and int(s) > 0 for s in sizes):
+def _shape(shape: Any) -> tuple[Any, ...]:
+    """Return the shape of a sample; a number of features is one axis, None is any length."""
+    several = isinstance(shape, tuple | list)
+    sizes: tuple[Any, ...] = tuple(shape) if several else (shape,)
+    if not all(
+        (s is None and several)
+        or (isinstance(s, Integral) and not isinstance(s, bool) and int(s) > 0)
+        for s in sizes
+    ):
         raise ValueError(
             "SequentialNet: expected the number of features or the shape of a sample, such as "
-            f"784 or (1, 28, 28), got {shape!r}"
+            f"784 or (1, 28, 28), None for an axis of any length as in (None, 8), got {shape!r}"
         )
-    return tuple(map(int, sizes))
+    return tuple(s if s is None else int(s) for s in sizes)
 
 
 def _optimizer(optim: Any) -> Optimizer:

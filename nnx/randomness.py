@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, array_namespace
-from nnx.checks import choice, count
+from nnx.checks import choice, count, flag
 
 __all__ = [
     "Draw",
@@ -35,9 +35,12 @@ __all__ = [
     "generator",
     "noise",
     "noise_from",
+    "replaced_weights",
+    "same_generator",
     "seed",
     "set_state",
     "state",
+    "without_draws",
 ]
 
 Draw = Callable[[np.random.Generator], np.ndarray]
@@ -53,8 +56,8 @@ class _Streams:
         self.lock = threading.Lock()
         self.start(np.random.SeedSequence().entropy)
 
-    def start(self, entropy: Any) -> None:
-        self.entropy = int(entropy)
+    def start(self, entropy: Any, seeded: bool = False) -> None:
+        self.entropy, self.seeded = int(entropy), seeded
         self.forks = 0
         self.running: dict[str, np.random.Generator] = {}
         self.drawn: Counter[tuple[str, tuple[int, ...]]] = Counter()
@@ -73,11 +76,12 @@ class _Streams:
     def in_child(self) -> None:
         self.lock.release()
         words = self.child(FORKS, self.forks).generate_state(4)
-        self.start(int.from_bytes(words.astype("<u4").tobytes(), "little"))
+        self.start(int.from_bytes(words.astype("<u4").tobytes(), "little"), self.seeded)
 
 
 _streams = _Streams()
 _source: ContextVar[Callable[[Draw, Array], Array] | None] = ContextVar("noise", default=None)
+_weights: ContextVar[Callable[[Any], Array] | None] = ContextVar("weights", default=None)
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(
@@ -100,7 +104,7 @@ def seed(number: int | None = None) -> None:
     if number is not None:
         number = count("seed", "number", number, least=0)
     with _streams.lock:
-        _streams.start(np.random.SeedSequence(number).entropy)
+        _streams.start(np.random.SeedSequence(number).entropy, number is not None)
 
 
 def state() -> dict[str, Any]:
@@ -108,6 +112,7 @@ def state() -> dict[str, Any]:
     with _streams.lock:
         return {
             "entropy": _streams.entropy,
+            "seeded": _streams.seeded,
             "forks": _streams.forks,
             "running": {
                 purpose: dict(stream.bit_generator.state)
@@ -125,7 +130,8 @@ def set_state(saved: dict[str, Any]) -> None:
     """
     try:
         new = _Streams()
-        new.start(count("set_state", "entropy", saved["entropy"], least=0))
+        entropy = count("set_state", "entropy", saved["entropy"], least=0)
+        new.start(entropy, flag("set_state", "seeded", saved["seeded"]))
         new.forks = count("set_state", "forks", saved["forks"], least=0)
         for purpose, position in saved["running"].items():
             new.running[purpose] = new.new(purpose)
@@ -138,7 +144,7 @@ def set_state(saved: dict[str, Any]) -> None:
             f"{type(saved).__name__} ({type(error).__name__}: {error})"
         ) from error
     with _streams.lock:
-        _streams.entropy, _streams.forks = new.entropy, new.forks
+        _streams.entropy, _streams.seeded, _streams.forks = new.entropy, new.seeded, new.forks
         _streams.running, _streams.drawn = new.running, new.drawn
 
 
@@ -159,6 +165,8 @@ def generator(purpose: str) -> np.random.Generator:
             "`traceable = False`"
         )
     choice("generator", "purpose", purpose, PURPOSES)
+    if _weights.get() is not None:
+        return np.random.default_rng(0)
     with _streams.lock:
         if purpose not in _streams.running:
             _streams.running[purpose] = _streams.new(purpose)
@@ -174,10 +182,23 @@ def fresh_generator(purpose: str, *key: int) -> np.random.Generator:
         ValueError: the purpose is unknown.
     """
     choice("fresh_generator", "purpose", purpose, PURPOSES)
+    if _weights.get() is not None:
+        return np.random.default_rng(0)
     with _streams.lock:
         n = _streams.drawn[purpose, key]
         _streams.drawn[purpose, key] += 1
         return _streams.new(purpose, len(key), *key, n)
+
+
+def same_generator(purpose: str, *key: int) -> np.random.Generator:
+    """Return a stream of its own that is the same at every call with this key, until `seed`.
+
+    Raises:
+        ValueError: the purpose is unknown.
+    """
+    choice("same_generator", "purpose", purpose, PURPOSES)
+    with _streams.lock:
+        return _streams.new(purpose, len(key), *key)
 
 
 def noise(draw: Draw, like: Array) -> Array:
@@ -200,6 +221,26 @@ def noise_from(source: Callable[[Draw, Array], Array]) -> Iterator[None]:
         yield
     finally:
         _source.reset(token)
+
+
+@contextmanager
+def without_draws(weights: Callable[[Any], Array]) -> Iterator[None]:
+    """A block that leaves all streams where they are: initial weights are weights(shape).
+
+    What draws from a stream in another way gets numbers that mean nothing. Networks are built like
+    this if their weights are replaced afterwards.
+    """
+    token = _weights.set(weights)
+    try:
+        yield
+    finally:
+        _weights.reset(token)
+
+
+def replaced_weights(shape: tuple[int, ...]) -> Array | None:
+    """Return what `without_draws` puts in the place of initial weights; None outside of it."""
+    weights = _weights.get()
+    return None if weights is None else weights(shape)
 
 
 def _moved(host: np.ndarray, like: Array) -> Array:

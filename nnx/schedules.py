@@ -17,6 +17,7 @@ __all__ = [
     "ConstantSchedule",
     "CosineRestartsSchedule",
     "CosineSchedule",
+    "EpochSchedule",
     "ExponentialSchedule",
     "OneCycleSchedule",
     "PolynomialSchedule",
@@ -217,6 +218,26 @@ class WarmUpSchedule(Schedule):
         if t > self.steps:
             return self.schedule.rate(t - self.steps)
         return self.schedule.rate(1) * (t / (self.steps + 1))
+
+
+class EpochSchedule(Schedule):
+    """Another schedule that counts epochs: eta(t) = schedule(1 + floor((t - 1) / steps)).
+
+    StepSchedule(0.1, every=30) in it reduces the rate every 30 epochs; the rate stays the same
+    within an epoch.
+
+    Args:
+        schedule: its steps are epochs.
+        steps: batches of an epoch, ceil(samples / batch_size): -(-len(x) // batch_size).
+    """
+
+    def __init__(self, schedule: Schedule, steps: int) -> None:
+        self.schedule = instance(self, "schedule", schedule, Schedule, "StepSchedule(0.1, 30)")
+        self.steps = count(self, "steps", steps)
+
+    def __call__(self, t: int) -> float:
+        """schedule(1 + floor((t - 1) / steps))."""
+        return self.schedule.rate(1 + (t - 1) // self.steps)
 
 
 class OneCycleSchedule(Schedule):

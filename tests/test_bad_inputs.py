@@ -6,8 +6,9 @@ from conftest import usable
 
 import nnx
 from nnx.backend import BackendError, resolve
-from nnx.data import check_batch_size, checked_callbacks, checked_rng, checked_validation
+from nnx.data import check_batch_size, checked_rng, checked_validation
 from nnx.layers import ShapeError
+from nnx.training.callbacks import as_callbacks
 
 X = np.random.default_rng(0).random((30, 4)).astype(np.float32)
 Y = np.arange(30) % 3
@@ -227,7 +228,7 @@ CASES = {
         [r"expected optim to be .* such as Adam\(\)", r"write Adam\(\)"],
     ),
     "a size that is not known": (
-        lambda: nnx.SequentialNet((None, 4), [nnx.DenseLayer(4, 3)]),
+        lambda: nnx.SequentialNet(None, [nnx.DenseLayer(4, 3)]),
         ValueError,
         [r"784 or \(1, 28, 28\)", "None"],
     ),
@@ -338,8 +339,13 @@ WRONG = {
         (np.random, ["default_rng"]),
     ],
     "validation": [
-        (0.2, ["got 0.2", r"write validation=\(x\[-100:\], y\[-100:\]\)"]),
-        (True, ["got True", r"\(x, y\)"]),
+        (True, ["got True", "write validation=0.2$"]),
+        (0, ["got 0", "write validation=None$"]),
+        (1, ["fraction in \\(0, 1\\)", "got 1", "write validation=0.2$"]),
+        (20, ["got 20", "write validation=0.2$"]),
+        (12.5, ["got 12.5", "write validation=0.125$"]),
+        (-0.2, ["got -0.2", "write validation=0.2$"]),
+        (np.nan, ["got nan", "write validation=0.2$"]),
         ("x", ["got 'x'"]),
         (X, ["got an ndarray"]),
         ({"x": X, "y": Y}, ["got a dict", r"write validation=\(x, y\)"]),
@@ -363,7 +369,7 @@ WRONG_TO_TRAIN = {
     "sample_weights": [
         (3, [r"\(30,\)", r"got shape \(\)"]),
         ("balanced", ["got 'balanced'"]),
-        ({0: 1.0, 1: 5.0}, ["got a dict", "class_weights"]),
+        ({0: 1.0, 1: 5.0}, ["got a dict", r"pass class_weights=\{class: weight\}"]),
         (-np.ones(30), [r"sample_weights\[0\] = -1"]),
         (np.full(30, np.nan), [r"sample_weights\[0\] = nan"]),
     ],
@@ -372,7 +378,7 @@ WRONG_TO_TRAIN = {
 }
 CHECKS = {
     "batch_size": check_batch_size,
-    "callbacks": checked_callbacks,
+    "callbacks": as_callbacks,
     "rng": checked_rng,
     "validation": checked_validation,
 }
@@ -444,9 +450,9 @@ def test_the_validation_is_checked_as_the_data_are_and_named(part):
 def test_callbacks_may_come_from_an_iterator_and_need_not_be_functions():
     stop = Stop()
     for callbacks in ([stop], (stop,), iter([stop]), (one for one in [stop])):
-        assert checked_callbacks(callbacks) == (stop,)
-    assert checked_callbacks([print, lambda *both: None, lambda net, history, more=1: None])
-    assert checked_callbacks(()) == ()
+        assert [callback.function for callback in as_callbacks(callbacks)] == [stop]
+    assert as_callbacks([print, lambda *both: None, lambda net, history, more=1: None])
+    assert as_callbacks(()) == ()
 
 
 def test_right_arguments_are_returned():
@@ -457,7 +463,11 @@ def test_right_arguments_are_returned():
     assert checked_validation(None) is None
     assert checked_validation([X, Y]) == (X, Y)
     assert len(checked_validation((X, Y, Y))) == 3
+    assert checked_validation(np.float32(0.25)) == 0.25
     with pytest.raises(ValueError, match=r"at most 9, .* got 10; .*batch_size=9"):
         check_batch_size(10, 9)
     with pytest.raises(ValueError, match=r"^predict: expected batch_size"):
         check_batch_size(0, owner="predict")
+    for size in (0, 10):
+        with pytest.raises(ValueError, match=r"^train: expected validation_batch_size"):
+            check_batch_size(size, 9, name="validation_batch_size")

@@ -398,3 +398,94 @@ def test_a_network_may_be_appended_and_be_a_block(backend):
     nnx.SequentialNet(3, [nnx.ResidualLayer(block)]).train(
         np.ones((4, 3)), np.ones((4, 3)), 2, 1, progress=False
     )
+
+
+def recurrent(**more):
+    return nnx.GRULayer(2, 2, **more)
+
+
+# Each container: how it is made, each of its arguments that hold layers, and what fits there.
+HOLDS = {
+    nnx.SequentialLayer: (
+        lambda: nnx.SequentialLayer([nnx.DenseLayer(2, 2)]),
+        {"layers": lambda: [nnx.DenseLayer(2, 3)]},
+    ),
+    nnx.SequentialNet: (
+        lambda: nnx.SequentialNet(2, [nnx.DenseLayer(2, 2)]),
+        {"layers": lambda: [nnx.DenseLayer(2, 3)]},
+    ),
+    nnx.ResidualLayer: (
+        lambda: nnx.ResidualLayer(nnx.DenseLayer(2, 2)),
+        {"block": lambda: [nnx.DenseLayer(2, 3), nnx.DenseLayer(3, 2)]},
+    ),
+    nnx.ParallelLayer: (
+        lambda: nnx.ParallelLayer([nnx.DenseLayer(2, 2)]),
+        {"branches": lambda: [nnx.DenseLayer(2, 3), [nnx.DenseLayer(2, 2)]]},
+    ),
+    nnx.BidirectionalLayer: (
+        lambda: nnx.BidirectionalLayer(recurrent(), recurrent(reverse=True)),
+        {"forward_layer": recurrent, "backward_layer": lambda: recurrent(reverse=True)},
+    ),
+    Odd: (
+        lambda: Odd([nnx.DenseLayer(2, 2)]),
+        {"parts": lambda: [nnx.DenseLayer(2, 3), [nnx.DenseLayer(3, 2)]]},
+    ),
+}
+HELD = [(kind, name) for kind, (_, held) in HOLDS.items() for name in held]
+
+
+def test_the_table_has_every_container_and_all_it_holds():
+    exported = {kind for kind in vars(nnx).values() if isinstance(kind, type)}
+    kinds = {kind for kind in exported if issubclass(kind, nnx.Container)} - {nnx.Container}
+    assert set(HOLDS) == {*kinds, Odd}
+    for make, held in HOLDS.values():
+        layer = make()
+        children = [child for name in held for child in np.ravel(getattr(layer, name))]
+        assert children == layer.children
+
+
+@pytest.mark.parametrize(("kind", "name"), HELD)
+@pytest.mark.parametrize("value", ["relu", 3, None, [], ["relu"], nnx.DenseLayer], ids=repr)
+def test_wrong_layers_are_refused_when_they_are_assigned(kind, name, value):
+    layer = HOLDS[kind][0]()
+    before, children = getattr(layer, name), layer.children
+    with pytest.raises((TypeError, ValueError), match=rf"^({kind.__name__}|SequentialLayer): exp"):
+        setattr(layer, name, value)
+    assert getattr(layer, name) is before
+    assert layer.children == children
+
+
+@pytest.mark.parametrize(("kind", "name"), HELD)
+def test_layers_that_are_assigned_are_those_of_the_constructor(kind, name):
+    make, held = HOLDS[kind]
+    layer = make()
+    setattr(layer, name, held[name]())
+    rebuilt = kind(**layer.arguments())
+    assert repr(rebuilt) == repr(layer)
+    assert [type(child) for child in rebuilt.children] == [type(child) for child in layer.children]
+    x = np.ones((3, 4, 2)) if kind is nnx.BidirectionalLayer else np.ones((3, 2))
+    x = layer.backend.asarray(x)
+    np.testing.assert_array_equal(rebuilt.forward(x)[0], layer.forward(x)[0])
+
+
+def test_the_two_layers_of_a_bidirectional_one_must_fit_when_assigned_too():
+    layer = HOLDS[nnx.BidirectionalLayer][0]()
+    with pytest.raises(ValueError, match=r"expected forward_layer to read forward"):
+        layer.forward_layer = recurrent(reverse=True)
+    with pytest.raises(ValueError, match=r"the same return_sequences, got False and True"):
+        layer.backward_layer = recurrent(reverse=True, return_sequences=True)
+    with pytest.raises(ValueError, match=r"merge to be one of 'concat', 'sum', got 'mean'"):
+        layer.merge = "mean"
+
+
+def test_a_layer_that_may_be_left_out_may_be_taken_away():
+    class Optional(nnx.Container):
+        def __init__(self, block, shortcut=None):
+            super().__init__()
+            self.block, self.shortcut = block, shortcut
+
+    layer = Optional(nnx.DenseLayer(2, 2), nnx.DenseLayer(2, 2))
+    layer.shortcut = None
+    assert layer.children == [layer.block]
+    with pytest.raises(TypeError, match=r"Optional: expected block to be a layer, got None"):
+        layer.block = None

@@ -496,13 +496,13 @@ def test_what_is_a_classification(backend):
         assert is_classification(backend, shape, as_targets(backend, shape, y)) is expected
 
 
-def test_targets_that_the_last_activation_cannot_reach(backend):
-    y = as_targets(backend, (1,), [-1.5, 0.5, 2.0, 4.0])
-    message = unreachable_targets(backend, y, 0.0, np.inf, "layer 2, DenseLayer", nnx.ReLU())
+def test_targets_that_the_last_activation_cannot_reach():
+    y = np.array([[-1.5], [0.5], [2.0], [4.0]])
+    message = unreachable_targets(y, 0.0, np.inf, "layer 2, DenseLayer", nnx.ReLU())
     for word in ("[0, inf]", "ReLU()", "layer 2, DenseLayer", "-1.5 to 4", "25%", "Linear()"):
         assert word in message
-    assert unreachable_targets(backend, y, -1.5, 4.0, "layer 2", nnx.ReLU()) is None
-    assert unreachable_targets(backend, y, -np.inf, np.inf, "layer 2", nnx.Linear()) is None
+    assert unreachable_targets(y, -1.5, 4.0, "layer 2", nnx.ReLU()) is None
+    assert unreachable_targets(y, -np.inf, np.inf, "layer 2", nnx.Linear()) is None
 
 
 @pytest.mark.parametrize("layout", ["to_sparse_coo", "to_sparse_csr"])

@@ -12,7 +12,12 @@ from nnx import metrics
 
 AVERAGED = {"precision": "precision_score", "recall": "recall_score", "f1": "f1_score"}
 OF_CLASSES = ["accuracy", "top_k_accuracy", "confusion_matrix", *AVERAGED]
-OF_NUMBERS = {"mean_absolute_error": "mean_absolute_error", "r2": "r2_score"}
+OF_NUMBERS = {
+    "mean_absolute_error": "mean_absolute_error",
+    "mean_squared_error": "mean_squared_error",
+    "root_mean_squared_error": "root_mean_squared_error",
+    "r2": "r2_score",
+}
 
 
 def test_the_tables_have_every_metric():

@@ -65,6 +65,18 @@ def test_history_has_loss_and_accuracy(matplotlib):
     assert len(plotting.plot_history(without_validation).axes[0].lines) == 1
 
 
+def test_the_history_of_a_regression_has_a_panel_for_each_of_its_quantities(matplotlib):
+    x = np.linspace(0, 1, 20)[:, None]
+    net = nnx.SequentialNet(1, [nnx.DenseLayer(1, 1, nnx.Linear())])
+    history = net.train(x, 2 * x, 5, 2, validation=(x, x), progress=False)
+    panels = {ax.get_title(): ax.lines for ax in plotting.plot_history(history).axes}
+    assert list(panels) == ["loss", "mean absolute error", "r2"]
+    for title, lines in panels.items():
+        name = title.replace(" ", "_")
+        assert list(lines[0].get_ydata()) == history[name]
+        assert list(lines[1].get_ydata()) == history[f"validation_{name}"]
+
+
 def test_activations_are_drawn_with_their_derivatives(matplotlib, backend):
     functions = [nnx.TanH(), nnx.SoftMax(), nnx.Linear()]
     figure = plotting.plot_activations(functions, limit=3.0)

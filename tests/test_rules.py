@@ -35,6 +35,7 @@ HOST = {
     "nnx.networks",
     "nnx.plotting",
     "nnx.randomness",
+    "nnx.saving",
     "nnx.testing",
     "nnx.training",
 }
@@ -60,6 +61,7 @@ ROOMS = [
     "metrics",
     "optimizers",
     "layers",
+    "saving",
     "data",
     "training",
     "networks",
@@ -156,7 +158,7 @@ def test_the_reader_of_imports_finds_what_it_looks_for(line):
 STATE = {
     "nnx.backend.namespace": {"_known"},
     "nnx.backend.selection": {"_setting"},
-    "nnx.randomness": {"_entropy", "_numbers", "_source", "_streams"},
+    "nnx.randomness": {"_source", "_streams", "_weights"},
 }
 CHANGES = {
     "__delitem__", "__setitem__", "add", "append", "appendleft", "clear", "discard", "extend",

@@ -39,6 +39,11 @@ BY_HAND = [
         [0.2, 0.4, 0.6, 0.8, 0.4, 0.2],
     ),
     (nnx.WarmUpSchedule(0.4, steps=1), [0.2, 0.4, 0.4]),
+    # three batches an epoch; the rate is halved every two epochs
+    (
+        nnx.EpochSchedule(nnx.StepSchedule(0.8, every=2, factor=0.5), steps=3),
+        [0.8, 0.8, 0.8, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.2],
+    ),
     # corners at t = 1, 4, 7, 10
     (
         nnx.OneCycleSchedule(1.0, steps=10, rise=0.4, start=0.1, end=0.01),

@@ -2,7 +2,6 @@
 
 from nnx.data.arguments import (
     check_batch_size,
-    checked_callbacks,
     checked_rng,
     checked_validation,
 )
@@ -15,20 +14,35 @@ from nnx.data.arrays import (
     is_classification,
     unreachable_targets,
 )
-from nnx.data.samples import checked_samples, warn_of_targets
+from nnx.data.division import held_out
+from nnx.data.parts import equal_parts, in_order
+from nnx.data.samples import (
+    Parts,
+    are_classes,
+    checked_samples,
+    described,
+    training_data,
+    warn_of_targets,
+)
 
 __all__ = [
+    "Parts",
+    "are_classes",
     "as_inputs",
     "as_targets",
     "as_weights",
     "batches",
     "check_batch_size",
     "check_finite",
-    "checked_callbacks",
     "checked_rng",
     "checked_samples",
     "checked_validation",
+    "described",
+    "equal_parts",
+    "held_out",
+    "in_order",
     "is_classification",
+    "training_data",
     "unreachable_targets",
     "warn_of_targets",
 ]

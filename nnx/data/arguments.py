@@ -2,65 +2,42 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from nnx.checks import count, sequence
+from nnx.checks import count
 from nnx.data.containers import kind_of
 
-__all__ = ["check_batch_size", "checked_callbacks", "checked_rng", "checked_validation"]
+__all__ = ["check_batch_size", "checked_rng", "checked_validation"]
 
 
-def check_batch_size(batch_size: Any, samples: int | None = None, owner: str = "train") -> int:
+def check_batch_size(
+    batch_size: Any,
+    samples: int | None = None,
+    owner: str = "train",
+    name: str = "batch_size",
+) -> int:
     """Return a positive int, at most the number of samples if that is given.
+
+    Args:
+        batch_size: the argument.
+        samples: how many there are.
+        owner: the method whose argument it is.
+        name: of the argument: "batch_size" or "validation_batch_size".
 
     Raises:
         TypeError: not an integer.
         ValueError: less than 1, or more than `samples`.
     """
-    size = count(owner, "batch_size", batch_size)
+    size = count(owner, name, batch_size)
     if samples is not None and size > samples:
         raise ValueError(
-            f"{owner}: expected batch_size to be at most {samples}, the number of samples, got "
-            f"{size}; write batch_size={samples}"
+            f"{owner}: expected {name} to be at most {samples}, the number of samples, got "
+            f"{size}; write {name}={samples}"
         )
     return size
-
-
-def checked_callbacks(callbacks: Any) -> tuple[Callable[..., Any], ...]:
-    """Return the callbacks as a tuple; an iterator is read once.
-
-    Raises:
-        TypeError: not a list, or one of them is not a function of (net, history).
-    """
-    what = "a list of functions"
-    if callable(callbacks) or callbacks is None:
-        remedy = (
-            "write callbacks=[]" if callbacks is None else f"write callbacks=[{_name(callbacks)}]"
-        )
-        raise TypeError(f"train: expected callbacks to be {what}, got {callbacks!r}; {remedy}")
-    checked = tuple(sequence("train", "callbacks", callbacks, what))
-    for i, callback in enumerate(checked):
-        expected = f"train: expected callbacks[{i}] to be a function of (net, history)"
-        if isinstance(callback, type):
-            raise TypeError(f"{expected}, got {callback!r}; write {callback.__name__}()")
-        if not callable(callback):
-            raise TypeError(f"{expected}, got {callback!r}; write def f(net, history): ...")
-        try:
-            signature = inspect.signature(callback)
-        except ValueError:  # some functions written in C have none
-            continue
-        try:
-            signature.bind(None, None)
-        except TypeError as error:
-            raise TypeError(
-                f"{expected}, got {_name(callback)}{signature}; write def f(net, history): ..."
-            ) from error
-    return checked
 
 
 def checked_rng(rng: Any) -> np.random.Generator | None:
@@ -78,31 +55,34 @@ def checked_rng(rng: Any) -> np.random.Generator | None:
     )
 
 
-def checked_validation(validation: Any) -> tuple[Any, ...] | None:
-    """Return (x, y), (x, y, weights) or None; what is in it is not looked at.
+def checked_validation(validation: Any) -> float | tuple[Any, ...] | None:
+    """Return a fraction in (0, 1), (x, y), (x, y, weights) or None; arrays are not looked at.
 
     Raises:
-        TypeError: not a tuple or list.
-        ValueError: neither two nor three items.
+        TypeError: anything else.
+        ValueError: a number that is not a fraction, or neither two nor three items.
     """
     if validation is None:
         return None
-    expected = "train: expected validation to be (x, y) or (x, y, weights)"
+    expected = "train: expected validation to be a fraction in (0, 1), (x, y) or (x, y, weights)"
+    number = isinstance(validation, Real) and not isinstance(validation, bool | np.bool_)
+    if number:
+        if 0 < validation < 1:
+            return float(validation)
+        percent = 1 < validation < 100
+        remedy = f"write validation={float(validation) / 100 if percent else 0.2:g}"
+        if validation == 0:
+            remedy = "for no validation: write validation=None"
+        raise ValueError(f"{expected}, got {validation!r}; {remedy}")
     if not isinstance(validation, tuple | list):
-        if isinstance(validation, Real) and not isinstance(validation, bool):
-            raise TypeError(
-                f"{expected}, got {validation!r}; keep a part of the samples for it: "
-                "write validation=(x[-100:], y[-100:])"
-            )
         got = repr(validation) if isinstance(validation, bool | str) else kind_of(validation)
-        raise TypeError(f"{expected}, got {got}; write validation=(x, y)")
+        remedy = (
+            "validation=0.2" if isinstance(validation, bool | np.bool_) else "validation=(x, y)"
+        )
+        raise TypeError(f"{expected}, got {got}; write {remedy}")
     if len(validation) not in (2, 3):
         raise ValueError(
             f"{expected}, got {len(validation)} items: "
             f"{', '.join(map(kind_of, validation[:5])) or 'none'}; write validation=(x, y)"
         )
     return tuple(validation)
-
-
-def _name(function: Any) -> str:
-    return getattr(function, "__name__", type(function).__name__)

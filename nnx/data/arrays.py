@@ -1,7 +1,10 @@
 """Checks of x, y and sample weights, and their conversion to arrays of the backend.
 
 Errors call an argument by its `name`: "x", "y", "sample_weights", or "validation[0]" to
-"validation[2]". Whatever follows "write" in a message can be typed in as it stands.
+"validation[2]". Whatever follows "write" in a message can be typed in as it stands. `indices` are
+those of the samples in the user's list, if the array is a part of it: errors name y[5][2] then.
+
+The shape of a sample may have free axes, None, which take any size from 1 on.
 """
 
 from __future__ import annotations
@@ -22,11 +25,22 @@ __all__ = [
     "as_weights",
     "batches",
     "check_finite",
+    "fits",
     "is_classification",
+    "is_integer",
+    "on_host",
     "unreachable_targets",
 ]
 
-Shape = tuple[int, ...]
+Shape = tuple[int | None, ...]
+
+
+def fits(shape: Sequence[int], pattern: Shape) -> bool:
+    """Return whether a shape is one of those that a pattern with free axes stands for."""
+    return len(shape) == len(pattern) and all(
+        size == given if given is not None else size >= 1
+        for size, given in zip(shape, pattern, strict=True)
+    )
 
 
 def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
@@ -38,7 +52,7 @@ def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
         ValueError: missing values, or numbers too large for the dtype.
     """
     data, x = x, real_numbers(backend, x, name)
-    if x.ndim > 0 and x.shape[0] > 0 and tuple(x.shape[1:]) == shape:
+    if x.ndim > 0 and x.shape[0] > 0 and fits(x.shape[1:], shape):
         return _converted(backend, x, backend.dtype, name)
     hint = _input_hint(host_expression(backend, data, name), shape, x)
     raise ShapeError(
@@ -47,7 +61,9 @@ def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
     )
 
 
-def as_targets(backend: Backend, shape: Shape, y: Any, name: str = "y") -> Array:
+def as_targets(
+    backend: Backend, shape: Shape, y: Any, name: str = "y", indices: np.ndarray | None = None
+) -> Array:
     """Return targets for outputs of a shape: rows (samples, *shape), or class indices.
 
     Class indices have the shape (samples, *shape[:-1]): one for each sample, or for each time step
@@ -68,28 +84,33 @@ def as_targets(backend: Backend, shape: Shape, y: Any, name: str = "y") -> Array
     if y.ndim == len(shape) and shape[-1] == 1:
         y = y[..., None]
     if y.ndim == len(shape):
-        if not _is_integer(backend, y):
+        if not is_integer(backend, y):
             raise TypeError(
                 f"{expected}, got shape {tuple(y.shape)} of {y.dtype}; {_label_hint(y, host)}"
             )
-        if tuple(y.shape[1:]) != shape[:-1]:
+        if not fits(y.shape[1:], shape[:-1]):
             raise ShapeError(f"{expected}, got shape {tuple(y.shape)}")
-        _check_labels(backend.to_numpy(y) if backend.owns(y) else y, shape[-1], name, host)
+        if shape[-1] is not None:
+            _check_labels(on_host(backend, y), shape[-1], name, host, indices)
         return backend.asarray(y, dtype=backend.integer_dtype)
-    if tuple(y.shape[1:]) != shape:
+    if not fits(y.shape[1:], shape):
         hint = ""
         if y.ndim == 2 and y.shape[1] == 1:
             hint = f"; for a column of class indices: write {host}.ravel()"
-        elif y.ndim == len(shape) + 1 and math.prod(y.shape[1:]) == math.prod(shape):
+        elif y.ndim == len(shape) + 1 and math.prod(y.shape[1:]) == _size(shape):
             hint = f"; write {host}.reshape(len({name}), {', '.join(map(str, shape))})"
         raise ShapeError(f"{expected}, got shape {tuple(y.shape)}{hint}")
     y = _converted(backend, y, backend.dtype, name)
-    check_finite(y, name)
+    check_finite(y, name, indices)
     return y
 
 
 def as_weights(
-    backend: Backend, weights: Any, shapes: Sequence[Shape], name: str = "sample_weights"
+    backend: Backend,
+    weights: Any,
+    shapes: Sequence[Shape],
+    name: str = "sample_weights",
+    indices: np.ndarray | None = None,
 ) -> Array:
     """Return weights of one of the shapes as an array of the backend in its dtype.
 
@@ -98,6 +119,7 @@ def as_weights(
         weights: one number >= 0 for each sample, or for each time step of each sample.
         shapes: the shapes that are allowed: (samples,), and (samples, time) for sequences.
         name: what errors call them.
+        indices: of the samples, if they are a part of a list.
 
     Raises:
         ShapeError: another shape.
@@ -114,10 +136,10 @@ def as_weights(
             f"expected {name} of shape {allowed}, got shape {tuple(weights.shape)}{hint}"
         )
     weights = _converted(backend, weights, backend.dtype, name)
-    check_finite(weights, name)
+    check_finite(weights, name, indices)
     if bool(backend.xp.any(weights < 0)):
         host = backend.to_numpy(weights)
-        place = _place(host < 0)
+        place = _place(host < 0, indices)
         raise ValueError(
             f"expected {name} >= 0, got {name}[{place}] = {host[host < 0][0]:g}; to leave these "
             f"samples out: write numpy.maximum({host_expression(backend, data, name)}, 0)"
@@ -143,21 +165,17 @@ def is_classification(backend: Backend, shape: Shape, y: Array, per_entry: bool 
 
 
 def unreachable_targets(
-    backend: Backend, y: Array, low: float, high: float, layer: str, activation: Any
+    rows: np.ndarray, low: float, high: float, layer: str, activation: Any
 ) -> str | None:
     """Return a message if some targets lie outside [low, high], the values of the last activation.
 
     Args:
-        backend: the network's.
-        y: checked targets, rows of real numbers; they are read once.
+        rows: checked targets, real numbers.
         low: the least value of the activation, or -inf.
         high: its largest value, or inf.
         layer: what the message calls the last layer.
         activation: the last activation.
     """
-    if low == -math.inf and high == math.inf:
-        return None
-    rows = backend.to_numpy(y)
     outside = np.count_nonzero((rows < low) | (rows > high))
     if not outside:
         return None
@@ -170,7 +188,7 @@ def unreachable_targets(
     )
 
 
-def check_finite(array: Array, name: str) -> None:
+def check_finite(array: Array, name: str, indices: np.ndarray | None = None) -> None:
     """Refuse NaN and infinity; the device is read once.
 
     Raises:
@@ -185,10 +203,12 @@ def check_finite(array: Array, name: str) -> None:
         return
     host = to_numpy(array)
     bad = ~np.isfinite(host)
+    where = f"; to list them: write numpy.argwhere(~numpy.isfinite(nnx.to_numpy({name})))"
+    where = where if indices is None else ""
     raise ValueError(
         f"expected finite numbers in {name}, got {int(bad.sum())} of {array.dtype} that are NaN or "
-        f"infinity, the first is {name}[{_place(bad)}] = {host[bad][0]}; replace them or drop "
-        f"these samples; to list them: write numpy.argwhere(~numpy.isfinite(nnx.to_numpy({name})))"
+        f"infinity, the first is {name}[{_place(bad, indices)}] = {host[bad][0]}; replace them or "
+        f"drop these samples{where}"
     )
 
 
@@ -219,16 +239,27 @@ def _converted(backend: Backend, data: Any, dtype: Any, name: str) -> Array:
 
 
 def _input_hint(host: str, shape: Shape, x: Any) -> str:
+    given = tuple(x.shape)
     if x.ndim > 0 and x.shape[0] == 0:
         return "there are no samples: check the selection of the data"
-    if tuple(x.shape) == shape:
+    if 0 in given:
+        return "an axis of the samples is empty: check the selection of the data"
+    if fits(given, shape):
         return f"for a single sample: write {host}[None]"
-    if len(shape) > 1 and shape[0] > 1 and tuple(x.shape[1:]) == (*shape[1:], shape[0]):
+    if len(shape) > 1 and shape[0] not in (1, None) and fits(given[1:], (*shape[1:], shape[0])):
         axes = (0, x.ndim - 1, *range(1, x.ndim - 1))
         return f"channels come first: write numpy.transpose({host}, {axes})"
-    if x.ndim > 0 and math.prod(x.shape[1:]) == math.prod(shape):
+    if x.ndim > 0 and math.prod(given[1:]) == _size(shape):
         return f"write {host}.reshape(len({host}), {', '.join(map(str, shape))})"
+    for axis, size in enumerate(shape, start=1):
+        if size == 1 and fits((*given[1:axis], 1, *given[axis:]), shape):
+            return f"write numpy.expand_dims({host}, {axis})"
     return "pass one sample per row"
+
+
+def _size(shape: Shape) -> int | None:
+    """Return how many numbers a sample has; None if axes are free."""
+    return None if None in shape else math.prod(shape)  # type: ignore[arg-type]
 
 
 def _label_hint(y: Any, host: str) -> str:
@@ -241,16 +272,21 @@ def _label_hint(y: Any, host: str) -> str:
     )
 
 
-def _check_labels(labels: np.ndarray, outputs: int, name: str, host: str) -> None:
+def _check_labels(
+    labels: np.ndarray, outputs: int, name: str, host: str, indices: np.ndarray | None
+) -> None:
     """Refuse class indices outside 0 ... outputs - 1; the message names the first."""
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low >= 0 and high < outputs:
         return
     bad = (labels < 0) | (labels >= outputs)
+    outside = labels[bad]
     remedies = []
+    if low < 0 and bool(np.all(outside == low)):
+        remedies.append(f"for terms that do not count: pass ignore_label={low}")
     if low >= 0:
         remedies.append(f"give the last layer {high + 1} outputs")
-    if len(np.unique(labels)) <= outputs:
+    if len(np.unique(labels)) <= outputs and indices is None:
         remedies.append(
             f"number the classes from 0: write numpy.unique({host}, return_inverse=True)[1]"
         )
@@ -258,17 +294,26 @@ def _check_labels(labels: np.ndarray, outputs: int, name: str, host: str) -> Non
         remedies.append("number the classes from 0, or drop the samples without a class")
     raise ValueError(
         f"expected class indices from 0 to {outputs - 1} in {name}, one for each output of the "
-        f"network, got {low} to {high}, the first one outside is {name}[{_place(bad)}] = "
-        f"{int(labels[bad][0])}; {', or '.join(remedies)}"
+        f"network, got {low} to {high}, the first one outside is {name}[{_place(bad, indices)}] = "
+        f"{int(outside[0])}; {', or '.join(remedies)}"
     )
 
 
-def _place(bad: np.ndarray) -> str:
-    """Return the index of the first true entry, for a message: "3" or "3, 1"."""
-    return ", ".join(str(int(i)) for i in np.argwhere(bad)[0])
+def _place(bad: np.ndarray, indices: np.ndarray | None) -> str:
+    """Return the index of the first true entry, for a message: "3", "3, 1", or "3][1" in a part."""
+    sample, *rest = (int(i) for i in np.argwhere(bad)[0])
+    if indices is None:
+        return ", ".join(map(str, [sample, *rest]))
+    return f"{int(indices[sample])}" + (f"][{', '.join(map(str, rest))}" if rest else "")
 
 
-def _is_integer(backend: Backend, y: Any) -> bool:
+def on_host(backend: Backend, data: Any) -> np.ndarray:
+    """Return what `real_numbers` has returned as a NumPy array."""
+    return data if isinstance(data, np.ndarray) else backend.to_numpy(data)
+
+
+def is_integer(backend: Backend, y: Any) -> bool:
+    """Return whether the entries are integers or booleans."""
     if isinstance(y, np.ndarray):
         return y.dtype.kind in "iub"
     return bool(backend.xp.isdtype(y.dtype, ("integral", "bool")))

@@ -12,7 +12,7 @@ import numpy as np
 
 from nnx.backend import Backend, BackendError
 
-__all__ = ["host_expression", "kind_of", "real_numbers"]
+__all__ = ["host_expression", "items", "kind_of", "real_numbers"]
 
 DAY = "numpy.timedelta64(1, 'D')"
 NUMBERS = "pass numbers"
@@ -78,7 +78,9 @@ def _opened(backend: Backend, data: Any, name: str) -> Any:
         columns = f"list({name}.values())"
         if _role(name) == "x":
             columns = f"numpy.column_stack({columns})"
-        hint = "weights of classes belong to the loss, as class_weights; for weights of samples: "
+        hint = (
+            "for weights of classes: pass class_weights={class: weight}; for weights of samples: "
+        )
         _refuse(name, kind_of(data), hint * (_role(name) == "w") + f"write {columns}")
     if isinstance(data, Sequence | Number) or hasattr(data, "__array__"):
         return _listed(data, name)
@@ -106,6 +108,10 @@ def _listed(data: Any, name: str) -> np.ndarray:
     except (ValueError, TypeError) as error:
         remedy = "make all rows of one length"
         if _role(name) == "x":
+            remedy = (
+                "sequences of any length need a network of input_shape=(None, ...); otherwise, "
+                + remedy
+            )
             remedy += f": write numpy.array(list(itertools.zip_longest(*{name}, fillvalue=0))).T"
         raise ValueError(
             f"expected {name} with rows of one length, got {kind_of(data)}: {error}; {remedy}"
@@ -202,6 +208,24 @@ def _refuse_dtype(array: np.ndarray, name: str, host: str) -> NoReturn:
     _refuse(name, got, f"write {host}.{_as_type(numbers, role)}")
 
 
+def items(data: Any) -> list[Any] | None:
+    """Return the samples of a list of arrays or lists, which may differ in shape; else None.
+
+    An array or a column of objects is taken as such a list too.
+    """
+    if isinstance(data, np.ndarray | list | tuple):
+        objects = isinstance(data, np.ndarray) and data.dtype.kind == "O" and data.ndim == 1
+        listed = list(data) if objects or isinstance(data, list | tuple) else []
+    else:
+        objects = getattr(data, "ndim", 0) == 1 and str(getattr(data, "dtype", "")) == "object"
+        listed = list(data) if objects else []
+    if listed and all(
+        isinstance(item, list | tuple) or getattr(item, "ndim", 0) > 0 for item in listed
+    ):
+        return listed
+    return None
+
+
 def _refuse_nested(first: Any, name: str) -> None:
     """Refuse an object array or a column whose entries are arrays or lists."""
     if isinstance(first, np.ndarray | list | tuple):
@@ -244,9 +268,10 @@ def _asarray(name: str) -> str:
 
 def _role(name: str) -> str:
     """Return what an argument of this name is: "x", "y", or "w" for weights."""
-    if name in ("x", "validation[0]"):
-        return "x"
-    return "y" if name in ("y", "validation[1]") else "w"
+    for role, whole in (("x", ("x", "validation[0]")), ("y", ("y", "validation[1]"))):
+        if name.startswith(whole):  # "y[3]" is the targets of one sample
+            return role
+    return "w"
 
 
 def _is_missing(value: Any) -> bool:

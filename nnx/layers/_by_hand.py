@@ -14,6 +14,7 @@ from nnx.layers._contract import (
     explain_parameters,
     explain_shape,
 )
+from nnx.layers._shapes import fits
 
 __all__ = [
     "as_array",
@@ -83,7 +84,8 @@ def check_batch(net: Any, x: Any) -> None:
 
     Raises:
         TypeError: it is not an array of the backend, or has another floating-point type.
-        ShapeError: it has another shape.
+        ShapeError: it has another shape, or a layer does not take the lengths of axes that are
+            None in the network's input shape.
     """
     backend, shape = net.backend, getattr(net, "input_shape", None)
     if not backend.owns(x) or not (
@@ -93,11 +95,16 @@ def check_batch(net: Any, x: Any) -> None:
             f"{net.name}.step: expected x as an array of {backend}, got {_kind(x)}; convert it "
             "first: net.backend.asarray(x)"
         )
-    if shape is not None and tuple(x.shape[1:]) != shape:
+    if shape is None:
+        return
+    given = tuple(x.shape[1:])
+    if 0 in given or not fits(shape, given):
         raise ShapeError(
             f"{net.name}.step: expected x of shape (samples, {', '.join(map(str, shape))}), got "
             f"{tuple(x.shape)}"
         )
+    if None in shape:
+        net.shapes(given, "each sample of x is")
 
 
 def check_forward(layer: Any, result: Any, expected: tuple[int, ...] | None = None) -> None:
@@ -109,7 +116,8 @@ def check_forward(layer: Any, result: Any, expected: tuple[int, ...] | None = No
     """
     try:
         y, backward = result
-        wrong = not callable(backward) or expected not in (None, tuple(y.shape))
+        wrong = not callable(backward)
+        wrong |= expected is not None and not fits(expected, tuple(y.shape))
     except (TypeError, ValueError, AttributeError):
         wrong = True
     if wrong:

@@ -7,6 +7,7 @@ from typing import Any
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
+from nnx.layers._shapes import KNOWN, Shape
 from nnx.layers.base import Layer
 
 
@@ -27,14 +28,15 @@ def check_input(layer: Layer, x: Array) -> None:
         raise ShapeError(f"{layer.name} {error}, both without the samples") from None
 
 
-def check_sequence(input_shape: tuple[int | None, ...], features: int) -> int | None:
+def check_sequence(input_shape: Shape, features: int) -> int | None:
     """Return the time of a shape (time, features); None stands for any time.
 
     Raises:
         ShapeError: another shape.
     """
     if len(input_shape) != 2 or input_shape[1] != features or input_shape[0] == 0:
-        raise ShapeError(f"takes input of shape (time, {features}), got {input_shape}")
+        remedy = f"; {KNOWN} for the features" if input_shape[1:] == (None,) else ""
+        raise ShapeError(f"takes input of shape (time, {features}), got {input_shape}{remedy}")
     return input_shape[0]
 
 

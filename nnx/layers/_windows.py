@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
+from nnx.layers._shapes import KNOWN, Shape
 
 __all__ = [
     "Geometry",
@@ -164,6 +165,11 @@ class Geometry:
         """The windows along each axis of a space; they have no positions if it is too small."""
         return [self._along(n, *axis) for n, axis in zip(space, self._axes, strict=True)]
 
+    def known(self, space: Shape) -> list[Windows | None]:
+        """The windows along each axis; None along an axis of any length."""
+        axes = zip(space, self._axes, strict=True)
+        return [None if n is None else self._along(n, *axis) for n, axis in axes]
+
     def _along(
         self, n: int, kernel: int, stride: int, dilation: int, span: int, padding: int | str
     ) -> Windows:
@@ -191,21 +197,21 @@ class Geometry:
             found.append(Windows(kernel, stride, dilation, size, before, after, n))
         return found
 
-    def output(self, space: tuple[int, ...], given: tuple[int, ...]) -> tuple[int, ...]:
-        """The numbers of windows.
+    def output(self, space: Shape, given: Shape) -> Shape:
+        """The numbers of windows; None along an axis of any length.
 
         Raises:
             ShapeError: the space is too small for one.
         """
-        windows = self.over(space)
+        windows = self.known(space)
         for w, span, name in zip(windows, self.span, AXES[len(space)], strict=True):
-            if w.positions < 1 or w.size < 1:
+            if w is not None and (w.positions < 1 or w.size < 1):
                 raise ShapeError(
                     f"has windows of {name} {span}, got input of shape {given}, whose {name} is "
                     f"{w.size}, with padding {w.size + w.before + w.after}: take a smaller kernel "
                     'or dilation, or padding="same"'
                 )
-        return tuple(w.positions for w in windows)
+        return tuple(None if w is None else w.positions for w in windows)
 
 
 def short(value: Any) -> Any:
@@ -213,9 +219,7 @@ def short(value: Any) -> Any:
     return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
-def images(
-    layer: Any, channels: int | None, dimensions: int, input_shape: tuple[int, ...]
-) -> tuple[int, ...]:
+def images(layer: Any, channels: int | None, dimensions: int, input_shape: Shape) -> Shape:
     """The space of an input (channels, *space).
 
     Raises:
@@ -227,6 +231,8 @@ def images(
         hint = ""
         if len(input_shape) != dimensions + 1:
             hint = f": put ReshapeLayer(({first}, {axes})) before it"
+        elif input_shape[0] is None:
+            hint = f"; {KNOWN} for the channels"
         elif input_shape[-1] == channels:
             hint = ": channels come first, (samples, channels, ...)"
         elif channels is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nnx.activations import Activation
 from nnx.backend import Array
 from nnx.layers._arguments import Checked
+from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Gradients, Layer
 
 __all__ = ["ActivationLayer"]
@@ -45,6 +46,6 @@ class ActivationLayer(Layer):
 
         return a, backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
         return input_shape

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from nnx import checks
 from nnx.activations import SoftMax
@@ -12,6 +11,7 @@ from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
+from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -160,7 +160,7 @@ class MultiHeadAttentionLayer(Layer):
             visible = past if visible is None else xp.logical_and(past, visible)
         return visible
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, ni); time may be None, any."""
         check_sequence(input_shape, self.ni)
         return input_shape
@@ -219,12 +219,12 @@ class PositionalEncodingLayer(Layer):
             y = xp.where(data, y, x)
         return y, lambda delta: (delta, {})
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, ni), time up to max_time; it may be None, any."""
-        time: Any = check_sequence(input_shape, self.ni)
+        time = check_sequence(input_shape, self.ni)
         if time is not None and time > self.max_time:
             raise ShapeError(
                 f"takes input of shape (time, {self.ni}), time up to max_time={self.max_time}, got "
-                f"{input_shape}"
+                f"{input_shape}; make it with a larger max_time, or shorten the sequences"
             )
         return input_shape

@@ -19,6 +19,7 @@ from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._by_hand import as_array, check_backward, check_gradients, checked_forward
+from nnx.layers._shapes import Shape
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -147,8 +148,10 @@ class Layer(Watched):
         """Return the value and its backward, delta -> (dx, gradients)."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, training)")
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """Return the output shape of one sample, given its input shape.
+
+        An axis may be None, any length: for it, and for lengths that follow from it, return None.
 
         Raises:
             ShapeError: the layer does not take that input.
@@ -163,7 +166,7 @@ class Layer(Watched):
         """Return the activations whose values come out of this layer; None if it has none."""
         return None
 
-    def check_batch(self, input_shape: tuple[int, ...], samples: int) -> None:
+    def check_batch(self, input_shape: Shape, samples: int) -> None:
         """Check that a training step with so many samples of this shape is possible.
 
         Training asks once, before the first step.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nnx import checks
 from nnx.layers.branches import ParallelLayer
 from nnx.layers.container import Container
@@ -45,24 +47,35 @@ class BidirectionalLayer(ParallelLayer):
         merge: str = "concat",
         name: str | None = None,
     ) -> None:
-        given = {"forward_layer": forward_layer, "backward_layer": backward_layer}
-        for argument, layer in given.items():
-            checks.instance(self, argument, layer, RecurrentLayer, "LSTMLayer(8, 16)")
-        checks.choice(self, "merge", merge, ("concat", "sum"))
-        if forward_layer.reverse or not backward_layer.reverse:
-            raise ValueError(
-                "BidirectionalLayer: expected forward_layer to read forward and backward_layer to "
-                f"be made with reverse=True, got {forward_layer!r} and {backward_layer!r}; swap "
-                "them, or make the second with reverse=True"
-            )
-        for fact in ("ni", "return_sequences", "mask_value", *(["no"] if merge == "sum" else [])):
-            one, other = getattr(forward_layer, fact), getattr(backward_layer, fact)
-            if one != other:
-                raise ValueError(
-                    f"BidirectionalLayer: expected both layers to have the same {fact}, got {one} "
-                    f"and {other}; make both with the same"
-                )
+        _check(self, forward_layer, backward_layer, merge)
         Container.__init__(self, name)
         self.forward_layer, self.backward_layer = forward_layer, backward_layer
         self.merge, self.axis = merge, -1
         self.check_backend()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        pair = {key: vars(self).get(key) for key in ("forward_layer", "backward_layer", "merge")}
+        if pair.get(name) is not None:
+            _check(self, **{**pair, name: value})
+        super().__setattr__(name, value)
+
+
+def _check(owner: Any, forward_layer: Any, backward_layer: Any, merge: str) -> None:
+    """Check that two layers fit together, as the constructor says."""
+    given = {"forward_layer": forward_layer, "backward_layer": backward_layer}
+    for argument, layer in given.items():
+        checks.instance(owner, argument, layer, RecurrentLayer, "LSTMLayer(8, 16)")
+    checks.choice(owner, "merge", merge, ("concat", "sum"))
+    if forward_layer.reverse or not backward_layer.reverse:
+        raise ValueError(
+            "BidirectionalLayer: expected forward_layer to read forward and backward_layer to "
+            f"be made with reverse=True, got {forward_layer!r} and {backward_layer!r}; swap "
+            "them, or make the second with reverse=True"
+        )
+    for fact in ("ni", "return_sequences", "mask_value", *(["no"] if merge == "sum" else [])):
+        one, other = getattr(forward_layer, fact), getattr(backward_layer, fact)
+        if one != other:
+            raise ValueError(
+                f"BidirectionalLayer: expected both layers to have the same {fact}, got {one} "
+                f"and {other}; make both with the same"
+            )

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 from nnx.activations import Activation
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError, choice, shapes
+from nnx.layers._shapes import Shape, merged, output_shape, total
 from nnx.layers.base import Backward, Gradients
 from nnx.layers.container import Container, as_layer, as_layers
 
 __all__ = ["ParallelLayer", "ResidualLayer"]
-
-Shape = tuple[int, ...]
 
 
 class ResidualLayer(Container):
@@ -28,7 +27,7 @@ class ResidualLayer(Container):
 
     def __init__(self, block: Any, name: str | None = None) -> None:
         super().__init__(name)
-        self.block = as_layer(self.name, 0, block)
+        self.block = as_layer(self.name, "block", block)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return x + f(x) and delta -> delta + f'(x) delta."""
@@ -46,13 +45,14 @@ class ResidualLayer(Container):
         Raises:
             ShapeError: the block gives another shape.
         """
-        shape = self.block.output_shape(input_shape)
-        if shape != input_shape:
+        shape = output_shape(self.block, input_shape)
+        both = merged(shape, input_shape)
+        if both is None:
             raise ShapeError(
                 f"adds its input to the output of its block: expected {input_shape}, got {shape}; "
                 "give the block's last layer as many outputs as the block has inputs"
             )
-        return shape
+        return both
 
 
 class ParallelLayer(Container):
@@ -84,7 +84,7 @@ class ParallelLayer(Container):
         name: str | None = None,
     ) -> None:
         super().__init__(name)
-        self.branches = as_layers(self.name, branches)
+        self.branches = as_layers(self.name, branches, "branches")
         self.merge = choice(self.name, "merge", merge, self.MERGES)
         if axis is not None and (isinstance(axis, bool) or not isinstance(axis, int)):
             raise TypeError(f"{self.name}: expected axis to be an integer or None, got {axis!r}")
@@ -124,27 +124,26 @@ class ParallelLayer(Container):
         Raises:
             ShapeError: the branches' outputs do not fit together.
         """
-        found = [branch.output_shape(input_shape) for branch in self.children]
+        found = [output_shape(branch, input_shape) for branch in self.children]
         first = found[0]
         if self.merge == "sum":
-            if any(shape != first for shape in found):
+            if (common := merged(*found)) is None:
                 raise ShapeError(
                     f"adds its branches: expected outputs of one shape, got {shapes(found)}"
                 )
-            return first
+            return common
         axis = self._axis(len(input_shape))
         if not -len(first) <= axis < len(first):
             raise ShapeError(f"joins axis {axis}: its branches give {shapes(found)}")
         axis %= len(first)
-        if any(
-            len(s) != len(first) or s[:axis] + s[axis + 1 :] != first[:axis] + first[axis + 1 :]
-            for s in found
-        ):
+        beside = merged(*[(len(s), *s[:axis], *s[axis + 1 :]) for s in found])
+        if beside is None:
             raise ShapeError(
                 f"joins its branches along axis {axis}: expected outputs that differ there "
                 f"only, got {shapes(found)}"
             )
-        return (*first[:axis], sum(shape[axis] for shape in found), *first[axis + 1 :])
+        joined = total(*[shape[axis] for shape in found])
+        return (*beside[1 : axis + 1], joined, *beside[axis + 1 :])
 
     def last_activations(self) -> list[Activation] | None:
         """Return those of all branches if they stand side by side; a sum has none."""

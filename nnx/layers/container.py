@@ -11,13 +11,12 @@ from nnx.backend import Array, Backend, BackendError
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
 from nnx.layers._contract import explain_shape
+from nnx.layers._shapes import Shape, told
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
 
 __all__ = ["Container", "SequentialLayer", "as_layer", "as_layers"]
-
-Shape = tuple[int, ...]
 
 
 class Container(Layer):
@@ -58,6 +57,12 @@ class Container(Layer):
         self.name = checked_name(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        before, parameter = vars(self).get(name), parameters_of(type(self)).get(name)
+        if parameter is not None and not (value is None and parameter.default is None):
+            if isinstance(before, Layer):
+                value = as_layer(self.name, name, value)
+            elif isinstance(before, list | tuple) and isinstance(next(iter(before), None), Layer):
+                value = as_layers(self.name, value, name)
         value = value.as_child() if isinstance(value, Layer) else value
         super(Layer, self).__setattr__(name, value)
 
@@ -230,10 +235,13 @@ class SequentialLayer(Container):
                 shape_after = layer.output_shape(shape)
                 if type(shape_after) is not tuple:
                     raise explain_shape(layer, shape, shape_after) or TypeError(layer)
-            except ShapeError as error:
-                raise ShapeError(
-                    f"layer {number} ({layer.name}) {error}; {source} {shape}"
-                ) from None
+            except (ShapeError, TypeError) as error:
+                reason = told(layer, shape, error)
+                if not isinstance(reason, ShapeError):
+                    raise
+                raise ShapeError(f"layer {number} ({layer.name}) {reason}; {source} {shape}") from (
+                    None if reason is error else error
+                )
             found.append(shape_after)
             shape, source = shape_after, f"layer {number} ({layer.name}) gives"
         return found
@@ -256,8 +264,8 @@ class SequentialLayer(Container):
         return None
 
 
-def as_layer(owner: str, index: int, child: Any) -> Layer:
-    """Return a child; a list of layers as a SequentialLayer.
+def as_layer(owner: str, name: str, child: Any) -> Layer:
+    """Return a child; a list of layers as a SequentialLayer. Messages call it by the name.
 
     Raises:
         TypeError: it is not a layer.
@@ -267,11 +275,11 @@ def as_layer(owner: str, index: int, child: Any) -> Layer:
         return SequentialLayer(child)
     if not isinstance(child, Layer):
         remedy = f"; write {child.__name__}(...)" if isinstance(child, type) else ""
-        raise TypeError(f"{owner}: expected layer {index + 1} to be a layer, got {child!r}{remedy}")
+        raise TypeError(f"{owner}: expected {name} to be a layer, got {child!r}{remedy}")
     return child.as_child()
 
 
-def as_layers(owner: str, layers: Any) -> list[Layer]:
+def as_layers(owner: str, layers: Any, name: str = "layers") -> list[Layer]:
     """Return a list of at least one layer.
 
     Raises:
@@ -280,7 +288,7 @@ def as_layers(owner: str, layers: Any) -> list[Layer]:
     """
     if isinstance(layers, Layer):
         raise TypeError(f"{owner}: expected a list of layers, got one layer; write [{layers!r}]")
-    items = sequence(owner, "layers", layers, "a list of layers")
+    items = sequence(owner, name, layers, "a list of layers")
     if not items:
         raise ValueError(f"{owner}: expected at least one layer, got none")
-    return [as_layer(owner, i, item) for i, item in enumerate(items)]
+    return [as_layer(owner, f"layer {i}", item) for i, item in enumerate(items, start=1)]

@@ -11,6 +11,7 @@ from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked
 from nnx.layers._products import correlate, distribute, gather, products
+from nnx.layers._shapes import Shape
 from nnx.layers._windows import Geometry, Padding, images, samples_first, samples_last, short
 from nnx.layers.base import AffineLayer, Backward
 from nnx.optimizers import SGD, Optimizer
@@ -103,7 +104,7 @@ class ConvolutionLayer(AffineLayer):
         z += xp.reshape(self.parameters["b"], (self.no, *[1] * (z.ndim - 1)))
         return samples_first(z), lambda rows: {"b": xp.sum(rows, axis=1)}
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(ni, *space) -> (no, *numbers of windows)."""
         space = images(self, self.ni, self.dimensions, input_shape)
         return (self.no, *self.geometry.output(space, input_shape))

@@ -11,6 +11,7 @@ from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked
+from nnx.layers._shapes import KNOWN, Shape
 from nnx.layers.base import AffineLayer, Backward
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -85,11 +86,17 @@ class DenseLayer(AffineLayer):
 
         return xp.reshape(z, (*x.shape[:-1], self.no)), backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(ni,) -> (no,); for sequences (time, ni) -> (time, no)."""
         if len(input_shape) not in (1, 2) or input_shape[-1] != self.ni:
             remedy = ""
-            if len(input_shape) > 1:
+            if None in input_shape[2:]:
+                remedy = f"; put a GlobalAvgPoolLayer before it, or {KNOWN}"
+            elif input_shape[-1:] == (None,):
+                remedy = f"; {KNOWN} for the last axis"
+            elif None in input_shape:
+                remedy = f"; give it {input_shape[-1]} inputs"
+            elif len(input_shape) > 1:
                 size = math.prod(input_shape)
                 remedy = "; put FlattenLayer() before it"
                 remedy += "" if size == self.ni else f", and give it {size} inputs"

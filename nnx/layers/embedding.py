@@ -12,6 +12,7 @@ from nnx.checks import ShapeError
 from nnx.initializers import Initializer, LeCunNormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import place
+from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -137,7 +138,7 @@ class EmbeddingLayer(Layer):
             f"x[{', '.join(map(str, position))}]; {remedy}"
         )
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(time,) -> (time, no)."""
         if 0 in input_shape:
             raise ShapeError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from nnx import checks
 from nnx.backend import Array, array_namespace
+from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Gradients, Layer
 from nnx.randomness import noise
 
@@ -55,7 +56,7 @@ class DropoutLayer(Layer):
 
         return masked(x), lambda delta: (masked(delta), {})
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """Unchanged."""
         return input_shape
 
@@ -90,7 +91,7 @@ class GaussianNoiseLayer(Layer):
         e = noise(lambda rng: deviation * rng.standard_normal(shape, dtype="float32"), x)
         return x + e, _unchanged
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """Unchanged."""
         return input_shape
 

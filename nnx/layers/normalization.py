@@ -30,6 +30,7 @@ from typing import NamedTuple
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
+from nnx.layers._shapes import KNOWN, Shape, product
 from nnx.layers.base import Backward, Gradients, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 
@@ -156,9 +157,10 @@ class BatchNormLayer(_NormalizationLayer):
             return self._by_batch(x, axes, shape)
         return self._by_running(x, axes, shape)
 
-    def check_batch(self, input_shape: tuple[int, ...], samples: int) -> None:
+    def check_batch(self, input_shape: Shape, samples: int) -> None:
         """Raise ShapeError if a batch of so many samples has a single value per channel."""
-        if not self.frozen and samples * math.prod(input_shape[1:]) < 2:
+        positions = product(*input_shape[1:])
+        if not self.frozen and positions is not None and samples * positions < 2:
             raise ShapeError(
                 f"{self.name}: expected more than one value per channel in every batch for "
                 f"training, got a batch of {samples} with samples of shape {tuple(input_shape)}; "
@@ -214,7 +216,7 @@ class BatchNormLayer(_NormalizationLayer):
             moved += weight * array_namespace(found).reshape(found, (self.n,))
             self.buffers[name] = moved
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions), unchanged."""
         return _of_channels(self.n, input_shape)
 
@@ -269,11 +271,12 @@ class LayerNormLayer(_NormalizationLayer):
 
         return y, backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(..., *shape), unchanged."""
         if input_shape[-len(self.shape) :] != self.shape:
             expected = ", ".join(["...", *map(str, self.shape)])
-            raise ShapeError(f"takes input of shape ({expected}), got {input_shape}")
+            remedy = f"; {KNOWN} for these axes" if None in input_shape[-len(self.shape) :] else ""
+            raise ShapeError(f"takes input of shape ({expected}), got {input_shape}{remedy}")
         return input_shape
 
 
@@ -340,7 +343,7 @@ class GroupNormLayer(_NormalizationLayer):
 
         return xp.reshape(y, shape), backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions), unchanged."""
         return _of_channels(self.n, input_shape)
 
@@ -377,8 +380,9 @@ def _normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> _Normalized:
     return _Normalized(xhat, mean, variance, backward)
 
 
-def _of_channels(n: int, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+def _of_channels(n: int, input_shape: Shape) -> Shape:
     """The input shape, if it is that of n channels."""
     if input_shape[:1] != (n,):
-        raise ShapeError(f"takes input of shape ({n},) or ({n}, ...), got {input_shape}")
+        remedy = f"; {KNOWN} for the channels" if input_shape[:1] == (None,) else ""
+        raise ShapeError(f"takes input of shape ({n},) or ({n}, ...), got {input_shape}{remedy}")
     return input_shape

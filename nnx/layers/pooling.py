@@ -16,6 +16,7 @@ from typing import ClassVar
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
+from nnx.layers._shapes import Shape
 from nnx.layers._windows import (
     Geometry,
     Padding,
@@ -87,11 +88,11 @@ class PoolingLayer(Layer):
 
         return samples_first(y), backward_of_all
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(channels, *space) -> (channels, *numbers of windows)."""
         space = images(self, None, self.dimensions, input_shape)
         shape = (input_shape[0], *self.geometry.output(space, input_shape))
-        if not all(w.all_see_cells() for w in self.geometry.over(space)):
+        if not all(w is None or w.all_see_cells() for w in self.geometry.known(space)):
             raise ShapeError(
                 f"has windows with nothing but padding in input of shape {input_shape}: take less "
                 "padding or dilation"
@@ -236,9 +237,9 @@ class GlobalAvgPoolLayer(Layer):
 
         return xp.mean(x, axis=tuple(range(2, len(shape)))), backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(channels, *space) -> (channels,)."""
-        if len(input_shape) < 2 or min(input_shape[1:]) < 1:
+        if len(input_shape) < 2 or 0 in input_shape[1:]:
             raise ShapeError(
                 f"takes input of shape (channels, height, width) or (channels, length), got "
                 f"{input_shape}: put it before any FlattenLayer"

@@ -21,6 +21,7 @@ from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
+from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -203,9 +204,9 @@ class RecurrentLayer(Layer):
 
         return state[0] if h_all is None else only_data(h_all), backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, no) with return_sequences, else (no,); time may be None, any."""
-        time: Any = check_sequence(input_shape, self.ni)
+        time = check_sequence(input_shape, self.ni)
         return (time, self.no) if self.return_sequences else (self.no,)
 
     def _zero_bias(self) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
+from nnx.layers._shapes import KNOWN, Shape, product, total
 from nnx.layers._windows import images, pad, part, samples_first, samples_last, short
 from nnx.layers.base import Backward, Layer
 
@@ -55,20 +56,22 @@ class ReshapeLayer(Layer):
         """The reshape; backward reshapes delta to the shape of x."""
         return _reshaped(x, self.output_shape(x.shape[1:]))
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """input_shape -> shape."""
-        known, size = math.prod(n for n in self.shape if n > 0), math.prod(input_shape)
+        given, known = product(*input_shape), math.prod(n for n in self.shape if n > 0)
         if -1 in self.shape:
-            if size % known or size == 0:
+            if given is not None and (given % known or given == 0):
                 raise ShapeError(
                     f"gives shape {self.shape}, got input of shape {tuple(input_shape)}: its "
-                    f"{size} numbers are not a multiple of {known}"
+                    f"{given} numbers are not a multiple of {known}"
                 )
-            return tuple(size // known if n == -1 else n for n in self.shape)
-        if known != size:
+            follows = None if given is None else given // known
+            return tuple(follows if n == -1 else n for n in self.shape)
+        least = product(*[n for n in input_shape if n is not None])
+        if given != known and (given is not None or not least or known % least):
             raise ShapeError(
                 f"gives shape {self.shape} of {known} numbers, got input of shape "
-                f"{tuple(input_shape)} with {size}: one axis may be -1"
+                f"{tuple(input_shape)} with {given or f'a multiple of {least}'}: one axis may be -1"
             )
         return self.shape
 
@@ -95,9 +98,15 @@ class FlattenLayer(Layer):
         """The reshape; backward reshapes delta to the shape of x."""
         return _reshaped(x, self.output_shape(x.shape[1:]))
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """input_shape -> (its product,)."""
-        return (math.prod(input_shape),)
+        if len(input_shape) > 1 and None in input_shape:
+            images = input_shape[0] is not None and len(input_shape) > 2
+            remedy = "put a GlobalAvgPoolLayer before it, or " if images else ""
+            raise ShapeError(
+                f"takes input whose axes have known lengths, got {input_shape}; {remedy}{KNOWN}"
+            )
+        return (product(*input_shape),)
 
 
 class ZeroPadding2DLayer(Layer):
@@ -154,10 +163,10 @@ class ZeroPadding2DLayer(Layer):
 
         return samples_first(y), backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(channels, height, width) -> (channels, height + padding, width + padding)."""
         space = images(self, None, 2, input_shape)
-        padded = (n + sum(sides) for n, sides in zip(space, self.padding, strict=True))
+        padded = (total(n, *sides) for n, sides in zip(space, self.padding, strict=True))
         return (input_shape[0], *padded)
 
 
@@ -197,7 +206,7 @@ class PermuteLayer(Layer):
         back = tuple(axes.index(i) for i in range(len(axes)))
         return xp.permute_dims(x, axes), lambda delta: (xp.permute_dims(delta, back), {})
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """The axes of the input in their new order."""
         if len(input_shape) != len(self.axes):
             raise ShapeError(
@@ -244,10 +253,11 @@ class UpSampling2DLayer(Layer):
 
         return samples_first(y), backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(channels, height, width) -> (channels, size height, size width)."""
-        height, width = images(self, None, 2, input_shape)
-        return (input_shape[0], height * self._block[0], width * self._block[1])
+        space = images(self, None, 2, input_shape)
+        larger = (product(n, block) for n, block in zip(space, self._block, strict=True))
+        return (input_shape[0], *larger)
 
 
 def _reshaped(x: Array, shape: tuple[int, ...]) -> tuple[Array, Backward]:

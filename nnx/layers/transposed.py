@@ -10,6 +10,7 @@ from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._products import correlate, distribute, gather, products
+from nnx.layers._shapes import Shape
 from nnx.layers._windows import Padding, images, samples_first, samples_last, short
 from nnx.layers.base import Backward
 from nnx.layers.convolution import ConvolutionLayer
@@ -135,12 +136,12 @@ class ConvTranspose2DLayer(ConvolutionLayer):
 
         return z, backward
 
-    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def output_shape(self, input_shape: Shape) -> Shape:
         """(ni, height, width) -> (no, *space)."""
         counts = images(self, self.ni, self.dimensions, input_shape)
-        windows = self.geometry.from_counts(counts, self._more)
-        space = tuple(w.size for w in windows)
-        if min(*space, *counts) < 1:
+        windows = self.geometry.from_counts([1 if n is None else n for n in counts], self._more)
+        space = tuple(n if n is None else w.size for n, w in zip(counts, windows, strict=True))
+        if any(n is not None and n < 1 for n in (*space, *counts)):
             raise ShapeError(
                 f"cuts off the whole output for input of shape {input_shape}, leaving {space}: "
                 "take less padding"

@@ -35,7 +35,12 @@ from nnx.metrics.classes import (
     recall,
     top_k_accuracy,
 )
-from nnx.metrics.numbers import mean_absolute_error, r2
+from nnx.metrics.numbers import (
+    mean_absolute_error,
+    mean_squared_error,
+    r2,
+    root_mean_squared_error,
+)
 
 __all__ = [
     "accuracy",
@@ -43,8 +48,10 @@ __all__ = [
     "f1",
     "hits",
     "mean_absolute_error",
+    "mean_squared_error",
     "precision",
     "r2",
     "recall",
+    "root_mean_squared_error",
     "top_k_accuracy",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from nnx.backend import Array
 from nnx.metrics.door import device_of, numbers_of, weighted_mean
 
-__all__ = ["mean_absolute_error", "r2"]
+__all__ = ["mean_absolute_error", "mean_squared_error", "r2", "root_mean_squared_error"]
 
 
 def mean_absolute_error(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
@@ -24,6 +24,28 @@ def mean_absolute_error(outputs: Any, targets: Any, *, sample_weights: Any = Non
     """
     xp, a, y, w = numbers_of("mean_absolute_error", outputs, targets, sample_weights)
     return weighted_mean(xp, xp.mean(xp.abs(a - y), axis=-1), w)
+
+
+def mean_squared_error(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
+    """Return the mean of (outputs - targets)^2 over all entries.
+
+    Arguments and errors are those of `mean_absolute_error`.
+    """
+    xp, a, y, w = numbers_of("mean_squared_error", outputs, targets, sample_weights)
+    return weighted_mean(xp, xp.mean((a - y) * (a - y), axis=-1), w)
+
+
+def root_mean_squared_error(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
+    """Return the square root of the mean over the terms of (outputs - targets)^2.
+
+    For several outputs it is the mean of their roots. Arguments and errors are those of
+    `mean_absolute_error`.
+    """
+    xp, a, y, w = numbers_of("root_mean_squared_error", outputs, targets, sample_weights)
+    squares = (a - y) * (a - y)
+    if w is not None:
+        squares = squares * w[:, None] * (w.shape[0] / xp.sum(w))
+    return xp.mean(xp.sqrt(xp.mean(squares, axis=0)))
 
 
 def r2(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:

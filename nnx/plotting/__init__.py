@@ -47,17 +47,16 @@ def require_matplotlib() -> type:
 
 
 def plot_history(history: History) -> Any:
-    """Plot the loss and the accuracy of each epoch, in training and in validation."""
+    """Plot what each epoch has seen, in training and in validation: one panel per quantity."""
     panels: dict[str, dict[str, list[float]]] = {}
-    for quantity, unit in (("loss", 1), ("accuracy", 100)):
-        of_both = {
-            "training": getattr(history, quantity),
-            "validation": getattr(history, f"validation_{quantity}"),
-        }
-        title = quantity if unit == 1 else f"{quantity} in %"
-        panels[title] = {
-            name: [unit * value for value in values] for name, values in of_both.items() if values
-        }
+    for name in history:
+        quantity = name.removeprefix("validation_")
+        if quantity == "seconds":
+            continue
+        title = f"{quantity} in %" if quantity == "accuracy" else quantity.replace("_", " ")
+        unit = 100 if quantity == "accuracy" else 1
+        line = "training" if quantity == name else "validation"
+        panels.setdefault(title, {})[line] = [unit * value for value in history[name]]
     return plot_curves(panels, ylabel="", share_y=False, percent=False)
 
 

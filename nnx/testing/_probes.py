@@ -237,11 +237,17 @@ def network(net: SequentialNet, inputs: Inputs) -> Iterator[Quantity | Claim]:
     for n, of in layers:
         for name, p in of.parameters.items():
             yield Quantity(f"initial {name} of layer {n}", p, how=BITS)
+    if inputs.x is None and None in net.input_shape:
+        raise ValueError(
+            f"{net.name}: expected x for a network with input shape {net.input_shape}, got none; "
+            "pass x, inputs (samples, ...) whose axes have the lengths to check"
+        )
     x = inputs.normal(200, *net.input_shape) if inputs.x is None else inputs.x
     y = inputs.y
     if y is None:
-        y = inputs.array(inputs.classes((x.shape[0], *net.output_shape[:-1]), net.output_shape[-1]))
-    x, y = checked_samples(net, x, y)
+        *rows, outputs = net.shapes(tuple(x.shape[1:]), "each sample of x is")[-1]
+        y = inputs.array(inputs.classes((x.shape[0], *rows), outputs))
+    ((x, y),) = checked_samples(net, x, y)
 
     few = x[: min(BATCH, x.shape[0]), ...]
     terms = int(np.prod(few.shape)) * len(layers)

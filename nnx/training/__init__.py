@@ -1,6 +1,23 @@
-"""Training: a step prepared once, the loop around it, and what is told about it."""
+"""Training: a step prepared once, the loop around it, what it calls and what it tells."""
 
+from nnx.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
+from nnx.training.checkpoints import Checkpoint
 from nnx.training.history import History, NonFiniteLossError, Score
+from nnx.training.loggers import CSVLogger, EpochLogger, TensorBoard
 from nnx.training.plan import Plan
+from nnx.training.run import Run
 
-__all__ = ["History", "NonFiniteLossError", "Plan", "Score"]
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "EpochLogger",
+    "History",
+    "NonFiniteLossError",
+    "Plan",
+    "ReduceOnPlateau",
+    "Run",
+    "Score",
+    "TensorBoard",
+]

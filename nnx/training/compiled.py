@@ -7,7 +7,7 @@ network itself is not touched by it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,21 +35,38 @@ class CompiledLoop:
         self.plan, self.key, self.backend = plan, key, plan.backend
         self.leaves = _leaves(plan)
         self.loop = self.backend.compile_loop(self._step)
-        self.draws: dict[int, list[tuple[Draw, np.ndarray]]] = {}
+        self.draws: dict[tuple[int, ...], list[tuple[Draw, np.ndarray]]] = {}
 
     def epoch(
-        self, plan: Any, data: tuple[Array, ...], order: np.ndarray, batch_size: int
+        self,
+        plan: Any,
+        data: tuple[Array, ...],
+        order: np.ndarray,
+        batch_size: int,
+        start: int = 0,
+        until: Callable[[], int] | None = None,
     ) -> Iterator[tuple[Array, int]]:
         """Train the network of a plan: whole batches in as few loops as memory allows.
 
+        Args:
+            plan: the network's.
+            data: inputs, targets and, if there are any, weights.
+            order: the indices of the samples, in order.
+            batch_size: samples per step.
+            start: how many samples of the order have been trained on.
+            until: returns the number of batches after which a loop must end.
+
         Yields the outputs (samples, ...) of each loop, and the number of samples so far.
         """
-        samples, start, outputs = len(order), 0, math.prod(plan.output_shape)
+        samples = len(order)
+        outputs = math.prod(plan.chain.shapes(tuple(data[0].shape[1:]), "")[-1])
         while start < samples:
             size = min(batch_size, samples - start)
             draws = self._draws(plan, data, size)
             numbers = outputs * size + sum(host.size for _, host in draws)
             steps = min((samples - start) // size, max(1, LOOP // numbers))
+            if until is not None:
+                steps = min(steps, until())
             stop = start + steps * size
             a = self._run(plan, data, order[start:stop].reshape(steps, size), draws)
             yield self.backend.xp.reshape(a, (steps * size, *a.shape[2:])), stop
@@ -123,8 +140,9 @@ class CompiledLoop:
         self, plan: Any, data: tuple[Array, ...], size: int
     ) -> list[tuple[Draw, np.ndarray]]:
         """Return what a step of so many samples draws, with an example of each."""
-        if size in self.draws:
-            return self.draws[size]
+        shape = (size, *data[0].shape[1:])
+        if shape in self.draws:
+            return self.draws[shape]
         found: list[tuple[Draw, np.ndarray]] = []
 
         def note(draw: Draw, like: Array) -> Array:
@@ -137,7 +155,7 @@ class CompiledLoop:
                 return self.plan.gradients(*(part[:size, ...] for part in data))
 
         self.backend.rehearse(step, _carry(plan), data)
-        self.draws[size] = found
+        self.draws[shape] = found
         return found
 
     def _noise(self, draws: list[tuple[Draw, np.ndarray]], steps: int) -> list[Array]:

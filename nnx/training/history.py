@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 __all__ = ["History", "NonFiniteLossError", "Score"]
 
 
-class Score(NamedTuple):
-    """Loss, penalties included, and accuracy in [0, 1] (NaN if the targets are not classes)."""
-
+class _Pair(NamedTuple):
     loss: float
     accuracy: float
+
+
+class Score(_Pair):
+    """Loss, penalties included, and accuracy in [0, 1] (NaN if the targets are not classes).
+
+    A pair; `metrics` is a dict of what else was asked for, by name.
+    """
+
+    metrics: dict[str, float]
+
+    def __new__(cls, loss: float, accuracy: float, metrics: Mapping[str, float] = {}) -> Score:
+        """Return the pair with its metrics."""
+        score = super().__new__(cls, loss, accuracy)
+        score.metrics = dict(metrics)
+        return score
+
+    def __getnewargs__(self) -> Any:
+        return (self.loss, self.accuracy, self.metrics)
+
+    def __repr__(self) -> str:
+        more = "".join(f", {name}={value}" for name, value in self.metrics.items())
+        return f"Score(loss={self.loss}, accuracy={self.accuracy}{more})"
 
 
 @dataclass
@@ -21,9 +42,12 @@ class History:
     """One entry per finished epoch; Python floats.
 
     `loss` is the mean loss of the epoch's samples, each measured just before the step that used it,
-    plus the penalties at the end of the epoch. Accuracies are in [0, 1], NaN for targets that are
-    not classes; each time step of a sequence counts, and sample weights count as in scikit-learn.
-    `seconds` is the time of the epoch without the validation.
+    plus the penalties at the end of the epoch; `accuracy` and `metrics` are of the same outputs.
+    Accuracies are in [0, 1], and there are none for targets that are not classes; each time step
+    of a sequence counts, and sample weights count as in scikit-learn. `seconds` is the time of the
+    epoch without the validation.
+
+    `history[name]` is the list of one quantity: history["validation_f1"].
     """
 
     loss: list[float] = field(default_factory=list)
@@ -32,17 +56,63 @@ class History:
     validation_accuracy: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     interrupted: bool = False
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    validation_metrics: dict[str, list[float]] = field(default_factory=dict)
+
+    def keys(self) -> list[str]:
+        """Return the names of all quantities that have values."""
+        names = [name for name in _LISTS if getattr(self, name)]
+        return [
+            *names,
+            *(name for name, values in self.metrics.items() if values),
+            *(f"validation_{name}" for name, values in self.validation_metrics.items() if values),
+        ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __getitem__(self, name: str) -> list[float]:
+        """Return the values of a quantity, one per epoch.
+
+        Raises:
+            KeyError: there is none of this name; the message lists the names.
+        """
+        if name in _LISTS:
+            return getattr(self, name)
+        if name in self.metrics:
+            return self.metrics[name]
+        of_validation = name.removeprefix("validation_")
+        if of_validation != name and of_validation in self.validation_metrics:
+            return self.validation_metrics[of_validation]
+        raise KeyError(f"expected one of {', '.join(self.keys()) or 'no names yet'}, got {name!r}")
+
+    def add(self, seconds: float, score: Score, validation: Score | None) -> None:
+        """Append one epoch."""
+        self.seconds.append(seconds)
+        for prefix, result in (("", score), ("validation_", validation)):
+            if result is None:
+                continue
+            getattr(self, f"{prefix}loss").append(result.loss)
+            if not math.isnan(result.accuracy):
+                getattr(self, f"{prefix}accuracy").append(result.accuracy)
+            metrics = getattr(self, f"{prefix}metrics")
+            for name, value in result.metrics.items():
+                metrics.setdefault(name, []).append(value)
 
     def last(self) -> str:
         """Return the last epoch as one line."""
-        text = f"{self.seconds[-1]:6.2f} s  loss {self.loss[-1]:.4f}"
-        if not math.isnan(self.accuracy[-1]):
-            text += f"  accuracy {100 * self.accuracy[-1]:.2f} %"
-        if self.validation_loss:
-            text += f"  validation loss {self.validation_loss[-1]:.4f}"
-            if not math.isnan(self.validation_accuracy[-1]):
-                text += f"  accuracy {100 * self.validation_accuracy[-1]:.2f} %"
+        text = f"{self.seconds[-1]:6.2f} s"
+        for prefix in ("", "validation_"):
+            if losses := self[f"{prefix}loss"]:
+                text += f"  {prefix.replace('_', ' ')}loss {losses[-1]:.4f}"
+            if accuracies := self[f"{prefix}accuracy"]:
+                text += f"  accuracy {100 * accuracies[-1]:.2f} %"
+            for name, values in getattr(self, f"{prefix}metrics").items():
+                text += f"  {name.replace('_', ' ')} {values[-1]:.4f}"
         return text
+
+
+_LISTS = ("loss", "accuracy", "validation_loss", "validation_accuracy", "seconds")
 
 
 class NonFiniteLossError(ArithmeticError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nnx.activations import Activation
 from nnx.backend import Array, Backend, on_device
 from nnx.layers._by_hand import check_backward, check_batch, check_forward, check_gradients
 from nnx.layers._contract import explain_parameters
@@ -77,10 +78,11 @@ class Plan:
             tree.append(((len(self.layers) - 1, *keys[len(part) :]), layer))
         self.forwards: list[Callable[..., Any]] = [layer.forward for layer in self.layers]
         self.loss = cost
+        self.afun: Activation | None = None  # the last activation, if the loss contains it
         last: Any = self.layers[-1]
         plain = type(last).forward in (AffineLayer.forward, ActivationLayer.forward)
         if plain and (fused := cost.fused(last.afun)) is not None:
-            self.forwards[-1], self.loss = last.preactivation, fused
+            self.forwards[-1], self.loss, self.afun = last.preactivation, fused, last.afun
 
         self.slots = slots(tree, frozen=False)
         # No gradient is needed below the first forward with something to train.
@@ -202,6 +204,10 @@ class Plan:
         for forward in self.forwards:
             x = forward(x)[0]
         return x
+
+    def finished(self, a: Array) -> Array:
+        """Return the outputs of the network, for what `step` or `outputs` returned."""
+        return a if self.afun is None else self.afun.forward(a)[0]
 
     def compiled(self) -> CompiledLoop | None:
         """Return the compiled loop over steps; None if the library does not trace.

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nnx.backend import Array
 from nnx.data import batches
 from nnx.losses import one_hot
-from nnx.metrics import hits
-from nnx.randomness import generator
+from nnx.metrics.chosen import Metric
+from nnx.randomness import generator, state
+from nnx.training.compiled import CompiledLoop
 from nnx.training.history import History, NonFiniteLossError, Score
 from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
+from nnx.training.tally import Tally
 
-__all__ = ["score", "train"]
+__all__ = ["Run", "Scored", "score"]
 
 # Outputs of the steps are kept until there are this many numbers, and then go through loss and
 # metrics at once: a small step would cost half as much again if each of them did.
@@ -28,133 +31,300 @@ OUTPUTS_KEPT = 1 << 17
 # that is many batches at a time, and so fewer operations.
 GATHERED = 1 << 18
 
-# Validation keeps no closures for a backward: it takes so many batches at once, up to so many
-# samples.
-VALIDATION_BATCHES, VALIDATION_SAMPLES = 4, 1024
-
-Data = tuple[Array, ...]  # x, y and, if there are any, weights: checked arrays of the backend
+Part = tuple[Array, ...]  # x, y and, if there are any, weights: checked arrays of equal shapes
 
 
-def train(
-    net: Any,
-    data: Data,
-    batch_size: int,
-    epochs: int,
-    *,
-    classes: bool,
-    validation: Data | None,
-    validation_classes: bool,
-    callbacks: Sequence[Callable[..., Any]],
-    progress: bool,
-    shuffle: bool,
-    rng: np.random.Generator | None,
-) -> History:
-    """Train a network with checked data; see `SequentialNet.train`."""
-    x, y, *weights = data
-    plan = net.plan()
-    backend, rows = plan.backend, _rows(plan, x, y)
-    for _, layer in plan.tree:
-        if not layer.children:
-            layer.gradients.clear()  # those of an earlier backprop would be stale
+class Scored(NamedTuple):
+    """Checked data, and what is reported about it."""
 
-    history = History()
-    several = min(VALIDATION_BATCHES * batch_size, VALIDATION_SAMPLES)
-    with ProgressBar(x.shape[0], epochs, progress) as bar:
+    parts: list[Part]
+    batch_size: int
+    classes: bool
+    metrics: Mapping[str, Metric]
+
+
+class Run:
+    """A training in progress: what callbacks see, and what a checkpoint holds.
+
+    Args:
+        net: the network.
+        data: what it is trained on.
+        validation: what it is scored on after every epoch.
+        epochs: how many epochs the training has.
+        callbacks: objects with the methods of `Callback`.
+        shuffle: draw a new order for every epoch.
+        rng: draw it from this generator, instead of the seeded stream "batches".
+        identity: plain data: with what the training was started, which must be the same if it is
+            resumed.
+        begin: where the random streams stood then.
+
+    Attributes:
+        net, epochs, callbacks: as given.
+        history: the finished epochs.
+        epoch: the number of finished epochs.
+        samples: how many samples an epoch has.
+        done: how many samples of the current epoch have been trained on.
+        batches: how many batches that were.
+        ending: why the training ends before its last epoch: "stopped" or "interrupted"; else "".
+        failed: does it end with an error?
+        torn: may a step have been interrupted half-way, by Ctrl-C?
+    """
+
+    def __init__(
+        self,
+        net: Any,
+        data: Scored,
+        validation: Scored | None,
+        epochs: int,
+        callbacks: Sequence[Any] = (),
+        shuffle: bool = True,
+        rng: np.random.Generator | None = None,
+        identity: Mapping[str, Any] = {},
+        begin: Mapping[str, Any] = {},
+    ) -> None:
+        self.identity, self.begin = dict(identity), dict(begin)
+        self.made_of: Any = None  # the network as plain data, before anything changes it
+        self.net, self.data, self.validation = net, data, validation
+        self.epochs, self.callbacks, self.shuffle, self.rng = epochs, callbacks, shuffle, rng
+        for callback in callbacks:
+            callback.state = {}
+        self.history = History()
+        self.samples = sum(x.shape[0] for x, *_ in data.parts)
+        self.epoch, self.ending, self.failed, self.torn = 0, "", False, False
+        self.intervals = [callback.interval for callback in callbacks if callback.interval]
+        self.tally = Tally(data.classes, data.metrics)
+        self._rows: dict[int, tuple[Any, Array]] = {}  # class indices as rows, by part
+        self._start_epoch()
+
+    def _start_epoch(self) -> None:
+        self.done, self.batches, self.seconds = 0, 0, 0.0
+        self.pending: list[Array] = []  # outputs that the tally does not have yet
+        self.tally.clear()
+        self.order: list[tuple[int, int, np.ndarray | None]] = []
+        self.before: Any = None  # where the stream of the order stood before this epoch
+
+    @property
+    def quantities(self) -> list[str]:
+        """The names of what the history will hold after an epoch."""
+        found = ["seconds"]
+        for prefix, of in (("", self.data), ("validation_", self.validation)):
+            if of is not None:
+                names = ["loss", *(["accuracy"] if of.classes else []), *of.metrics]
+                found += [prefix + name for name in names]
+        return found
+
+    def stop(self) -> None:
+        """End the training after the current batch; if an epoch has just ended, at once."""
+        self.ending = self.ending or "stopped"
+
+    def interrupt(self) -> None:
+        """End the training after the current batch, as an interruption that can be resumed."""
+        self.ending = "interrupted"
+
+    def train(self, progress: bool) -> History:
+        """Train until the last epoch, a callback or Ctrl-C ends it."""
+        for _, layer in self.net.plan().tree:
+            if not layer.children:
+                layer.gradients.clear()  # those of an earlier backprop would be stale
+        with ProgressBar(self.samples, self.epochs, progress) as bar, ExitStack() as stack:
+            try:
+                for callback in self.callbacks:
+                    self._call(callback, "begin")
+                    stack.callback(self._call, callback, "end")
+                while self.epoch < self.epochs and not self.ending:
+                    self._train_epoch(bar)
+                if self.history.loss and not self.done:
+                    _check_parameters(self.net, self.history)
+            except KeyboardInterrupt:
+                self.ending, self.torn = "interrupted", True
+            except BaseException:
+                self.failed = True
+                raise
+            if self.ending == "interrupted":
+                self.history.interrupted = True
+                bar.print(f"interrupted after {self.epoch} of {self.epochs} epochs")
+        return self.history
+
+    def _train_epoch(self, bar: ProgressBar) -> None:
+        """Make one pass over the data, or the rest of one, and report it."""
+        bar.start(self.epoch + 1)
+        start, history = time.perf_counter() - self.seconds, self.history
+        with self.net.backend.fast_arithmetic():
+            self._make_steps(bar, start)
+        if self.done < self.samples:
+            return
+        result = self.tally.read(self.net)
+        seconds = time.perf_counter() - start
+        if not math.isfinite(result.loss):
+            raise NonFiniteLossError(self.epoch + 1, result.loss, history)
+        valid = None
+        if self.validation is not None:
+            valid = score(self.net, self.validation)
+            if not math.isfinite(valid.loss):
+                what = f"the validation loss is {valid.loss}"
+                raise NonFiniteLossError(self.epoch + 1, result.loss, history, what)
+        history.add(seconds, result, valid)
+        self.epoch += 1
+        self._start_epoch()
+        bar.finish(history.last())
+        for callback in self.callbacks:
+            self._call(callback, "after_epoch")
+
+    def _make_steps(self, bar: ProgressBar, start: float) -> None:
+        """Make the steps of an epoch that are not done yet; the host reads nothing."""
+        if not self.order:
+            self._draw_order()
+        plan = self.net.plan()
+        compiled = plan.compiled()
+        for index, first, order in self.order:
+            x, _, *weights = self.data.parts[index]
+            stop = first + (x.shape[0] if order is None else len(order))
+            while first <= self.done < stop:
+                if plan.stale:  # a callback has changed the network
+                    plan = self.net.plan()
+                    compiled = plan.compiled()
+                data = (x, self._targets(plan, index), *weights)
+                take = _taker(plan, order)
+                for a, done in self._outputs(plan, compiled, data, order, take, self.done - first):
+                    self.batches += -(-(first + done - self.done) // self.data.batch_size)
+                    self.done = first + done
+                    self.pending.append(a)
+                    kept = len(self.pending) * math.prod(a.shape)
+                    if kept >= OUTPUTS_KEPT or self.done == stop:
+                        self._count(plan, take, data, first)
+                    bar.advance(self.done)
+                    if self.intervals and self._due():
+                        self.seconds = time.perf_counter() - start
+                        self._call_between_batches()
+                        if plan.stale:
+                            self._count(plan, take, data, first)
+                            break
+                    if self.ending:
+                        self.seconds = time.perf_counter() - start
+                        return
+
+    def _targets(self, plan: Plan, index: int) -> Array:
+        """Return the targets of a part, class indices as rows if these take no more memory."""
+        x, y, *_ = self.data.parts[index]
+        outputs = plan.chain.shapes(tuple(x.shape[1:]), "")[-1]
+        if y.ndim > len(outputs) or math.prod(outputs) > math.prod(x.shape[1:]):
+            return y
+        if self._rows.get(index, (None,))[0] != outputs:
+            like = plan.backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device)
+            self._rows[index] = (outputs, one_hot(y, like))
+        return self._rows[index][1]
+
+    def _count(self, plan: Plan, take: Callable[..., list[Array]], data: Part, first: int) -> None:
+        """Give the pending outputs to the tally."""
+        if not self.pending:
+            return
+        xp, outputs = plan.backend.xp, self.pending
+        a = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=0)
+        done = self.done - first
+        self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *data[1:]))
+        self.pending = []
+
+    def _outputs(
+        self,
+        plan: Plan,
+        compiled: CompiledLoop | None,
+        data: Part,
+        order: np.ndarray | None,
+        take: Callable[..., list[Array]],
+        start: int,
+    ) -> Iterator[tuple[Array, int]]:
+        """Step after step: yield the outputs of each, and the number of samples so far.
+
+        A compiled loop makes as many steps at a time as it can.
+        """
+        samples, batch_size = (
+            data[0].shape[0] if order is None else len(order),
+            self.data.batch_size,
+        )
+        if compiled is not None:
+            order = np.arange(samples) if order is None else order
+            until = self._until_call if self.intervals else None
+            yield from compiled.epoch(plan, data, order, batch_size, start, until)
+            return
+        per_sample = math.prod(data[0].shape[1:])
+        several = batch_size * max(1, GATHERED // (batch_size * per_sample))
+        for first in range(start, samples, several):
+            stop = min(first + several, samples)
+            gathered = take(slice(first, stop), *data)
+            for batch in batches(stop - first, batch_size):
+                a = plan.step(*[array[batch, ...] for array in gathered])
+                yield a, first + batch.stop
+
+    # The order of the samples.
+
+    def _draw_order(self) -> None:
+        """Draw the order of an epoch: parts of the data, each with its samples in order.
+
+        Samples of one shape are one part, and one permutation. Of several shapes, the batches
+        are shuffled.
+        """
+        self.before = self.position()
+        rng = self.rng or generator("batches")
+        parts, size = [x.shape[0] for x, *_ in self.data.parts], self.data.batch_size
+        drawn: list[tuple[int, np.ndarray | None]] = []
+        for index, samples in enumerate(parts):
+            order = rng.permutation(samples) if self.shuffle else None
+            if order is None or len(parts) == 1:
+                drawn.append((index, order))
+            else:
+                drawn += [(index, order[batch]) for batch in batches(samples, size)]
+        if self.shuffle and len(parts) > 1:
+            drawn = [drawn[i] for i in rng.permutation(len(drawn))]
+        first = 0
+        for index, order in drawn:
+            self.order.append((index, first, order))
+            first += parts[index] if order is None else len(order)
+
+    def position(self) -> Any:
+        """Return where the stream of the orders stands; None if it has not begun."""
+        if self.rng is not None:
+            return self.rng.bit_generator.state
+        return state()["running"].get("batches")
+
+    # Callbacks.
+
+    def _until_call(self) -> int:
+        """Return the number of batches until the next call within the epoch."""
+        return min(interval - self.batches % interval for interval in self.intervals)
+
+    def _due(self) -> bool:
+        return any(self.batches % interval == 0 for interval in self.intervals)
+
+    def _call_between_batches(self) -> None:
+        for callback in self.callbacks:
+            if callback.interval and self.batches % callback.interval == 0:
+                self._call(callback, "after_batches")
+
+    def _call(self, callback: Any, method: str) -> None:
+        """Call a method of a callback; True ends the training.
+
+        An error passes, with a note that names the callback.
+        """
         try:
-            for epoch in range(1, epochs + 1):
-                start = time.perf_counter()
-                order = (rng or generator("batches")).permutation(x.shape[0]) if shuffle else None
-                bar.start(epoch)
-                outputs, plan = plan.output_shape, net.plan()
-                if plan.output_shape != outputs:  # a callback has changed the last layer
-                    rows = _rows(plan, x, y)
-                with backend.fast_arithmetic():
-                    result = _epoch(net, plan, (x, rows, *weights), batch_size, order, classes, bar)
-                seconds = time.perf_counter() - start
-                if not math.isfinite(result.loss):
-                    raise NonFiniteLossError(epoch, result.loss, history)
-                if validation is not None:
-                    valid = score(net, validation, several, validation_classes)
-                    if not math.isfinite(valid.loss):
-                        what = f"the validation loss is {valid.loss}"
-                        raise NonFiniteLossError(epoch, result.loss, history, what)
-                    history.validation_loss.append(valid.loss)
-                    history.validation_accuracy.append(valid.accuracy)
-                history.loss.append(result.loss)
-                history.accuracy.append(result.accuracy)
-                history.seconds.append(seconds)
-                bar.finish(history.last())
-                answers = [callback(net, history) for callback in callbacks]
-                if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
-                    break
-            if history.loss:
-                _check_parameters(net, history)
-        except KeyboardInterrupt:
-            history.interrupted = True
-            bar.print(f"interrupted after {len(history.loss)} of {epochs} epochs")
-    return history
+            answer = getattr(callback, method)(self)
+        except Exception as error:
+            index = self.callbacks.index(callback)
+            error.add_note(
+                f"raised by callbacks[{index}], {callback!r}, in {method}, after {self.epoch} "
+                "epochs; the training has ended, and the network can be used"
+            )
+            raise
+        if isinstance(answer, bool | np.bool_) and answer:
+            self.stop()
 
 
-def _rows(plan: Plan, x: Array, y: Array) -> Array:
-    """Return class indices as rows if these take no more memory than the inputs."""
-    outputs = plan.output_shape
-    if y.ndim > len(outputs) or math.prod(outputs) > math.prod(x.shape[1:]):
-        return y
-    return one_hot(y, plan.backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device))
-
-
-def score(net: Any, data: Data, batch_size: int, classes: bool) -> Score:
-    """Return loss and accuracy of a network for checked data; see `SequentialNet.score`."""
-    x, *rest = data
-    plan = net.plan()
-    tally = _Tally(net, plan, classes)
-    for batch in batches(x.shape[0], batch_size):
-        tally.add(plan.outputs(x[batch, ...]), *(array[batch, ...] for array in rest))
-    return tally.read()
-
-
-def _epoch(
-    net: Any,
-    plan: Plan,
-    data: Data,
-    batch_size: int,
-    order: np.ndarray | None,
-    classes: bool,
-    bar: ProgressBar,
-) -> Score:
-    """Make one pass over the data; the host reads the device once, at its end."""
-    samples = data[0].shape[0]
-    tally, take = _Tally(net, plan, classes), _taker(plan, order)
-    compiled = plan.compiled()
-    if compiled is not None:
-        order = np.arange(samples) if order is None else order
-        steps = compiled.epoch(plan, data, order, batch_size)
-    else:
-        steps = _steps(plan, data, take, batch_size)
-
-    outputs: list[Array] = []
-    first = 0
-    for a, stop in steps:
-        outputs.append(a)
-        if len(outputs) * math.prod(a.shape) >= OUTPUTS_KEPT or stop == samples:
-            a = a if len(outputs) == 1 else plan.backend.xp.concat(outputs, axis=0)
-            tally.add(a, *take(slice(first, stop), *data[1:]))
-            outputs, first = [], stop
-        bar.advance(stop)
-    return tally.read()
-
-
-def _steps(
-    plan: Plan, data: Data, take: Callable[..., list[Array]], batch_size: int
-) -> Iterator[tuple[Array, int]]:
-    """Step after step: yield the outputs of each, and the number of samples so far."""
-    samples, per_sample = data[0].shape[0], math.prod(data[0].shape[1:])
-    several = batch_size * max(1, GATHERED // (batch_size * per_sample))
-    for part in batches(samples, several):
-        gathered = take(part, *data)
-        for batch in batches(part.stop - part.start, batch_size):
-            a = plan.step(*[array[batch, ...] for array in gathered])
-            yield a, part.start + batch.stop
+def score(net: Any, data: Scored) -> Score:
+    """Return loss, accuracy and metrics of a network for checked data."""
+    plan, tally = net.plan(), Tally(data.classes, data.metrics)
+    for x, *rest in data.parts:
+        for batch in batches(x.shape[0], data.batch_size):
+            tally.add(plan, plan.outputs(x[batch, ...]), *(part[batch, ...] for part in rest))
+    return tally.read(net)
 
 
 def _taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
@@ -167,51 +337,6 @@ def _taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
         return [xp.take(array, index[part], axis=0) for array in arrays]
 
     return take
-
-
-class _Tally:
-    """Loss and hits, summed on the device and read once."""
-
-    def __init__(self, net: Any, plan: Plan, classes: bool) -> None:
-        self.net, self.plan, self.classes = net, plan, classes
-        self.samples, self.terms = 0, 0
-        self.loss: Array | float = 0.0
-        self.hits: Array | float = 0.0
-        self.weight: Array | float = 0.0
-        self.weighted = False
-
-    def add(self, a: Array, y: Array, weights: Array | None = None) -> None:
-        """Count the outputs of some samples."""
-        xp, samples, loss = self.plan.backend.xp, a.shape[0], self.plan.loss
-        self.samples += samples
-        self.loss = self.loss + loss.value(a, y, weights) * samples
-        if not self.classes:
-            return
-        # A fused loss contains the last activation, an increasing function: a threshold on its
-        # values is one on the outputs before it, `loss.threshold`.
-        right = hits(a, y, loss.threshold, loss.per_entry and a.shape[-1] > 1)
-        self.terms += math.prod(right.shape)
-        if weights is not None:
-            self.weighted = True
-            weights = xp.reshape(weights, (*weights.shape, *[1] * (right.ndim - weights.ndim)))
-            weights = xp.broadcast_to(weights, right.shape)
-            right = right * weights
-            self.weight = self.weight + xp.sum(weights)
-        self.hits = self.hits + xp.sum(right)
-
-    def read(self) -> Score:
-        """Return the means."""
-
-        def host(value: Array | float) -> float:
-            return value if type(value) is float else float(self.plan.backend.to_numpy(value))
-
-        loss = host(self.loss) / self.samples + host(self.net.penalty())
-        if not self.classes:
-            return Score(loss, math.nan)
-        if not self.weighted:  # hits are whole numbers
-            return Score(loss, round(host(self.hits)) / self.terms)
-        weight = host(self.weight)
-        return Score(loss, host(self.hits) / weight if weight else math.nan)
 
 
 def _check_parameters(net: Any, history: History) -> None:

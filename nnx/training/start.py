@@ -1,0 +1,134 @@
+"""How a training begins: from the user's arguments, or from the file of an earlier one."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from nnx import randomness
+from nnx.checks import flag
+from nnx.data import (
+    Parts,
+    are_classes,
+    check_batch_size,
+    checked_rng,
+    checked_validation,
+    described,
+    training_data,
+    warn_of_targets,
+)
+from nnx.metrics.chosen import check, chosen
+from nnx.saving import read_file
+from nnx.training.callbacks import as_callbacks
+from nnx.training.checkpoints import resume_run, seed_as
+from nnx.training.run import Run, Scored
+
+__all__ = ["scored", "started"]
+
+# Validation keeps no closures for a backward: it takes so many batches at once, up to so many
+# samples.
+VALIDATION_BATCHES, VALIDATION_SAMPLES = 4, 1024
+
+
+def started(
+    net: Any,
+    data: tuple[Any, Any, Any],
+    batch_size: Any,
+    epochs: int,
+    *,
+    resume: str | os.PathLike[str] | None,
+    **arguments: Any,
+) -> Run:
+    """Return the run for the arguments of `SequentialNet.train`, continued from a file if asked.
+
+    If that fails, network and random streams are as they were.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit, or the run of the file belongs to another
+            network, other data or another seed.
+        FileError: the file holds no run, or is damaged.
+    """
+    if resume is not None and not os.path.exists(resume):
+        logging.getLogger("nnx").warning(
+            "resume: there is no %s yet; training starts from the beginning", os.fspath(resume)
+        )
+        resume = None
+    if resume is None:
+        return _run(net, data, batch_size, epochs, **arguments)
+    streams = randomness.state()
+    try:
+        with read_file(resume) as file:
+            seed_as(file, resume)
+            run = _run(net, data, batch_size, epochs, **arguments)
+            resume_run(run, file, resume)
+            return run
+    except BaseException:
+        randomness.set_state(streams)
+        raise
+
+
+def scored(net: Any, parts: Parts, batch_size: int, metrics: Any) -> Scored:
+    """Return checked data with what is to be reported about it.
+
+    Raises:
+        ValueError, TypeError: a metric is unknown, or does not suit the targets.
+    """
+    classes = are_classes(net, parts)
+    if metrics is None:
+        metrics = () if classes else ("mean_absolute_error", "r2")
+    found = chosen(metrics, net.cost)
+    check(found, net, parts[0][1], classes)
+    if classes:
+        found.pop("accuracy", None)  # reported anyway
+    return Scored(parts, batch_size, classes, found)
+
+
+def _run(
+    net: Any,
+    data: tuple[Any, Any, Any],
+    batch_size: Any,
+    epochs: int,
+    *,
+    validation: Any,
+    validation_batch_size: Any,
+    metrics: Any,
+    callbacks: Any,
+    shuffle: Any,
+    class_weights: Any,
+    ignore_label: Any,
+    rng: Any,
+) -> Run:
+    shuffle, rng = flag("train", "shuffle", shuffle), checked_rng(rng)
+    called, held = as_callbacks(callbacks), checked_validation(validation)
+    begin = randomness.state()
+    parts, valid = training_data(
+        net, *data, validation=held, ignore_label=ignore_label, class_weights=class_weights
+    )
+    size = check_batch_size(batch_size, max(part[0].shape[0] for part in parts))
+    for x, *_ in parts:
+        for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
+            net.check_batch(tuple(x.shape[1:]), samples)
+    warn_of_targets(net, parts)
+    several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
+    if validation_batch_size is not None:
+        several = check_batch_size(validation_batch_size, name="validation_batch_size")
+    own = held if isinstance(held, tuple) else data
+    identity = {
+        "data": described(parts, *data[:2]),
+        "validation": None if valid is None else described(valid, *own[:2]),
+        "batch_size": size,
+        "shuffle": shuffle,
+        "dtype": net.backend.dtype_name,
+    }
+    return Run(
+        net,
+        scored(net, parts, size, metrics),
+        None if valid is None else scored(net, valid, several, metrics),
+        epochs,
+        called,
+        shuffle,
+        rng,
+        identity,
+        begin,
+    )
