@@ -137,7 +137,11 @@ class Graph:
 
     def cast(self, x: str | Value, dtype: str) -> str:
         """Add a Cast to a dtype of NumPy."""
-        return self.node("Cast", x, to=self.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+        return self.node("Cast", x, to=self.kind(dtype))
+
+    def kind(self, dtype: str) -> int:
+        """Return the number that a dtype has in ONNX."""
+        return self.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
 
     # Initializers.
 

@@ -25,12 +25,20 @@ def layer_norm(graph: Graph, layer: LayerNormLayer, x: Value) -> str:
 
 
 def group_norm(graph: Graph, layer: GroupNormLayer, x: Value) -> str:
-    """GroupNormalization, which needs an axis of positions."""
+    """GroupNormalization, which needs an axis of positions.
+
+    Its variance is mean(x^2) - mean(x)^2, which cancels; float64 has the digits for that.
+    """
     flat = len(x.shape) == 1
     name = graph.node("Unsqueeze", x, graph.integers([2])) if flat else x.name
     affine = _affine(graph, layer, (layer.n,))
     y = graph.node(
-        "GroupNormalization", name, *affine, num_groups=layer.groups, epsilon=layer.epsilon
+        "GroupNormalization",
+        name,
+        *affine,
+        num_groups=layer.groups,
+        epsilon=layer.epsilon,
+        stash_type=graph.kind("float64"),
     )
     return graph.node("Squeeze", y, graph.integers([2])) if flat else y
 
