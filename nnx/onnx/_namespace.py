@@ -31,7 +31,7 @@ class TraceBackend(Backend):
 
 
 class _Namespace:
-    """ndonnx with the function that it lacks, and with shapes whose first length is not known."""
+    """ndonnx with the function that it lacks, and shapes whose first length is not known."""
 
     def __init__(self, library: Any) -> None:
         self.library = library
@@ -46,6 +46,11 @@ class _Namespace:
         larger, smaller = xp.maximum(x, y), xp.minimum(x, y)
         ratio = smaller / xp.where(larger == 0, 1.0, larger)
         return larger * xp.sqrt(ratio * ratio + 1.0)
+
+    def take(self, x: Array, indices: Array, *, axis: int | None = None) -> Array:
+        """Take entries at indices of any integer type."""
+        xp = self.library
+        return xp.take(x, xp.astype(indices, xp.int64), axis=axis)
 
     def reshape(self, x: Array, shape: Any, *, copy: bool | None = None) -> Array:
         """Reshape to lengths of which one may be None, that of the samples: x.shape[0]."""

@@ -70,6 +70,7 @@ class Graph:
         trace: the form of layers and activations that are in neither.
 
     Attributes:
+        backend: that of the network.
         nodes: in an order in which they can be computed.
         initializers: name -> array.
     """
@@ -83,7 +84,7 @@ class Graph:
         trace: Callable[[Graph, Any, Value], str],
     ) -> None:
         self.helper = require_onnx().helper
-        self.dtype = np.dtype(dtype)
+        self.dtype, self.backend = np.dtype(dtype), tree.backend
         self.nodes: list[Any] = []
         self.initializers: dict[str, np.ndarray] = {}
         self._layers, self._activations, self._trace = layers, activations, trace
