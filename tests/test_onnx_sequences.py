@@ -65,10 +65,14 @@ def test_the_activations_of_rnn(afun):
     assert difference(net, *both_lengths(3, False)) <= TOLERANCE
 
 
-def test_each_direction_of_rnn_has_its_activation():
-    pair = nnx.RNNLayer(3, 4, nnx.HardSigmoid()), nnx.RNNLayer(3, 4, nnx.LeakyReLU(), reverse=True)
+@pytest.mark.parametrize("second", [nnx.HardSigmoid(0.3, 0.4), nnx.LeakyReLU(0.2)], ids=repr)
+def test_each_direction_of_rnn_has_its_activation(second):
+    first = nnx.RNNLayer(3, 4, nnx.HardSigmoid(0.3, 0.4))
+    pair = first, nnx.RNNLayer(3, 4, second, reverse=True)
     net = stirred(nnx.SequentialNet((None, 3), [nnx.BidirectionalLayer(*pair)]))
-    assert difference(net, *both_lengths(3, False)) <= TOLERANCE
+    model = nnx.onnx.to_model(net)
+    assert operators(model).count("RNN") == (1 if second == first.afun else 2)
+    assert difference(net, *both_lengths(3, False), model=model) <= TOLERANCE
 
 
 @pytest.mark.parametrize(

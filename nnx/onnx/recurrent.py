@@ -45,15 +45,22 @@ def recurrent(graph: Graph, layer: RecurrentLayer, x: Value) -> str:
 
 
 def bidirectional(graph: Graph, layer: BidirectionalLayer, x: Value) -> str:
-    """Both directions, in one operator if the two layers are of one kind and size."""
+    """Both directions, in one operator if the two layers are of one kind, size and activation.
+
+    (RNN may have two activations, but some versions of onnxruntime crash if they have different
+    numbers of arguments.)
+    """
     pair = [layer.forward_layer, layer.backward_layer]
-    one, other = pair
-    if type(one) is type(other) and type(one) in OPERATORS and one.no == other.no:
+    if type(pair[0]) in OPERATORS and _kind(pair[0]) == _kind(pair[1]):
         return _over_time(graph, layer, pair, x, layer.merge)
     found = [graph.layer(part, x, i) for i, part in enumerate(pair)]
     if layer.merge == "sum":
         return graph.node("Add", *found)
     return graph.node("Concat", *found, axis=-1)
+
+
+def _kind(layer: RecurrentLayer) -> tuple[type, int, Activation | None]:
+    return type(layer), layer.no, getattr(layer, "afun", None)
 
 
 def _over_time(
