@@ -381,6 +381,20 @@ def test_the_list_of_what_onnxruntime_lacks_is_right(name, monkeypatch):
             run(nnx.onnx.to_model(net), np.ones(shape))
 
 
+def test_the_lines_of_the_page(tmp_path, monkeypatch):
+    import onnxruntime
+
+    page = (Path(__file__).parent.parent / "examples" / "README.md").read_text()
+    section = page[page.index("**A network for other programs**") :]
+    lines = [line[4:] for line in section.splitlines()[:9] if line.startswith("    ")]
+    assert len(lines) == 3
+    monkeypatch.chdir(tmp_path)
+    net, x = nnx.SequentialNet(3, [dense(3, 2)]), np.random.default_rng(0).standard_normal((5, 3))
+    names = {"nnx": nnx, "onnxruntime": onnxruntime, "net": net, "x": x}
+    exec("\n".join(lines), names)
+    np.testing.assert_allclose(names["y"], nnx.to_numpy(net.predict(x)), rtol=TOLERANCE, atol=1e-6)
+
+
 # Errors.
 
 

@@ -233,6 +233,15 @@ class Widens(Own):
         return xp.astype(x, xp.float64), None
 
 
+class Twice(Own):
+    def forward(self, x, training=False):
+        return x, None
+
+    def to_onnx(self, graph, x):
+        one, other = (graph.initializer(self, "c", np.float32([n, n])) for n in (1, 2))
+        return graph.node("Sum", x, one, other)
+
+
 class Wrong(Own):
     def forward(self, x, training=False):
         return x, None
@@ -251,6 +260,7 @@ class Wrong(Own):
         (Draws(), r"one formula for all inputs, got a graph that gives other numbers .*; give"),
         (Prints(), r"a layer that only computes, got one with traceable = False; give"),
         (Widens(), r"to keep float32, got float64; use Python numbers"),
+        (Twice(), r"expected one array called '0\.0\.c', got two; give the second another name"),
         (Wrong(), r"expected to_onnx to return the name of a value, got None; return what"),
     ],
     ids=lambda item: type(item).__name__ if isinstance(item, nnx.Layer) else "",
@@ -262,6 +272,20 @@ def test_a_layer_that_cannot_be_traced_says_so_before_anything_is_written(layer,
     ):
         nnx.onnx.export(net, tmp_path / "net.onnx")
     assert written(tmp_path) == []
+
+
+def test_a_trace_with_an_operator_that_onnxruntime_lacks_in_float64():
+    class Bent(Own):
+        def forward(self, x, training=False):
+            return nnx.array_namespace(x).atan(x), None
+
+    with nnx.use_backend("numpy", dtype="float64"):
+        net = nnx.SequentialNet(3, [Bent()])
+        with pytest.raises(
+            nnx.onnx.ExportError, match=r"0 \(Bent\): .*has for float64, got .*atan.*; write nnx"
+        ):
+            nnx.onnx.to_model(net)
+        assert difference(net, numbers(5, 3), dtype="float32") <= TOLERANCE
 
 
 def test_an_activation_that_cannot_be_traced_is_named():

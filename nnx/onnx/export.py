@@ -103,9 +103,9 @@ def to_model(net: SequentialNet, *, dtype: str | None = None) -> Any:
 
 def _takes_tokens(layer: Layer) -> bool:
     """Does the input of a layer go to embeddings alone?"""
-    if isinstance(layer, SequentialLayer):
+    if type(layer) is SequentialLayer:
         return _takes_tokens(layer.layers[0])
-    if isinstance(layer, ParallelLayer):
+    if type(layer) is ParallelLayer:
         return all(map(_takes_tokens, layer.children))
     return type(layer) is EmbeddingLayer
 

@@ -16,6 +16,7 @@ from nnx.layers.tree import once
 __all__ = [
     "NO_FLOAT64",
     "OPSET",
+    "ROUND",
     "ActivationForm",
     "ExportError",
     "Graph",
@@ -34,6 +35,7 @@ NO_FLOAT64 = frozenset(
     LSTM LeakyRelu Mish RNN Resize Selu Sinh Softplus Softsign ThresholdedRelu
     """.split()  # noqa: SIM905
 )
+ROUND = 'write nnx.onnx.export(net, path, dtype="float32"), which rounds the parameters'
 
 
 class ExportError(ValueError):
@@ -123,18 +125,21 @@ class Graph:
         self, operator: str, outputs: int, *inputs: str | Value, **attributes: Any
     ) -> list[str]:
         """Add a node with several outputs, and return their names."""
-        if operator in NO_FLOAT64 and self.dtype == np.float64:
-            raise ExportError(
-                f"{self.where}: expected operators that onnxruntime computes in float64, got "
-                f'{operator}; write nnx.onnx.export(net, path, dtype="float32"), which rounds the '
-                "parameters"
-            )
+        self.check_operator(operator)
         name = self.fresh(operator)
         names = [name, *(f"{name}:{i}" for i in range(1, outputs))]
         given = [v.name if isinstance(v, Value) else v for v in inputs]
         kept = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(self.helper.make_node(operator, given, names, name=name, **kept))
         return names
+
+    def check_operator(self, operator: str) -> None:
+        """Refuse an operator that onnxruntime does not compute in the dtype of the graph."""
+        if operator in NO_FLOAT64 and self.dtype == np.float64:
+            raise ExportError(
+                f"{self.where}: expected operators that onnxruntime has for float64, got "
+                f"{operator}; {ROUND}"
+            )
 
     def cast(self, x: str | Value, dtype: str) -> str:
         """Add a Cast to a dtype of NumPy."""
@@ -162,10 +167,18 @@ class Graph:
             layer: whose path the name begins with.
             name: such as "W/transposed"; a second call with it returns the same initializer.
             array: the value.
+
+        Raises:
+            ExportError: another array has this name.
         """
         path = self._paths.get(id(layer), self.path)
         name = f"{path}.{name}" if path else name
-        self.initializers.setdefault(name, np.ascontiguousarray(array))
+        array = np.ascontiguousarray(array)
+        if not _same(self.initializers.setdefault(name, array), array):
+            raise ExportError(
+                f"{self.where}: expected one array called {name!r}, got two; give the second "
+                "another name"
+            )
         return name
 
     def number(self, value: float) -> str:

@@ -7,6 +7,7 @@ forward that looks at shapes, or at what only Python knows, may give a graph of 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from nnx.layers import Layer
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward
 from nnx.onnx._namespace import TraceBackend
-from nnx.onnx.graph import OPSET, ExportError, Graph, Value, inputs_of, require_onnx
+from nnx.onnx.graph import OPSET, ROUND, ExportError, Graph, Value, inputs_of, require_onnx
 
 __all__ = ["trace"]
 
@@ -127,9 +128,16 @@ def _run(owner: str, graph: Graph, part: Any, shape: Shape) -> _Trace:
     """
     traced = _Trace(str(graph.dtype))
     try:
-        return _forward(traced, part, (None, *shape))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # what ndonnx computes in float32 instead
+            return _forward(traced, part, (None, *shape))
     except ExportError:
         raise
+    except UserWarning as warning:
+        raise ExportError(
+            f"{owner}: expected operators that onnxruntime has for {graph.dtype}, got {warning}; "
+            f"{ROUND if graph.dtype == np.float64 else REMEDY}"
+        ) from warning
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".rstrip(": ")
         if _works(graph, part, (2, *shape)):
@@ -236,6 +244,7 @@ def _add(graph: Graph, node: Any, known: dict[str, str]) -> None:
     if node.op_type == "Constant" and node.attribute[0].name == "value":
         known[node.output[0]] = _constant(graph, node.attribute[0].t)
         return
+    graph.check_operator(node.op_type)
     name = graph.fresh(node.op_type)
     for i, output in enumerate(node.output):
         known[output] = f"{name}:{i}" if i else name
