@@ -21,7 +21,7 @@ from nnx.onnx.activations import ACTIVATIONS
 from nnx.onnx.graph import NO_FLOAT64, OPSET
 from nnx.onnx.table import LAYERS
 
-TOLERANCE = 1e-5
+TOLERANCE = 2e-6
 BASES = {"AffineLayer", "ConvolutionLayer", "Container", "Layer", "PoolingLayer", "RecurrentLayer"}
 FAMILIES = {"AbsLike", "Activation", "HeavisideLike", "ReLULike", "SignLike"}
 

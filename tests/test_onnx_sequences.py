@@ -11,7 +11,7 @@ pytest.importorskip("onnxruntime", reason="pip install onnxruntime")
 
 from onnx_models import difference, operators, padded, stirred
 
-TOLERANCE = 1e-5
+TOLERANCE = 2e-6
 KINDS = [nnx.LSTMLayer, nnx.GRULayer, nnx.RNNLayer]
 
 

@@ -53,11 +53,18 @@ class _Namespace:
         return xp.take(x, xp.astype(indices, xp.int64), axis=axis)
 
     def reshape(self, x: Array, shape: Any, *, copy: bool | None = None) -> Array:
-        """Reshape to lengths of which one may be None, that of the samples: x.shape[0]."""
+        """Reshape to lengths of which some may be None, such as x.shape[0].
+
+        One None alone follows from the others. Several, or one beside -1, are taken to be the
+        lengths of x at the same places; whether they are is seen in the example of a trace.
+        """
         xp, lengths = self.library, tuple(shape)
         if lengths.count(None) == 1 and -1 not in lengths:
             lengths = tuple(-1 if n is None else n for n in lengths)
-        elif lengths.count(None) == 1 and lengths[0] is None and x.shape[0] is None:
-            others = xp.asarray(list(lengths[1:]), dtype=xp.int64)
-            return xp.reshape(x, xp.concat([x.dynamic_shape[:1], others]))
-        return xp.reshape(x, lengths)
+        if None not in lengths:
+            return xp.reshape(x, lengths)
+        parts = [
+            x.dynamic_shape[i : i + 1] if n is None else xp.asarray([n], dtype=xp.int64)
+            for i, n in enumerate(lengths)
+        ]
+        return xp.reshape(x, xp.concat(parts))
