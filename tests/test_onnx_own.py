@@ -171,6 +171,16 @@ def test_an_activation():
     assert difference(net, numbers(5, 3), model=model) <= TOLERANCE
 
 
+def test_a_class_that_is_derived_from_an_activation_is_its_own_function():
+    class Doubled(nnx.ReLU):
+        def forward(self, x):
+            return 2.0 * nnx.array_namespace(x).maximum(x, 0.0), None
+
+    layers = [nnx.DenseLayer(3, 4, Doubled()), nnx.RNNLayer(4, 2, Doubled())]
+    net = nnx.SequentialNet((None, 3), layers)
+    assert difference(stirred(net), numbers(5, 4, 3), numbers(1, 2, 3)) <= TOLERANCE
+
+
 @pytest.mark.parametrize(
     ("layer", "x"),
     [

@@ -75,12 +75,31 @@ def test_each_direction_of_rnn_has_its_activation(second):
     assert difference(net, *both_lengths(3, False), model=model) <= TOLERANCE
 
 
-@pytest.mark.parametrize(
-    "afun", [nnx.Logistic(2), nnx.SoftSign(2), nnx.SoftPlus(2), nnx.SoftMax(), nnx.GELU()], ids=repr
-)
-def test_an_activation_that_rnn_has_not(afun):
-    with pytest.raises(nnx.onnx.ExportError, match=r"0 \(RNNLayer\): .* got .*; use one of them"):
-        nnx.onnx.to_model(nnx.SequentialNet((5, 3), [nnx.RNNLayer(3, 4, afun)]))
+class Squared(nnx.Activation):
+    def forward(self, x):
+        u = nnx.array_namespace(x).minimum(x, 1.0)
+        return u * u, lambda delta: 2.0 * u * delta
+
+
+SCANNED = [nnx.Logistic(2), nnx.SoftSign(2), nnx.SoftMax(), nnx.GELU(), nnx.Squareplus(), Squared()]
+
+
+@pytest.mark.parametrize("mask_value", [None, 0.0], ids=["no padding", "padding"])
+@pytest.mark.parametrize("return_sequences", [True, False], ids=["all steps", "last step"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("afun", SCANNED, ids=repr)
+def test_an_activation_that_rnn_has_not_is_scanned(afun, reverse, return_sequences, mask_value):
+    how = {"return_sequences": return_sequences, "mask_value": mask_value, "reverse": reverse}
+    net = stirred(nnx.SequentialNet((None, 3), [nnx.RNNLayer(3, 4, afun, **how)]))
+    model = nnx.onnx.to_model(net)
+    assert operators(model).count("Scan") == 1
+    assert difference(net, *both_lengths(3, mask_value is not None), model=model) <= TOLERANCE
+
+
+def test_both_directions_that_are_scanned():
+    pair = nnx.RNNLayer(3, 4, nnx.GELU()), nnx.RNNLayer(3, 4, nnx.GELU(), reverse=True)
+    net = stirred(nnx.SequentialNet((None, 3), [nnx.BidirectionalLayer(*pair)]))
+    assert difference(net, *both_lengths(3, False)) <= TOLERANCE
 
 
 @pytest.mark.parametrize("mask_value", [None, 0.0], ids=["no padding", "padding"])

@@ -10,7 +10,7 @@ from nnx.layers import EmbeddingLayer, Layer, ParallelLayer, SequentialLayer
 from nnx.layers._shapes import Shape
 from nnx.networks import SequentialNet
 from nnx.onnx.activations import ACTIVATIONS
-from nnx.onnx.graph import OPSET, ExportError, Graph, Value, inputs_of, require_onnx
+from nnx.onnx.graph import OPSET, ExportError, Graph, Value, inputs_of, rename, require_onnx
 from nnx.onnx.table import LAYERS
 from nnx.onnx.traced import trace
 from nnx.saving.files import replaced
@@ -115,8 +115,7 @@ def _name_output(graph: Graph, y: str) -> None:
     if y == "x" or y in graph.initializers:
         y = graph.node("Identity", y)
     for node in graph.nodes:
-        for names in (node.input, node.output):
-            names[:] = ["y" if name == y else name for name in names]
+        rename(node, {y: "y"})
 
 
 def _described(helper: Any, name: str, kind: int, shape: Shape) -> Any:

@@ -23,6 +23,7 @@ __all__ = [
     "LayerForm",
     "Value",
     "inputs_of",
+    "rename",
     "require_onnx",
 ]
 
@@ -270,6 +271,17 @@ def inputs_of(node: Any) -> set[str]:
         for inner in inside.node:
             names |= inputs_of(inner) - made
     return names
+
+
+def rename(node: Any, known: dict[str, str]) -> None:
+    """Give values that a node uses or makes, also in graphs inside it, other names."""
+    for names in (node.input, node.output):
+        names[:] = [known.get(name, name) for name in names]
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            rename(inner, known)
+        for value in attribute.g.output:
+            value.name = known.get(value.name, value.name)
 
 
 def _same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -27,7 +27,8 @@ from nnx.activations import (
 )
 from nnx.layers import BidirectionalLayer, GRULayer, Layer, LSTMLayer, RecurrentLayer, RNNLayer
 from nnx.onnx._sequences import is_data, length
-from nnx.onnx.graph import ExportError, Graph, Value
+from nnx.onnx.activations import ACTIVATIONS
+from nnx.onnx.graph import Graph, Value
 
 __all__ = ["bidirectional", "recurrent"]
 
@@ -40,7 +41,9 @@ OPERATORS: dict[type, tuple[str, list[int]]] = {
 
 
 def recurrent(graph: Graph, layer: RecurrentLayer, x: Value) -> str:
-    """One direction of time."""
+    """One direction of time; Scan for an RNN with an activation that the operator has not."""
+    if isinstance(layer, RNNLayer) and _function(layer.afun) is None:
+        return _scan(graph, layer, x)
     return _over_time(graph, layer, [layer], x)
 
 
@@ -51,7 +54,8 @@ def bidirectional(graph: Graph, layer: BidirectionalLayer, x: Value) -> str:
     numbers of arguments.)
     """
     pair = [layer.forward_layer, layer.backward_layer]
-    if type(pair[0]) in OPERATORS and _kind(pair[0]) == _kind(pair[1]):
+    known = all(_function(part.afun) for part in pair if isinstance(part, RNNLayer))
+    if known and type(pair[0]) in OPERATORS and _kind(pair[0]) == _kind(pair[1]):
         return _over_time(graph, layer, pair, x, layer.merge)
     found = [graph.layer(part, x, i) for i, part in enumerate(pair)]
     if layer.merge == "sum":
@@ -74,7 +78,7 @@ def _over_time(
         name = graph.node("GatherElements", x, _along(graph, order, x.name), axis=1)
     operator, gates = OPERATORS[type(first)]
     weights = [_stacked(graph, owner, layers, what, operator, gates) for what in ("W_ih", "W_hh")]
-    kinds = {"LSTM": {}, "GRU": {"linear_before_reset": 1}, "RNN": _functions(graph, layers)}
+    kinds = {"LSTM": {}, "GRU": {"linear_before_reset": 1}, "RNN": _functions(layers)}
     direction = "bidirectional" if len(layers) == 2 else "reverse" if first.reverse else None
     outputs = graph.split(
         operator,
@@ -153,9 +157,60 @@ def _ordered(array: np.ndarray, gates: list[int]) -> np.ndarray:
     return array.reshape(len(gates), -1, *array.shape[1:])[gates].reshape(array.shape)
 
 
-def _functions(graph: Graph, layers: list[Any]) -> dict[str, Any]:
+def _scan(graph: Graph, layer: RNNLayer, x: Value) -> str:
+    """The loop of the layer: h_t = phi(u_t + h_(t-1) W_hh^T), or h_(t-1) where x is padding."""
+    W_ih, W_hh = (
+        graph.initializer(layer, f"{name}/transposed", graph.array(layer, name).T)
+        for name in ("W_ih", "W_hh")
+    )
+    u = graph.node("Add", graph.node("MatMul", x, W_ih), graph.parameter(layer, "b"))
+    given = [graph.node("Transpose", u, perm=(1, 0, 2))]
+    data = None
+    if layer.mask_value is not None:
+        data = is_data(graph, x, layer.mask_value)
+        given.append(graph.node("Transpose", data, perm=(1, 0, 2)))
+    samples = graph.node("Shape", x, start=0, end=1)
+    shape = graph.node("Concat", samples, graph.integers([layer.no]), axis=0)
+    start = graph.node("Expand", graph.number(0), shape)
+
+    outer, graph.nodes = graph.nodes, []
+    names = [graph.fresh(name) for name in ("h", "u", "data")][: 1 + len(given)]
+    z = graph.node("Add", names[1], graph.node("MatMul", names[0], W_hh))
+    h = graph.node("Identity", graph.activation(layer.afun, z, (layer.no,)))
+    if data is not None:
+        h = graph.node("Where", names[2], h, names[0])
+    y = graph.node("Identity", h)
+    describe, number = graph.helper.make_tensor_value_info, graph.kind(graph.dtype.name)
+    kinds = [number, number, graph.kind("bool")]
+    lengths = [layer.no, layer.no, 1]
+    step = graph.helper.make_graph(
+        graph.nodes,
+        "step",
+        [describe(n, kind, [None, m]) for n, kind, m in zip(names, kinds, lengths, strict=False)],
+        [describe(name, number, [None, layer.no]) for name in (h, y)],
+    )
+    graph.nodes = outer
+
+    way = int(layer.reverse)
+    last, steps = graph.split(
+        "Scan",
+        2,
+        start,
+        *given,
+        body=step,
+        num_scan_inputs=len(given),
+        scan_input_directions=[way] * len(given),
+        scan_output_directions=[way],
+    )
+    if not layer.return_sequences:
+        return last
+    y = graph.node("Transpose", steps, perm=(1, 0, 2))
+    return y if data is None else graph.node("Where", data, y, graph.number(0))
+
+
+def _functions(layers: list[Any]) -> dict[str, Any]:
     """Return the attributes that name the activations of RNN layers."""
-    found = [_function(graph, layer) for layer in layers if isinstance(layer, RNNLayer)]
+    found = [_function(layer.afun) or () for layer in layers if isinstance(layer, RNNLayer)]
     attributes = {
         "activations": [name for name, *_ in found],
         "activation_alpha": [n for _, *numbers in found for n in numbers[:1]],
@@ -164,13 +219,10 @@ def _functions(graph: Graph, layers: list[Any]) -> dict[str, Any]:
     return {key: values for key, values in attributes.items() if values}
 
 
-def _function(graph: Graph, layer: RNNLayer) -> tuple[Any, ...]:
-    """Return the operator's name of an activation, its alpha and its beta.
-
-    Raises:
-        ExportError: RNN does not have it.
-    """
-    afun: Activation = layer.afun
+def _function(afun: Activation) -> tuple[Any, ...] | None:
+    """Return RNN's name of an activation, its alpha and its beta; None if RNN does not have it."""
+    if type(afun) not in ACTIVATIONS:  # a class derived from one of those below is another function
+        return None
     match afun:
         case TanH():
             return ("Tanh",) if afun.k == 1 else ("ScaledTanh", 1.0, afun.k)
@@ -192,8 +244,4 @@ def _function(graph: Graph, layer: RNNLayer) -> tuple[Any, ...]:
             return ("ThresholdedRelu", afun.alpha)
         case HardSigmoid():
             return ("HardSigmoid", afun.alpha, afun.beta)
-    raise ExportError(
-        f"{graph.where}: expected an activation that ONNX's RNN has (TanH, ReLU, "
-        "LeakyReLU, ThresholdedReLU, ELU, HardSigmoid, Linear; Logistic, SoftPlus and SoftSign "
-        f"with k=1), got {afun!r}; use one of them"
-    )
+    return None

@@ -18,7 +18,7 @@ from nnx.layers import Layer
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward
 from nnx.onnx._namespace import TraceBackend
-from nnx.onnx.graph import OPSET, ROUND, ExportError, Graph, Value, inputs_of, require_onnx
+from nnx.onnx.graph import OPSET, ROUND, ExportError, Graph, Value, inputs_of, rename, require_onnx
 
 __all__ = ["trace"]
 
@@ -251,19 +251,8 @@ def _add(graph: Graph, node: Any, known: dict[str, str]) -> None:
     own = type(node)()
     own.CopyFrom(node)
     own.name = name
-    _rename(own, known)
+    rename(own, known)
     graph.nodes.append(own)
-
-
-def _rename(node: Any, known: dict[str, str]) -> None:
-    """Give the values of a node, and of the graphs in it, their names in the whole graph."""
-    for names in (node.input, node.output):
-        names[:] = [known.get(name, name) for name in names]
-    for attribute in node.attribute:
-        for inner in attribute.g.node:
-            _rename(inner, known)
-        for value in attribute.g.output:
-            value.name = known.get(value.name, value.name)
 
 
 def _constant(graph: Graph, tensor: Any) -> str:
