@@ -108,9 +108,11 @@ class CuPyBackend(Backend):
             with self.selected(), fresh_kernels():
                 x = double(cupy.ones((2, 2), dtype=cupy.float32))
             got = self.to_numpy(x @ x).tolist()
-        except cupy.cuda.compiler.CompileException as error:
+        except (cupy.cuda.compiler.CompileException, RuntimeError) as error:
+            headers = "headers" in str(error) or "cannot open source file" in str(error)
             raise BackendError(
-                f"CuPy cannot compile a kernel: {first_line(error)}", with_ctk(cupy)
+                f"CuPy cannot compile and run a kernel: {first_line(error)}",
+                with_ctk(cupy) if headers else f"replace CuPy or the driver: {INSTALL}",
             ) from error
         if got != [[8.0, 8.0], [8.0, 8.0]]:
             raise BackendError(f"expected a product of 8.0 everywhere, got {got}", INSTALL)

@@ -135,7 +135,6 @@ _ELSEWHERE = {
     "optim": "optimizers",
     "orthogonal": "RandnOrthonormal",
     "reducelronplateau": "ReduceOnPlateau",
-    "save": "SequentialNet.save",
     "savemodel": "SequentialNet.save",
     "sequential": "SequentialNet",
     "sigmoid": "Logistic",

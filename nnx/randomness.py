@@ -36,6 +36,7 @@ __all__ = [
     "noise",
     "noise_from",
     "replaced_weights",
+    "same_generator",
     "seed",
     "set_state",
     "state",
@@ -187,6 +188,17 @@ def fresh_generator(purpose: str, *key: int) -> np.random.Generator:
         n = _streams.drawn[purpose, key]
         _streams.drawn[purpose, key] += 1
         return _streams.new(purpose, len(key), *key, n)
+
+
+def same_generator(purpose: str, *key: int) -> np.random.Generator:
+    """Return a stream of its own that is the same at every call with this key, until `seed`.
+
+    Raises:
+        ValueError: the purpose is unknown.
+    """
+    choice("same_generator", "purpose", purpose, PURPOSES)
+    with _streams.lock:
+        return _streams.new(purpose, len(key), *key)
 
 
 def noise(draw: Draw, like: Array) -> Array:

@@ -313,6 +313,7 @@ SHARED = {
     "nnx.commands.cli": {
         "run_bench",
         "run_check",
+        "run_report",
         "run_doctor",
         "show_backends",
         "show_bench",

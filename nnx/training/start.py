@@ -112,10 +112,11 @@ def _run(
     warn_of_targets(net, parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
-        several = check_batch_size(validation_batch_size)
+        several = check_batch_size(validation_batch_size, name="validation_batch_size")
+    own = held if isinstance(held, tuple) else data
     identity = {
         "data": described(parts, *data[:2]),
-        "validation": None if valid is None else described(valid, *data[:2]),
+        "validation": None if valid is None else described(valid, *own[:2]),
         "batch_size": size,
         "shuffle": shuffle,
         "dtype": net.backend.dtype_name,
