@@ -145,6 +145,7 @@ def test_show_says_what_a_file_holds_without_running_anything(capsys, monkeypatc
     net = nnx.SequentialNet((1, 4, 4), layers, nnx.CrossEntropy(), nnx.Adam(0.01))
     net.save("net.safetensors")
     net.save_weights("weights.safetensors")
+    nnx.saving.save(nnx.DenseLayer(3, 2), "layer.safetensors")
     x, y = np.zeros((4, 1, 4, 4)), np.asarray([0, 1, 2, 0])
     net.train(x, y, 2, 1, callbacks=[nnx.Checkpoint("run.safetensors")], progress=False)
 
@@ -169,6 +170,10 @@ def test_show_says_what_a_file_holds_without_running_anything(capsys, monkeypatc
     done("show", "weights.safetensors", "--json", "-")
     found = json.loads(capsys.readouterr().out)
     assert (found["kind"], found["numbers"]) == ("weights", 47)
+    done("show", "layer.safetensors")
+    first, layer, *_ = capsys.readouterr().out.splitlines()
+    assert first == "layer.safetensors: network, 8 numbers, float32"
+    assert layer == "0  DenseLayer(ni=3, no=2)  8"
     done("show", "run.safetensors")
     assert "run  1 epochs finished, 0 batches of the next" in capsys.readouterr().out
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nnx.backend import BackendError, OutOfMemoryError
+from nnx.backend import BackendError
 from nnx.commands.show import lines_of, show
 from nnx.commands.train import can_export, evaluate, export, predict, settings, train
 from nnx.datasets import DatasetError
@@ -18,7 +19,8 @@ from nnx.training import NonFiniteLossError
 __all__ = ["COMMANDS", "Parser", "add_commands", "run"]
 
 MISTAKES = (
-    ValueError, TypeError, OSError, ImportError, BackendError, DatasetError, OutOfMemoryError,
+    ValueError, TypeError, OSError, ImportError, BackendError, DatasetError, MemoryError,
+    OverflowError, RecursionError,
 )  # fmt: skip
 DATA = """DATA is a data set (mnist, fashion-mnist, digits), a .npz file with x and y, or x_train,
 y_train, x_test and y_test, two .npy files, or a .csv or .tsv file, whose last column is the target
@@ -192,11 +194,20 @@ def _check_json(file: str | None) -> None:
 def _write_json(file: str | None, found: dict[str, Any]) -> None:
     if file is None:
         return
-    text = json.dumps(found, indent=1, allow_nan=False) + "\n"
+    text = json.dumps(_finite(found), indent=1, allow_nan=False) + "\n"
     if file == "-":
         print(text, end="")
     else:
         Path(file).write_text(text)
+
+
+def _finite(data: Any) -> Any:
+    """Return plain data with None for NaN and infinite numbers, which JSON does not have."""
+    if isinstance(data, dict):
+        return {name: _finite(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _line(message: Any) -> str:

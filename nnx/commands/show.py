@@ -9,7 +9,7 @@ from typing import Any
 import nnx
 from nnx.commands.words import KINDS, words_of
 from nnx.config import parameters_of, plain
-from nnx.saving import read_file
+from nnx.saving import FileError, read_file
 
 __all__ = ["lines_of", "show"]
 
@@ -35,23 +35,33 @@ def show(path: str) -> dict[str, Any]:
     }
     if not data:
         return found
-    found["dtype"] = data.get("dtype")
-    made = data.get("architecture")
-    if isinstance(made, dict):
+    try:
+        return {**found, **_network(data, weights)}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FileError(
+            f"{path}: expected the description of a network, got one that is damaged "
+            f"({type(error).__name__}: {error}); copy the file or write it again"
+        ) from error
+
+
+def _network(data: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the plain data of a file says."""
+    found: dict[str, Any] = {"dtype": data.get("dtype")}
+    if "architecture" in data:
+        made = data["architecture"]
         known = _classes()
-        layers = made.get("layers")
+        layers = {f"{i}.": layer for i, layer in enumerate(made.get("layers", []))}
         found["input_shape"] = made.get("input_shape")
         found["layers"] = [
-            {"layer": _called(layer, known), "numbers": _numbers(weights, str(i))}
-            for i, layer in enumerate(layers if isinstance(layers, list) else [made])
+            {"layer": _called(layer, known), "numbers": _numbers(weights, path)}
+            for path, layer in (layers or {"": made}).items()
         ]
         found["loss"] = _called(made.get("cost"), known)
         used = [made["optim"]] if made.get("optim") else [of["made"] for of in data["optimizers"]]
         found["optimizers"] = list(dict.fromkeys(_called(optimizer, known) for optimizer in used))
         found["own_classes"] = data.get("classes", [])
-    run = data.get("run")
-    if isinstance(run, dict):
-        found["run"] = {name: run.get(name) for name in ("epoch", "batches", "seconds")}
+    if "run" in data:
+        found["run"] = {name: data["run"][name] for name in ("epoch", "batches", "seconds")}
     return found
 
 
@@ -83,8 +93,7 @@ def _classes() -> dict[str, type]:
 
 
 def _numbers(arrays: Mapping[str, Any], path: str) -> int:
-    own = [a for name, a in arrays.items() if name.startswith(f"{path}.")]
-    return sum(math.prod(a["shape"]) for a in own)
+    return sum(math.prod(a["shape"]) for name, a in arrays.items() if name.startswith(path))
 
 
 def _called(data: Any, known: Mapping[str, type]) -> str:

@@ -41,6 +41,7 @@ KINDS: dict[str, type] = {
 # Sizes that are those of the input, unless they are tokens, of which a shape says nothing.
 SIZES = ("ni", "n")
 TOKENS = "EmbeddingLayer"
+BRACKETS = 100
 _TOKEN = re.compile(r"\s*(?:([(),])|([^\s(),=]+)(=?)(\(?))")
 
 
@@ -75,6 +76,10 @@ def parse(text: str) -> list[Item]:
         ValueError: the text is not made like that; the message shows the place.
     """
     tokens = list(_tokens(text))
+    if text.count("(") > BRACKETS:
+        raise ValueError(
+            f"expected at most {BRACKETS} brackets, got {text.count('(')}; write a program"
+        )
     items, end = _items(text, tokens, 0)
     if end < len(tokens):
         raise _unreadable(text, "a ( for every )")
