@@ -76,7 +76,7 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
         The network, the history and the scores, as plain data.
     """
     for name in ("save", "checkpoint"):
-        _check_writable(name, chosen[name])
+        _check_writable(f"--{name}", chosen[name])
     if chosen["save"] is not None and chosen["save"] == chosen["checkpoint"]:
         raise ValueError(
             f"expected --save and --checkpoint to be two files, got {chosen['save']!r} twice; name "
@@ -148,7 +148,7 @@ def predict(
     """Write the outputs of a saved network to a file, or as lines of text to the output."""
     if output is not None and Path(output).suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --output to end in .npy or .csv, got {output!r}; rename it")
-    _check_writable("output", output)
+    _check_writable("--output", output)
     net = _loaded(path, backend)
     with nnx.use_backend(net.backend):
         shape = net.input_shape
@@ -169,7 +169,7 @@ def can_export() -> bool:
 
 def export(path: str, output: str) -> None:
     """Write a saved network to an ONNX file."""
-    _check_writable("output", output)
+    _check_writable("OUTPUT", output)
     importlib.import_module("nnx.onnx").export(_loaded(path, None), output)
 
 
@@ -248,4 +248,4 @@ def _check_writable(name: str, path: str | None) -> None:
     folder = Path(path).parent
     if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         what = "is a directory" if Path(path).is_dir() else f"has no directory {str(folder)!r}"
-        raise ValueError(f"expected --{name} to be a file that can be written, {path!r} {what}")
+        raise ValueError(f"expected {name} to be a file that can be written, {path!r} {what}")
