@@ -95,6 +95,8 @@ class CuPyBackend(Backend):
             "CUDA of the wheel": cuda_version(runtime.runtimeGetVersion()),
             "CUDA of the driver": cuda_version(runtime.driverGetVersion()),
             "driver": driver(),
+            "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
+            "GPUs": str(runtime.getDeviceCount()),
             "compute capability": self.device.compute_capability,
             "TF32": "on: products have 3 digits (CUPY_TF32=1)" if tf32 else "off",
         }

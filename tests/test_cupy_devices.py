@@ -8,7 +8,7 @@ pytestmark = pytest.mark.gpu
 pytest.importorskip("cpusim", reason="no simulated GPU here")
 
 START = """
-import copy, pickle, threading
+import copy, pickle, tempfile, threading
 import numpy as np
 import nnx
 from nnx.commands.check import items
@@ -47,6 +47,7 @@ with nnx.use_backend("cupy:1") as backend:
     a, b = backend.asarray(x), backend.asarray(y)
     delta = backend.xp.ones((8, 3), dtype=backend.dtype, device=backend.device)
 plan = net.plan()
+file = tempfile.mkdtemp() + "/net.safetensors"
 dense = net.layers[0]
 def assign():
     dense.W = np.ones((4, 6))
@@ -72,6 +73,8 @@ works = {
     "from_numpy": lambda: backend.from_numpy(x),
     "copy": lambda: copy.deepcopy(net).layers[0].parameters["W"],
     "pickle": lambda: pickle.loads(pickle.dumps(net)).layers[0].parameters["W"],
+    "load": lambda: (net.save(file), nnx.load(file, "cupy:1"))[1].layers[0].parameters["W"],
+    "load_weights": lambda: (net.load_weights(file), dense.parameters["W"])[1],
     "to": lambda: net.to("numpy").to("cupy:1").layers[0].parameters["W"],
 }
 for name, work in works.items():

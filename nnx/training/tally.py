@@ -25,10 +25,6 @@ class Tally:
 
     def __init__(self, classes: bool, metrics: Mapping[str, Metric]) -> None:
         self.classes, self.metrics = classes, metrics
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin again."""
         self.terms, self.judged = 0, 0  # of the loss, of the accuracy
         self.loss: Array | float = 0.0
         self.hits: Array | float = 0.0
