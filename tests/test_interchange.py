@@ -89,6 +89,17 @@ def test_the_tables_of_these_tests_are_complete():
     assert set(state_dicts.NAMES) <= made
 
 
+def test_the_table_of_the_page_has_a_row_with_the_names_of_every_layer():
+    rows = [line for line in nnx.interchange.__doc__.splitlines() if line.startswith("| ")]
+    for kind, names in state_dicts.NAMES.items():
+        (row,) = (row for row in rows if re.search(rf"\b{kind.__name__}\b", row.split("|")[1]))
+        assert all(name in row.split("|")[2] for name in names)
+        others = row.split("|")[3]
+        assert others.strip() == "the same" or all(
+            name in others for short in names.values() for name in short.split("+")
+        )
+
+
 def leaves(layers):
     return [leaf for _, leaf in nnx.interchange.arrays.leaves(nnx.SequentialLayer(layers))]
 

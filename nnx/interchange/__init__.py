@@ -21,7 +21,7 @@ the same |
 recurrent kernel W_hh^T, bias b_ih + b_hh |
 | GRULayer | W_ih, W_hh, b_ih, b_hh | the same | the same, with the gates in the order z, r, n and \
 both biases |
-| RNNLayer | W_ih, W_hh, b | b is bias_ih + bias_hh | SimpleRNN: as LSTM |
+| RNNLayer | W_ih, W_hh, b | weight_ih, weight_hh, bias_ih + bias_hh | SimpleRNN: as LSTM |
 | BidirectionalLayer | those of both | ..._l0 and ..._l0_reverse | forward, then backward |
 | MultiHeadAttentionLayer | W_in, b_in, W_out, b_out | in_proj_weight, in_proj_bias, \
 out_proj.weight, out_proj.bias | query, key, value and output: kernel, bias |
