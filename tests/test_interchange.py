@@ -308,6 +308,14 @@ def test_old_names_and_half_precision():
     np.testing.assert_array_equal(nnx.to_numpy(net.layers[0].beta), [0.5, 1.0, 2.0])
 
 
+def test_the_weights_of_a_shared_layer_may_be_there_once():
+    layer = nnx.DenseLayer(2, 2)
+    net = nnx.SequentialNet(2, [layer, [layer], nnx.DenseLayer(2, 1)])
+    weights = {"0.weight": np.eye(2), "0.bias": np.ones(2), "4.weight": np.ones((1, 2))}
+    load_torch(net, {**weights, "4.bias": np.zeros(1)})
+    np.testing.assert_array_equal(nnx.to_numpy(net.predict(np.ones((1, 2)))), [[6.0]])
+
+
 def test_what_fits_is_taken_if_not_strict():
     module = drawn(nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 10)))
     net = nnx.SequentialNet(5, [nnx.DenseLayer(5, 4), nnx.DenseLayer(4, 2)])

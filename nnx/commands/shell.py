@@ -43,7 +43,7 @@ EXAMPLES = {
 Words are the names of nnx's classes: dense is DenseLayer, relu ReLU, adam Adam. After them come
 their arguments, in order or as name=value; sizes of inputs follow from the data. Without --loss it
 is crossentropy after softmax, binarycrossentropy after logistic, else meansquarederror.
-The keys of a TOML file are these options, with _ for -. Options go before the file.""",
+The keys of a TOML file are these options, with _ for -. An option replaces what the file says.""",
     "evaluate": f"""examples:
   nnx evaluate digits.safetensors mnist
   nnx evaluate net.safetensors test.csv --target price --metrics mean_absolute_error,r2

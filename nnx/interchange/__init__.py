@@ -14,7 +14,7 @@ No library need be installed: what is read and written are NumPy arrays and safe
 | Conv1DLayer, Conv2DLayer | W, b | Conv1d, Conv2d: weight, bias | kernel, channels last; bias |
 | ConvTranspose2DLayer | W, b | ConvTranspose2d: weight, bias | kernel, channels last; bias |
 | BatchNormLayer | gamma, beta, mean, variance | weight, bias, running_mean, running_var | \
-the same |
+gamma, beta, moving_mean, moving_variance |
 | LayerNormLayer, GroupNormLayer | gamma, beta | weight, bias | gamma, beta |
 | EmbeddingLayer | E | weight | embeddings |
 | LSTMLayer | W_ih, W_hh, b_ih, b_hh | weight_ih, weight_hh, bias_ih, bias_hh | kernel W_ih^T, \
