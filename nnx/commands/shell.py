@@ -7,6 +7,7 @@ import json
 import math
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -141,12 +142,20 @@ def add_commands(commands: Any) -> None:
 def run(chosen: Any) -> int:
     """Run a command, and return its exit status; a mistake of the user is one line of text."""
     try:
-        status = _run(chosen)
+        with warnings.catch_warnings():
+            # Of an overflow in a formula; an infinite loss ends the training with an error.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            status = _run(chosen)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever reads the output has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        if chosen.debug:
+            raise
+        print(f"nnx {chosen.command}: interrupted", file=sys.stderr)
+        return 130
     except (*MISTAKES, NonFiniteLossError) as error:
         if chosen.debug:
             raise
@@ -211,4 +220,7 @@ def _finite(data: Any) -> Any:
 
 
 def _line(message: Any) -> str:
-    return " ".join(str(message).split())
+    """Return a message of several lines as one."""
+    lines = [" ".join(line.split()) for line in str(message).splitlines() if line.strip()]
+    ends = [" " if line[-1] in ":;,." else "; " for line in lines]
+    return "".join(line + end for line, end in zip(lines, ends, strict=True)).rstrip("; ")

@@ -104,6 +104,7 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
             resume=checkpoint,
             progress=not quiet,
         )
+        show(repr(net))
         test = None
         if samples.x_test is not None:
             test = _score(net, samples.x_test, y_test, metrics)
