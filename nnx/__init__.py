@@ -89,7 +89,7 @@ __all__ = [
 ]
 
 # Modules that are imported when they are first asked for.
-_LATER = ("onnx", "plotting", "testing")
+_LATER = ("interchange", "onnx", "plotting", "testing")
 
 # What other libraries call a thing, as `_key` writes it -> what it is called here.
 _ELSEWHERE = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import nnx
 from nnx.backend import BackendError, Memory, available_backends
+from nnx.commands import shell
 
 if TYPE_CHECKING:
     from nnx.commands.bench import BenchRun
@@ -27,12 +28,19 @@ EXIT_STATUS = """exit status:
   check     0 if all backends agree with NumPy; 1 if one differs, cannot be used, or could not be
             checked; with --report, also if another part of the report has failed
   bench     0 if all backends were timed; 1 if one cannot be used
-  any       2 if the command line is wrong"""
+  train     0 if the training has come to its end; 1 if a number has become infinite or NaN; 130
+            after Ctrl-C
+  evaluate  0 if the score is printed
+  predict   0 if the outputs are written
+  show      0 if the file can be read
+  any       2 if the command line, a file or the data is wrong"""
+if shell.can_export():
+    EXIT_STATUS += "\n  export    0 if the ONNX file is written"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; `EXIT_STATUS` says what it means."""
-    parser = argparse.ArgumentParser(
+    parser = shell.Parser(
         prog="nnx",
         description="Neural networks on any array library",
         epilog=EXIT_STATUS,
@@ -66,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="run doctor, check, bench and tests of memory and waits; write report.md, to paste "
         "into a bug report, and report.json to this folder",
     )
+    shell.add_commands(commands)
     chosen = parser.parse_args(arguments)
+    if chosen.command in shell.COMMANDS:
+        return shell.run(chosen)
     if chosen.command == "bench":
         return run_bench(chosen.backends, chosen.quick, chosen.json)
     if chosen.command == "check" and chosen.report:

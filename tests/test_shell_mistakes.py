@@ -1,0 +1,207 @@
+"""Wrong command lines, files and data: one line that says what to do, status 2, nothing written."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+import nnx
+from nnx.commands.cli import main
+
+pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
+
+TWO = "dense 8 relu, dense 10 softmax"
+TRAIN = ["train", "digits", "--layers"]
+
+
+def files():
+    """The files that the mistakes are made with."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 4)), rng.integers(0, 3, 20)
+    np.save("x.npy", x)
+    np.save("y.npy", y)
+    np.save("short.npy", y[:7])
+    np.save("text.npy", np.asarray(["a", "b"]))
+    np.save("nan.npy", np.where(x > 2, np.nan, x) * np.nan)
+    np.save("objects.npy", np.asarray([{}, 1], object), allow_pickle=True)
+    np.savez("one.npz", x=x)
+    np.savez("other.npz", inputs=x, outputs=y)
+    np.savez("good.npz", x=x, y=y)
+    texts = {
+        "broken.npy": "abc",
+        "broken.npz": "abc",
+        "photo.png": "abc",
+        "empty.csv": "",
+        "names.csv": "a,b\n",
+        "words.csv": "a,species\n1,setosa\n2,virginica\n",
+        "ragged.csv": "a,b\n1,2\n3\n",
+        "single.csv": "a\n1\n2\n",
+        "good.csv": "a,b,c\n1,2,0\n3,4,1\n5,6,2\n",
+        "text.safetensors": "abc",
+        "not.toml": "epochs = = 3\n",
+        "key.toml": 'data = "digits"\nepoch = 3\nlayers = "dense 10 softmax"\n',
+        "type.toml": 'data = "digits"\nepochs = "3"\nlayers = "dense 10 softmax"\n',
+        "true.toml": 'data = "digits"\nepochs = true\nlayers = "dense 10 softmax"\n',
+        "class.toml": 'data = "digits"\nlayers = [{no = 10}]\n',
+        "number.toml": 'data = "digits"\nlayers = [10]\n',
+        "nolayers.toml": 'data = "digits"\n',
+        "nodata.toml": 'layers = "dense 10 softmax"\n',
+        "code.toml": 'data = "digits"\nlayers = ["__import__(os)"]\n',
+    }
+    for name, text in texts.items():
+        with open(name, "w") as file:
+            file.write(text)
+    with open("unknown.safetensors", "wb") as file:
+        header = json.dumps({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+        file.write(struct.pack("<Q", len(header)) + header + bytes(4))
+    net = nnx.SequentialNet(4, [nnx.DenseLayer(4, 3, nnx.SoftMax())], nnx.CrossEntropy())
+    net.save("net.safetensors")
+    arrays = {"0.W": np.ones((2, 2), "float32")}
+    nnx.saving.write_file("damaged.safetensors", arrays, {"kind": "network", "architecture": 3})
+    nnx.saving.save(nnx.DenseLayer(4, 3), "layer.safetensors")
+
+
+# The command line, and words of the answer.
+MISTAKES = [
+    ([], "COMMAND"),
+    (["trian"], "invalid choice: 'trian'"),
+    (["train"], "expected data, got none; name a data set"),
+    (["train", "digits"], 'expected layers, got none; write --layers "dense 100 relu'),
+    (["train", "--layers", TWO], "expected data, got none"),
+    ([*TRAIN, TWO, "--epoch", "3"], "unrecognized arguments: --epoch"),
+    ([*TRAIN, TWO, "--epochs", "three"], "--epochs: invalid int value: 'three'"),
+    ([*TRAIN, TWO, "--epochs", "-1"], "expected epochs to be an integer >= 0, got -1"),
+    ([*TRAIN, TWO, "--batch-size", "0"], "batch_size"),
+    ([*TRAIN, TWO, "--seed", "-3"], "expected number to be an integer >= 0, got -3"),
+    ([*TRAIN, TWO, "--validation", "2"], "validation"),
+    ([*TRAIN, TWO, "--metrics", "f2"], "f2"),
+    ([*TRAIN, TWO, "--backend", "cuda"], "cuda"),
+    ([*TRAIN, TWO, "--dtype", "float16"], "float16"),
+    ([*TRAIN, TWO, "--target", "a"], "expected --target with a .csv or .tsv file"),
+    ([*TRAIN, TWO, "--save", "no/net.safetensors"], "has no directory 'no'"),
+    ([*TRAIN, TWO, "--save", "."], "is a directory"),
+    ([*TRAIN, TWO, "--json", "no/r.json"], "expected --json in a directory that is there"),
+    ([*TRAIN, TWO, "--checkpoint", "no/run"], "expected --checkpoint to be a file"),
+    ([*TRAIN, TWO, "--checkpoint", "a", "--save", "a"], "to be two files, got 'a' twice"),
+    ([*TRAIN, TWO, "--checkpoint", "text.safetensors"], "safetensors"),
+    ([*TRAIN, TWO, "--checkpoint", "net.safetensors"], "net.safetensors"),
+    ([*TRAIN, ""], "expected layers, got none"),
+    ([*TRAIN, " "], "expected a word such as dense"),
+    ([*TRAIN, ","], "at the beginning and after every comma"),
+    ([*TRAIN, "dense 10 softmax,"], "expected a word after the last comma"),
+    ([*TRAIN, "residual (dense 64"], "expected a ) for every ("),
+    ([*TRAIN, "dense 10 leakyrelu(0.1"], "expected a ) for every ("),
+    ([*TRAIN, "residual (" * 200], "expected at most 100 brackets, got 200"),
+    ([*TRAIN, "dense 10)"], "expected a ( for every )"),
+    ([*TRAIN, "dense no="], "expected a value after no="),
+    ([*TRAIN, "= 3"], "expected a name before ="),
+    ([*TRAIN, "10 dense"], "layer 1 (10): expected the name of a layer, got '10'"),
+    ([*TRAIN, "dens 10"], "layer 1 (dens): expected the name of a layer, got 'dens'; did you"),
+    ([*TRAIN, "linearlayer 10"], "did you mean linear?"),
+    ([*TRAIN, "dense 10 sigmoid"], "an activation, got 'sigmoid'; did you mean logistic?"),
+    ([*TRAIN, "dense"], "expected dense with the arguments no, afun=..."),
+    ([*TRAIN, "dense relu"], "expected no to be a positive integer, got 'relu'"),
+    ([*TRAIN, "dense -3"], "expected no to be a positive integer, got -3"),
+    ([*TRAIN, "dense 10 relu 3 4 5 6"], "initializer"),
+    ([*TRAIN, "flatten 3"], "expected flatten with no arguments, got 3 more; leave it out"),
+    ([*TRAIN, "dense 10 units=3"], "got 'units'; leave it out"),
+    ([*TRAIN, "dense 10 no=3"], "expected dense once, got 'no'"),
+    ([*TRAIN, "dropout 1.5"], "expected rate to be a number in [0, 1), got 1.5"),
+    ([*TRAIN, "dense 8 relu, conv2d 4 3"], "1 (dense): expected input that dense takes"),
+    ([*TRAIN, "conv2d 4 30, dense 10"], "layer 1 (conv2d)"),
+    ([*TRAIN, "conv2d 4 3, dense 10 softmax"], "write flatten before it"),
+    ([*TRAIN, "layernorm (3)"], "expected the name of"),
+    ([*TRAIN, "dense(__import__('os').system('x'))"], "expected"),
+    ([*TRAIN, "dense 9 softmax"], "9"),
+    ([*TRAIN, TWO, "--optimizer", "adm 0.1"], "expected the name of an optimizer, got 'adm'; did"),
+    ([*TRAIN, TWO, "--optimizer", "adam -1"], "expected eta to be a number >= 0, got -1"),
+    ([*TRAIN, TWO, "--optimizer", "adam 0.1, sgd"], "expected one optimizer, got 2; name one"),
+    ([*TRAIN, TWO, "--optimizer", "adam cosine"], "expected cosine with the arguments"),
+    ([*TRAIN, TWO, "--loss", "nll"], "expected the name of a loss, got 'nll'; did you mean cross"),
+    ([*TRAIN, TWO, "--loss", "huber -1"], "expected delta to be a number > 0, got -1"),
+    ([*TRAIN, "lstm 3, lstm 4, dense 10 softmax"], "expected input that lstm takes, got samples"),
+    (["train", "digit", "--layers", TWO], "unknown dataset 'digit'"),
+    (["train", "photo.png", "--layers", TWO], "expected a data set (mnist, fashion-mnist, digits)"),
+    (["train", "no.csv", "--layers", TWO], "expected a file, found none at 'no.csv'"),
+    (["train", "x.npy", "--layers", TWO], "expected two .npy files"),
+    (["train", "x.npy", "no.npy", "--layers", TWO], "found none at 'no.npy'"),
+    (["train", "x.npy", "good.csv", "--layers", TWO], "expected two .npy files, got 'good.csv'"),
+    (["train", "digits", "mnist", "--layers", TWO], "got 'digits mnist'; name one"),
+    (["train", "x.npy", "short.npy", "--layers", TWO], "20"),
+    (["train", "text.npy", "y.npy", "--layers", TWO], "expected an array of numbers in text.npy"),
+    (["train", "nan.npy", "y.npy", "--layers", TWO], "nan"),
+    (["train", "objects.npy", "y.npy", "--layers", TWO], "write it with numpy.save"),
+    (["train", "broken.npy", "y.npy", "--layers", TWO], "write it with numpy.save"),
+    (["train", "broken.npz", "--layers", TWO], "write it with numpy.savez"),
+    (["train", "one.npz", "--layers", TWO], "(y is missing)"),
+    (["train", "other.npz", "--layers", TWO], "got inputs, outputs"),
+    (["train", "empty.csv", "--layers", TWO], "expected a line with names and lines of numbers"),
+    (["train", "names.csv", "--layers", TWO], "got names alone; add samples"),
+    (["train", "words.csv", "--layers", TWO], "'setosa' in line 2, column 'species'; number the"),
+    (["train", "ragged.csv", "--layers", TWO], "expected 2 columns in every line"),
+    (["train", "single.csv", "--layers", TWO], "expected a column of targets beside the inputs"),
+    (["train", "good.csv", "--target", "d", "--layers", TWO], "its columns are a, b, c"),
+    (["train", "no.toml"], "no.toml"),
+    (["train", "not.toml"], "expected TOML in 'not.toml'"),
+    (["train", "key.toml"], "got 'epoch'; did you mean epochs?"),
+    (["train", "type.toml"], "expected epochs in 'type.toml' to be an integer, got '3'"),
+    (["train", "true.toml"], "expected epochs in 'true.toml' to be an integer, got True"),
+    (["train", "class.toml"], 'write class = "dense"'),
+    (["train", "number.toml"], "expected layers to be text or a list, got 10"),
+    (["train", "nolayers.toml"], "expected layers, got none"),
+    (["train", "nodata.toml"], "expected data, got none"),
+    (["train", "code.toml"], "expected the name of a layer, got '__import__'"),
+    (["evaluate"], "the following arguments are required: FILE, DATA"),
+    (["evaluate", "net.safetensors"], "the following arguments are required: DATA"),
+    (["evaluate", "no.safetensors", "digits"], "no.safetensors"),
+    (["evaluate", "net.safetensors", "digits"], "64"),
+    (["evaluate", "net.safetensors", "good.npz", "--metrics", "f2"], "f2"),
+    (["evaluate", "text.safetensors", "digits"], "safetensors"),
+    (["evaluate", "unknown.safetensors", "digits"], "expected a file with the description of a"),
+    (["evaluate", "layer.safetensors", "digits"], "got DenseLayer; save a SequentialNet"),
+    (["evaluate", "net.safetensors", "x.npy"], "expected two .npy files"),
+    (["predict", "net.safetensors", "digits"], "64"),
+    (["predict", "net.safetensors", "x.npy", "--output", "out.txt"], "end in .npy or .csv"),
+    (["predict", "net.safetensors", "x.npy", "--output", "no/out.csv"], "has no directory 'no'"),
+    (["predict", "net.safetensors", "good.csv", "--target", "d"], "its columns are a, b, c"),
+    (["predict", "net.safetensors", "x.npy", "--backend", "cuda"], "cuda"),
+    (["show"], "the following arguments are required: FILE"),
+    (["show", "no.safetensors"], "no.safetensors"),
+    (["show", "text.safetensors"], "text.safetensors"),
+    (["show", "damaged.safetensors"], "got one that is damaged"),
+    (["show", "."], "directory"),
+    (["show", "net.safetensors", "--json", "no/x.json"], "expected --json in a directory"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mistakes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        files()
+    return folder
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[" ".join(w)[:80] for w, _ in MISTAKES])
+def test_a_mistake_is_one_line_that_says_what_to_do(words, said, folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    try:
+        status = main(words)
+    except SystemExit as ended:
+        status = ended.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    assert captured.err.startswith("nnx")
+    assert captured.err.count("\n") == 1
+    assert captured.err.endswith("\n")
+    assert said in captured.err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_there_are_many_of_them():
+    assert len(MISTAKES) > 50
+    assert len({tuple(words) for words, _ in MISTAKES}) == len(MISTAKES)
