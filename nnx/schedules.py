@@ -227,12 +227,13 @@ class EpochSchedule(Schedule):
     within an epoch.
 
     Args:
-        schedule: its steps are epochs.
+        schedule: its steps are epochs; a number means ConstantSchedule.
         steps: batches of an epoch, ceil(samples / batch_size): -(-len(x) // batch_size).
     """
 
-    def __init__(self, schedule: Schedule, steps: int) -> None:
-        self.schedule = instance(self, "schedule", schedule, Schedule, "StepSchedule(0.1, 30)")
+    def __init__(self, schedule: Schedule | float, steps: int) -> None:
+        schedule = Schedule.accept(self, "schedule", schedule)
+        self.schedule = ConstantSchedule(schedule) if isinstance(schedule, float) else schedule
         self.steps = count(self, "steps", steps)
 
     def __call__(self, t: int) -> float:
