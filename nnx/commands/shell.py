@@ -109,7 +109,7 @@ def add_commands(commands: Any) -> None:
     trained.add_argument(
         "--validation", type=float, metavar="PART", help="of the samples, scored at each epoch"
     )
-    trained.add_argument("--metrics", metavar="NAME,NAME", help="f1, roc_auc, r2, ...")
+    trained.add_argument("--metrics", metavar="NAME,NAME", help="f1, recall, r2, ...")
     trained.add_argument("--target", metavar="NAME", help="the column of the targets of a table")
     trained.add_argument(
         "--checkpoint", metavar="FILE", help="write the run to it, and go on from it if it is there"
@@ -125,7 +125,7 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("data", nargs="+", metavar="DATA", help="the data")
         parser.add_argument("--target", metavar="NAME", help="the column of the targets")
         backend(parser)
-    scored.add_argument("--metrics", metavar="NAME,NAME", help="f1, roc_auc, r2, ...")
+    scored.add_argument("--metrics", metavar="NAME,NAME", help="f1, recall, r2, ...")
     results(scored)
     used.add_argument("--output", metavar="FILE", help="a .npy or .csv file")
     used.add_argument("--classes", action="store_true", help="the most probable class instead")
