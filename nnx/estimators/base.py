@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from typing import Any, ClassVar, Self
 
@@ -11,12 +12,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from nnx.activations import Activation
-from nnx.backend import Array, resolve, use_backend
+from nnx.backend import Array, Backend, get_backend, resolve, use_backend
 from nnx.checks import choice, count, flag, number
 from nnx.data import held_out
 from nnx.data.parts import taken
 from nnx.estimators.choices import built
-from nnx.estimators.libraries import dtype_of, host, library_of
+from nnx.estimators.libraries import dispatches, dtype_of, host, library_of
 from nnx.estimators.packed import Packed
 from nnx.estimators.quasi_newton import minimised
 from nnx.estimators.streams import noise_of, streams_of
@@ -24,6 +25,7 @@ from nnx.layers.container import SequentialLayer
 from nnx.losses import Loss
 from nnx.networks import SequentialNet
 from nnx.training import EarlyStopping, History
+from nnx.training.callbacks import as_callbacks
 
 __all__ = ["NetworkEstimator", "has_batches"]
 
@@ -155,20 +157,20 @@ class NetworkEstimator(BaseEstimator):
         if new:
             self._rng = check_random_state(self.random_state)
         seed, held = int(self._rng.randint(2**31 - 1)), None
-        with streams_of(seed):
-            if new:
-                self._build(X, outputs, library)
-            if self.early_stopping and not partial:
+        if new:
+            self._build(X, outputs, library, seed)
+        if self.early_stopping and not partial:
+            with streams_of(seed):
                 strata = targets if targets.ndim == 1 else None
                 held = held_out(X.shape[0], self.validation_fraction, strata)
         factors = self.class_factors(y, partial)
         self._train(self._inputs(X), targets, weights, factors, held, seed, partial)
         return self
 
-    def _build(self, X: Any, outputs: int, library: str | None) -> None:
+    def _build(self, X: Any, outputs: int, library: str | None, seed: int) -> None:
         """Make a network for the data, and forget what the last one has seen."""
-        name = library if self.backend is None else self.backend
-        with use_backend(resolve(name, self.dtype or dtype_of(X))):
+        chosen = self.backend or library or get_backend()
+        with streams_of(seed), use_backend(resolve(chosen, self.dtype or dtype_of(X))):
             shape = tuple(int(size) for size in X.shape[1:])
             self.net_: SequentialNet = built(self, shape, outputs, *self.head())
         self.n_outputs_, self.n_iter_ = outputs, 0
@@ -187,14 +189,14 @@ class NetworkEstimator(BaseEstimator):
         partial: bool,
     ) -> None:
         """Train the network with checked data, and append what has happened to the attributes."""
-        valid, callbacks = None, list(self.callbacks)
+        valid, callbacks = None, as_callbacks(self.callbacks)
         if held is not None:
             kept = np.setdiff1d(np.arange(len(y)), held)
             valid = (self._rows(x, held), y[held], *([] if weights is None else [weights[held]]))
             x, y = self._rows(x, kept), y[kept]
             weights = None if weights is None else weights[kept]
             factors = None if factors is None else factors[kept]
-            callbacks.append(EarlyStopping(patience=self.patience, min_delta=self.tol))
+            callbacks = (*callbacks, EarlyStopping(patience=self.patience, min_delta=self.tol))
         if factors is not None:
             weights = factors if weights is None else weights * factors
         if weights is not None and not partial:
@@ -207,7 +209,7 @@ class NetworkEstimator(BaseEstimator):
                 history = self.net_.train(
                     x,
                     y,
-                    min(self.batch_size, len(y)),
+                    self._batch_size(len(y)),
                     1 if partial else self.epochs,
                     validation=valid,
                     callbacks=callbacks,
@@ -216,6 +218,17 @@ class NetworkEstimator(BaseEstimator):
                     rng=np.random.default_rng([seed, 1]),
                 )
         self._remember(history)
+
+    def _batch_size(self, samples: int) -> int:
+        """Return the size of a batch, larger if a layer could not take the last batch."""
+        net, size = self.net_, min(self.batch_size, samples)
+        while rest := samples % size:
+            try:
+                net.check_batch(net.input_shape, rest)
+                break
+            except ValueError:  # batch normalization needs more than one sample
+                size += 1
+        return size
 
     def _remember(self, history: History) -> None:
         self.n_iter_ += len(history.loss)
@@ -248,7 +261,7 @@ class NetworkEstimator(BaseEstimator):
         library = library_of(X)
         if new:
             self._fitted_on = library
-        elif library != self._fitted_on:
+        elif library != self._fitted_on and dispatches():
             fitted, given = (name or "numpy" for name in (self._fitted_on, library))
             raise ValueError(
                 f"Inputs passed to {type(self).__name__}.{method}() must use the same namespace "
@@ -271,7 +284,20 @@ class NetworkEstimator(BaseEstimator):
         library = self._library(X, method)
         return self.net_.predict(self._inputs(X)), library
 
-    # Pickling.
+    # Copies.
+
+    def to(self, backend: str | Backend, dtype: str | None = None) -> Self:
+        """Return a copy whose network is on another backend, for example before pickling it.
+
+        Raises:
+            BackendError: the backend cannot be used here.
+        """
+        check_is_fitted(self, "net_")
+        twin = copy.copy(self)
+        twin.net_ = self.net_.to(backend, dtype)
+        target = twin.net_.backend
+        twin._fitted_on = None if target.name == "numpy" else target.spec
+        return twin
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes, networks and layers as bytes of their file format."""

@@ -61,8 +61,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         patience: how many epochs without an improvement end the training.
         tol: an improvement is larger; "lbfgs" ends if no entry of the gradient is.
         callbacks: nnx.Callback objects, or functions of (net, history).
-        backend: "cupy", "torch:cuda" and so on; None takes the library of X if
-            array_api_dispatch is on and X is not NumPy's, else NumPy.
+        backend: "cupy", "torch:cuda" and so on; None takes the library of X if scikit-learn's
+            array_api_dispatch is on and X is not NumPy's, else the current backend.
         dtype: "float32" or "float64"; None takes float32 if it holds the numbers of X, else
             float64.
         warm_start: `fit` continues with the network of the last one.

@@ -10,7 +10,12 @@ from sklearn import get_config
 from nnx.backend import Array, Backend, installed_backends, resolve, to_numpy
 from nnx.backend.namespace import is_array
 
-__all__ = ["as_library", "dtype_of", "host", "library_of"]
+__all__ = ["as_library", "dispatches", "dtype_of", "host", "library_of"]
+
+
+def dispatches() -> bool:
+    """Return whether scikit-learn works with the arrays of other libraries now."""
+    return bool(get_config()["array_api_dispatch"])
 
 
 def library_of(X: Any) -> str | None:
@@ -21,7 +26,7 @@ def library_of(X: Any) -> str | None:
     Raises:
         TypeError: no backend is for this library.
     """
-    if not get_config()["array_api_dispatch"] or not is_array(X):
+    if not dispatches() or not is_array(X):
         return None
     library = type(X).__module__.partition(".")[0]
     if library == "numpy":
