@@ -100,15 +100,16 @@ class NetworkEstimator(BaseEstimator):
 
     # What a subclass defines.
 
-    def encoded(self, y: Any, classes: Any, new: bool) -> tuple[np.ndarray, int]:
+    def encoded(self, y: Any, new: bool, partial: bool, classes: Any) -> tuple[np.ndarray, int]:
         """Return the targets of the network, and how many outputs these need.
 
         Args:
             y: as scikit-learn has checked it.
-            classes: the argument of `partial_fit`.
             new: is this the first fit of a network?
+            partial: are there other samples than these?
+            classes: the argument of `partial_fit`.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define encoded(y, classes, new)")
+        raise NotImplementedError(f"{type(self).__name__} must define encoded(y, ...)")
 
     def head(self) -> tuple[Activation, tuple[Loss, ...]]:
         """Return the last activation of a network made from `hidden`, and losses for the targets.
@@ -152,7 +153,7 @@ class NetworkEstimator(BaseEstimator):
         checks = {"dtype": "numeric", "allow_nd": True, "multi_output": True, "y_numeric": numeric}
         X, y = validate_data(self, X, host(y), reset=new, **checks)
         weights = _checked_weights(weights, X.shape[0])
-        targets, outputs = self.encoded(y, classes, new)
+        targets, outputs = self.encoded(y, new, partial, classes)
         library = self._library(X, "partial_fit" if partial else "fit", new)
         if new:
             self._rng = check_random_state(self.random_state)

@@ -217,7 +217,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             return Logistic(), answers
         return SoftMax(), (CrossEntropy(), SoftMaxCrossEntropy(), *answers)
 
-    def encoded(self, y: Any, classes: Any, new: bool) -> tuple[np.ndarray, int]:
+    def encoded(self, y: Any, new: bool, partial: bool, classes: Any) -> tuple[np.ndarray, int]:
         """Return class indices, or rows of 0 and 1 for several labels.
 
         Raises:
@@ -232,8 +232,18 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             y = column_or_1d(y, warn=True)
             labels = np.unique(y if classes is None else classes)
         if new:
-            self._multilabel = several
-            self.classes_ = self._checked_classes(labels)
+            if partial and classes is None and not several:
+                raise ValueError(
+                    f"{type(self).__name__}: expected all classes in the first call of partial_fit,"
+                    " as other samples may have others than these, got None; write "
+                    "classes=numpy.unique(all_y)"
+                )
+            if len(labels) < 2 and not several:
+                raise ValueError(
+                    f"{type(self).__name__}: expected y with at least two classes, got one class, "
+                    f"{labels.tolist()}; pass samples of another one too"
+                )
+            self._multilabel, self.classes_ = several, labels
         elif several != self._multilabel or (
             (several or classes is not None) and not np.array_equal(labels, self.classes_)
         ):
@@ -251,14 +261,6 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 f"{y[~known][0]!r}; pass all labels to the first partial_fit: classes=[...]"
             )
         return index.astype(np.int64), len(self.classes_)
-
-    def _checked_classes(self, labels: np.ndarray) -> np.ndarray:
-        if len(labels) < 2 and not self._multilabel:
-            raise ValueError(
-                f"{type(self).__name__}: expected y with at least two classes, got one class, "
-                f"{labels[0]!r}; pass samples of another one too"
-            )
-        return labels
 
     def class_factors(self, y: Any, partial: bool) -> np.ndarray | None:
         """Return the weight of the class of each sample.

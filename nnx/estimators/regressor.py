@@ -51,7 +51,7 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         """Linear and the mean squared error."""
         return Linear(), (MeanSquaredError(),)
 
-    def encoded(self, y: Any, classes: Any, new: bool) -> tuple[np.ndarray, int]:
+    def encoded(self, y: Any, new: bool, partial: bool, classes: Any) -> tuple[np.ndarray, int]:
         """Return rows.
 
         Raises:
