@@ -2,11 +2,13 @@
 
 import copy
 import itertools
+import os
 import pickle
 import pickletools
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -712,3 +714,14 @@ except AttributeError:
     pass
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_the_example_compares_them(tmp_path):
+    script = Path(__file__).parents[1] / "examples" / "estimators.py"
+    options = ["--sets", "digits", "diabetes", "--limit", "100", "--epochs", "2", "--seeds", "1"]
+    env = {**os.environ, "COLUMNS": "100"}
+    command = [sys.executable, script, *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for title in ("MLPClassifier", "NetworkClassifier, dropout 0.2", "NetworkRegressor"):
+        assert title in done.stdout
