@@ -26,9 +26,9 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_validate
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import nnx
 from nnx.estimators import NetworkClassifier, NetworkRegressor
@@ -48,17 +48,23 @@ def quick_regressor(**arguments):
     return NetworkRegressor(**{**defaults, **arguments})
 
 
+MODELS = [
+    NetworkClassifier(epochs=30),
+    NetworkRegressor(epochs=30),
+    NetworkClassifier((20,), solver="lbfgs"),
+    NetworkRegressor((20,), solver="lbfgs", epochs=50),
+]
+CHECKS = [pair for model in MODELS for pair in estimator_checks_generator(model)]
+# Those of the Array API need an environment variable: they are in ARRAY_API.
+CHECKS = [(model, check) for model, check in CHECKS if "array_api" not in check.func.__name__]
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@parametrize_with_checks(
-    [
-        NetworkClassifier(epochs=30),
-        NetworkRegressor(epochs=30),
-        NetworkClassifier((20,), solver="lbfgs"),
-        NetworkRegressor((20,), solver="lbfgs", epochs=50),
-    ]
+@pytest.mark.parametrize(
+    ("model", "check"), CHECKS, ids=[f"{check.func.__name__}, {model!r}" for model, check in CHECKS]
 )
-def test_the_checks_of_scikit_learn(estimator, check):
-    check(estimator)
+def test_the_checks_of_scikit_learn(model, check):
+    check(model)
 
 
 # Against models whose optimum is known.
@@ -464,8 +470,8 @@ def test_sample_weights_are_routed():
     with sklearn.config_context(enable_metadata_routing=True):
         model = quick().set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
         found = cross_validate(
-            make_pipeline(FunctionTransformer(), model), IRIS, KINDS, params={"sample_weight": w},
-            return_estimator=True, return_indices=True, cv=2,
+            model, IRIS, KINDS, params={"sample_weight": w}, cv=2,
+            return_estimator=True, return_indices=True,
         )  # fmt: skip
     train = found["indices"]["train"][0]
     expected = quick().fit(IRIS[train], KINDS[train], sample_weight=w[train])
@@ -564,7 +570,6 @@ def test_the_current_backend_is_used_if_none_is_given(backend):
 ARRAY_API = """
 import sys, warnings
 import numpy as np, sklearn
-from sklearn.utils.estimator_checks import check_estimator
 from nnx.estimators import NetworkClassifier, NetworkRegressor
 
 sklearn.set_config(array_api_dispatch=True)
@@ -598,6 +603,11 @@ except ValueError as error:
 else:
     raise AssertionError
 sklearn.set_config(array_api_dispatch=False)
+if tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9):
+    sys.exit()  # its checks want classes_ on the device, where no text can be
+
+from sklearn.utils.estimator_checks import check_estimator
+
 warnings.simplefilter("ignore")
 for model in (NetworkClassifier((8,), epochs=5), NetworkRegressor((8,), epochs=5)):
     done = check_estimator(model, on_skip=None, on_fail=None)
@@ -612,6 +622,8 @@ for model in (NetworkClassifier((8,), epochs=5), NetworkRegressor((8,), epochs=5
 def test_arrays_of_another_library_in_and_out(name, monkeypatch):
     if not nnx.available_backends()[name].usable:
         pytest.skip(f"needs {name}")
+    if name == "strict" and tuple(map(int, sklearn.__version__.split(".")[:2])) < (1, 9):
+        pytest.skip("older versions of scikit-learn choose an older standard for array_api_strict")
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # before SciPy is imported
     done = subprocess.run([sys.executable, "-c", ARRAY_API, name], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -624,7 +636,7 @@ def test_arrays_of_another_library_in_and_out(name, monkeypatch):
     ("arguments", "error", "words"),
     [
         ({"activation": "rleu"}, ValueError, r"activation .*ReLU.*'rleu'"),
-        ({"activation": nnx.ReLU}, TypeError, r"write activation=ReLU\(\)"),
+        ({"activation": nnx.ReLU}, TypeError, r"activation .*write ReLU\(\)"),
         ({"optimizer": "lbfgs"}, ValueError, r"optimizer .*Adam.*'lbfgs'"),
         ({"loss": "cross"}, ValueError, r"CrossEntropy.*'cross'"),
         ({"solver": "sgd"}, ValueError, "one of 'batches', 'lbfgs', got 'sgd'"),

@@ -7,7 +7,8 @@ from typing import Any
 
 from nnx import activations, losses, optimizers
 from nnx.activations import Activation, Linear
-from nnx.checks import ShapeError, count, flag, number
+from nnx.checks import ShapeError, count, flag, instance, number
+from nnx.config import is_own
 from nnx.layers import BatchNormLayer, DenseLayer, DropoutLayer, FlattenLayer
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer, as_layers
@@ -20,22 +21,18 @@ __all__ = ["built", "named"]
 
 # Names of other libraries -> those of nnx, as `_key` writes them.
 ELSEWHERE = {
+    "absoluteerror": "meanabsoluteerror",
     "identity": "linear",
-    "logsigmoid": "logsigmoid",
+    "logloss": "crossentropy",
+    "mae": "meanabsoluteerror",
+    "mse": "meansquarederror",
+    "quadratic": "quadraticcost",
     "sigmoid": "logistic",
     "silu": "swish",
-    "mse": "meansquarederror",
     "squarederror": "meansquarederror",
-    "mae": "meanabsoluteerror",
-    "absoluteerror": "meanabsoluteerror",
-    "logloss": "crossentropy",
-    "quadratic": "quadraticcost",
 }
-ROOMS: Sequence[tuple[type, Any]] = (
-    (Activation, activations),
-    (Loss, losses),
-    (Optimizer, optimizers),
-)
+ROOMS = {Activation: activations, Loss: losses, Optimizer: optimizers}
+EXAMPLES = {Activation: "ReLU()", Loss: "CrossEntropy()", Optimizer: "Adam()"}
 
 
 def named(owner: str, name: str, value: Any, kind: type) -> Any:
@@ -45,18 +42,17 @@ def named(owner: str, name: str, value: Any, kind: type) -> Any:
         ValueError: no class has this name; the message lists those that there are.
         TypeError: neither a name nor such an object.
     """
-    if isinstance(value, kind):
-        return value
-    room = next(module for base, module in ROOMS if base is kind)
-    known = {_key(n): c for n in room.__all__ if _is_concrete(c := getattr(room, n), kind)}
-    names = ", ".join(sorted(c.__name__ for c in {*known.values()}))
-    expected = f"{owner}: expected {name} to be an object such as {next(iter(known.values()))()!r}"
     if not isinstance(value, str):
-        remedy = f"write {name}={getattr(value, '__name__', kind.__name__)}()"
-        raise TypeError(f"{expected} or its name, got {value!r}; {remedy}")
+        return instance(owner, name, value, kind, f"nnx.{EXAMPLES[kind]} or its name")
+    things = {thing: getattr(ROOMS[kind], thing) for thing in ROOMS[kind].__all__}
+    known = {_key(thing): c for thing, c in things.items() if _is_concrete(c, kind)}
     found = known.get(ELSEWHERE.get(_key(value), _key(value)))
     if found is None:
-        raise ValueError(f"{expected} or one of the names {names}, got {value!r}; choose one")
+        names = ", ".join(sorted({c.__name__ for c in known.values()}))
+        raise ValueError(
+            f"{owner}: expected {name} to be an object such as nnx.{EXAMPLES[kind]}, or one of the "
+            f"names {names}, got {value!r}; choose one of these"
+        )
     return found()
 
 
@@ -155,12 +151,10 @@ def _suits(cost: Loss, afun: Activation, outputs: int) -> bool:
 
 
 def _is_concrete(thing: Any, kind: type) -> bool:
-    """Can an object be made from this class without arguments, or is it a base class?"""
-    if not (isinstance(thing, type) and issubclass(thing, kind) and thing is not kind):
+    """Return whether this is a class of the kind from which no class of nnx is derived."""
+    if not (isinstance(thing, type) and issubclass(thing, kind)):
         return False
-    return not any(
-        sub is not thing for sub in thing.__subclasses__() if sub.__module__[:4] == "nnx."
-    )
+    return not any(map(is_own, thing.__subclasses__()))
 
 
 def _key(name: str) -> str:
