@@ -265,7 +265,7 @@ class Look(nnx.Callback):
         self.seen = seen
 
     def begin(self, run):
-        self.seen["y"] = np.asarray(run.validation.parts[0][1])
+        ((self.seen["x"], self.seen["y"]),) = run.validation.parts
 
     def after_epoch(self, run):
         self.seen["history"] = run.history
@@ -276,8 +276,8 @@ def test_early_stopping_keeps_a_part_of_each_class_and_restores_the_best_weights
     rare = np.r_[0:50, 50:60, 100:120]
     model = quick(
         hidden=(50,), learning_rate=0.05, early_stopping=True, validation_fraction=0.25,
-        epochs=500, patience=5, callbacks=[Look(seen)],
-    ).fit(IRIS[rare], NAMES[rare])  # fmt: skip
+        epochs=500, patience=5, tol=0.0, callbacks=[Look(seen)],
+    ).fit(IRIS[rare, :2], NAMES[rare])  # fmt: skip
     counts = np.bincount(seen["y"], minlength=3)
     assert counts.sum() == 20
     assert (abs(counts - np.array([50, 10, 20]) / 4) <= 1).all()
@@ -285,6 +285,9 @@ def test_early_stopping_keeps_a_part_of_each_class_and_restores_the_best_weights
     assert len(model.validation_scores_) == len(model.validation_loss_curve_) == model.n_iter_
     assert model.validation_loss_curve_ == seen["history"].validation_loss
     assert model.validation_scores_ == seen["history"].validation_accuracy
+    best = min(model.validation_loss_curve_)
+    assert model.validation_loss_curve_[-1] > best
+    assert abs(model.net_.score(seen["x"], seen["y"]).loss - best) < 1e-9
 
 
 # Random numbers.
