@@ -49,8 +49,8 @@ def quick_regressor(**arguments):
 
 
 MODELS = [
-    NetworkClassifier(epochs=30),
-    NetworkRegressor(epochs=30),
+    NetworkClassifier(),
+    NetworkRegressor(),
     NetworkClassifier((20,), solver="lbfgs"),
     NetworkRegressor((20,), solver="lbfgs", epochs=50),
 ]
@@ -195,11 +195,16 @@ def test_only_the_ratios_of_sample_weights_count():
 
 
 @pytest.mark.parametrize("given", ["balanced", {"setosa": 3.0, "virginica": 0.5}], ids=str)
-def test_the_weight_of_a_class_is_that_of_its_samples(given):
+@pytest.mark.parametrize("early", [False, True])
+def test_the_weight_of_a_class_is_that_of_its_samples(given, early):
     few = np.r_[0:15, 50:150]
     w = compute_sample_weight(given, NAMES[few])
-    one = quick(class_weight=given).fit(IRIS[few], NAMES[few])
-    other = quick().fit(IRIS[few], NAMES[few], sample_weight=w)
+    one = quick(class_weight=given, early_stopping=early).fit(IRIS[few], NAMES[few])
+    other = quick(early_stopping=early).fit(IRIS[few], NAMES[few], sample_weight=w)
+    assert one.validation_loss_curve_ == other.validation_loss_curve_
+    with pytest.warns(sklearn.exceptions.DataConversionWarning):
+        column = clone(one).fit(IRIS[few], NAMES[few, None])
+    assert column.loss_curve_ == one.loss_curve_
     assert (one.predict_proba(IRIS) == other.predict_proba(IRIS)).all()
 
 

@@ -154,6 +154,8 @@ class NetworkEstimator(BaseEstimator):
         X, y = validate_data(self, X, host(y), reset=new, **checks)
         weights = _checked_weights(weights, X.shape[0])
         targets, outputs = self.encoded(y, new, partial, classes)
+        if (factors := self.class_factors(y, partial)) is not None:
+            weights = factors if weights is None else weights * factors
         library = self._library(X, "partial_fit" if partial else "fit", new)
         if new:
             self._rng = check_random_state(self.random_state)
@@ -164,8 +166,7 @@ class NetworkEstimator(BaseEstimator):
             with streams_of(seed):
                 strata = targets if targets.ndim == 1 else None
                 held = held_out(X.shape[0], self.validation_fraction, strata)
-        factors = self.class_factors(y, partial)
-        self._train(self._inputs(X), targets, weights, factors, held, seed, partial)
+        self._train(self._inputs(X), targets, weights, held, seed, partial)
         return self
 
     def _build(self, X: Any, outputs: int, library: str | None, seed: int) -> None:
@@ -184,7 +185,6 @@ class NetworkEstimator(BaseEstimator):
         x: Any,
         y: np.ndarray,
         weights: np.ndarray | None,
-        factors: np.ndarray | None,
         held: np.ndarray | None,
         seed: int,
         partial: bool,
@@ -196,10 +196,7 @@ class NetworkEstimator(BaseEstimator):
             valid = (self._rows(x, held), y[held], *([] if weights is None else [weights[held]]))
             x, y = self._rows(x, kept), y[kept]
             weights = None if weights is None else weights[kept]
-            factors = None if factors is None else factors[kept]
             callbacks = (*callbacks, EarlyStopping(patience=self.patience, min_delta=self.tol))
-        if factors is not None:
-            weights = factors if weights is None else weights * factors
         if weights is not None and not partial:
             total = weights.sum()
             weights = weights * (len(weights) / total) if total > 0 else weights

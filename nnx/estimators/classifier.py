@@ -68,7 +68,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         warm_start: `fit` continues with the network of the last one.
         random_state: an integer for repeatable results, a RandomState, or None.
         verbose: show a progress bar.
-        class_weight: "balanced" or {label: weight}, in training alone.
+        class_weight: "balanced" or {label: weight}; they multiply the sample weights.
 
     Attributes:
         classes_: the labels, sorted.
@@ -277,7 +277,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
                 "dict(zip(classes, compute_class_weight('balanced', classes=classes, y=y)))"
             )
         y = y.toarray() if hasattr(y, "toarray") else y
-        return compute_sample_weight(self.class_weight, y)
+        return compute_sample_weight(self.class_weight, y if self._multilabel else np.ravel(y))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
