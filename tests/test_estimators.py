@@ -270,7 +270,7 @@ class Look(nnx.Callback):
         self.seen = seen
 
     def begin(self, run):
-        ((self.seen["x"], self.seen["y"]),) = run.validation.parts
+        self.seen["x"], self.seen["y"], *self.seen["weights"] = run.validation.parts[0]
 
     def after_epoch(self, run):
         self.seen["history"] = run.history
@@ -293,6 +293,14 @@ def test_early_stopping_keeps_a_part_of_each_class_and_restores_the_best_weights
     best = min(model.validation_loss_curve_)
     assert model.validation_loss_curve_[-1] > best
     assert abs(model.net_.score(seen["x"], seen["y"]).loss - best) < 1e-9
+
+
+def test_weights_stay_with_their_samples_in_the_validation():
+    seen, w = {}, np.linspace(0.5, 2.0, 150)
+    x = np.column_stack([w, IRIS])
+    quick(early_stopping=True, callbacks=[Look(seen)]).fit(x, KINDS, w)
+    np.testing.assert_array_equal(seen["weights"][0], seen["x"][:, 0])
+    assert 1 < len(seen["x"]) == round(0.1 * 150)
 
 
 # Random numbers.
