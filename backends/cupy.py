@@ -95,6 +95,8 @@ class CuPyBackend(Backend):
             "CUDA of the wheel": cuda_version(runtime.runtimeGetVersion()),
             "CUDA of the driver": cuda_version(runtime.driverGetVersion()),
             "driver": driver(),
+            "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
+            "GPUs": str(runtime.getDeviceCount()),
             "compute capability": self.device.compute_capability,
             "TF32": "on: products have 3 digits (CUPY_TF32=1)" if tf32 else "off",
         }
@@ -108,9 +110,11 @@ class CuPyBackend(Backend):
             with self.selected(), fresh_kernels():
                 x = double(cupy.ones((2, 2), dtype=cupy.float32))
             got = self.to_numpy(x @ x).tolist()
-        except cupy.cuda.compiler.CompileException as error:
+        except (cupy.cuda.compiler.CompileException, RuntimeError) as error:
+            headers = "headers" in str(error) or "cannot open source file" in str(error)
             raise BackendError(
-                f"CuPy cannot compile a kernel: {first_line(error)}", with_ctk(cupy)
+                f"CuPy cannot compile and run a kernel: {first_line(error)}",
+                with_ctk(cupy) if headers else f"replace CuPy or the driver: {INSTALL}",
             ) from error
         if got != [[8.0, 8.0], [8.0, 8.0]]:
             raise BackendError(f"expected a product of 8.0 everywhere, got {got}", INSTALL)

@@ -89,7 +89,7 @@ __all__ = [
 ]
 
 # Modules that are imported when they are first asked for.
-_LATER = ("estimators", "plotting", "testing")
+_LATER = ("estimators", "onnx", "plotting", "testing")
 
 # What other libraries call a thing, as `_key` writes it -> what it is called here.
 _ELSEWHERE = {
@@ -136,7 +136,6 @@ _ELSEWHERE = {
     "optim": "optimizers",
     "orthogonal": "RandnOrthonormal",
     "reducelronplateau": "ReduceOnPlateau",
-    "save": "SequentialNet.save",
     "savemodel": "SequentialNet.save",
     "sequential": "SequentialNet",
     "sigmoid": "Logistic",

@@ -12,9 +12,8 @@ import numpy as np
 
 from nnx import saving
 from nnx.backend import Array, Backend, working_on
-from nnx.checks import count, flag, instance
+from nnx.checks import ShapeError, count, flag, instance
 from nnx.data import (
-    as_inputs,
     batches,
     check_batch_size,
     checked_samples,
@@ -160,9 +159,13 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or an array of the backend.
             training: True for layers that act differently in training.
         """
-        with working_on(self.backend) as backend:
-            self.check_inputs(x)
-            x = as_inputs(backend, self.input_shape, x)
+        with working_on(self.backend):
+            (x, *more), _ = equal_parts(self, x)
+            if more:
+                raise ShapeError(
+                    "evaluate: expected samples of one shape, got several; predict takes a list of "
+                    "them"
+                )
             self.shapes(tuple(x.shape[1:]), "a sample of x is")
             self._input_shape = tuple(x.shape)
             y, self._backward = self.forward(x, training)

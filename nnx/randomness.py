@@ -35,7 +35,9 @@ __all__ = [
     "generator",
     "noise",
     "noise_from",
+    "position",
     "replaced_weights",
+    "same_generator",
     "seed",
     "set_state",
     "state",
@@ -121,6 +123,13 @@ def state() -> dict[str, Any]:
         }
 
 
+def position(purpose: str) -> dict[str, Any] | None:
+    """Return where the stream of one purpose stands, as plain data; None if it has not begun."""
+    with _streams.lock:
+        running = _streams.running.get(purpose)
+        return None if running is None else dict(running.bit_generator.state)
+
+
 def set_state(saved: dict[str, Any]) -> None:
     """Continue all streams where they stood when `state` returned this.
 
@@ -187,6 +196,17 @@ def fresh_generator(purpose: str, *key: int) -> np.random.Generator:
         n = _streams.drawn[purpose, key]
         _streams.drawn[purpose, key] += 1
         return _streams.new(purpose, len(key), *key, n)
+
+
+def same_generator(purpose: str, *key: int) -> np.random.Generator:
+    """Return a stream of its own that is the same at every call with this key, until `seed`.
+
+    Raises:
+        ValueError: the purpose is unknown.
+    """
+    choice("same_generator", "purpose", purpose, PURPOSES)
+    with _streams.lock:
+        return _streams.new(purpose, len(key), *key)
 
 
 def noise(draw: Draw, like: Array) -> Array:

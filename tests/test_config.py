@@ -71,10 +71,32 @@ def test_every_thing_is_pickled_and_copied_with_what_it_was_made_with(name):
 def test_the_things_are_all_that_is_public():
     classes = [kind for kind in NAMESPACE.values() if isinstance(kind, type)]
     public = {kind for kind in classes if issubclass(kind, config.Configured)}
+    public -= {kind for kind in public if issubclass(kind, nnx.Callback)}  # see CALLBACKS
     made = {type(make()) for make in THINGS.values()}
     bases = {kind for kind in public if any(issubclass(other, kind) for other in public - {kind})}
     schedules = {k for k in public if issubclass(k, nnx.Schedule) or issubclass(k, nnx.Clip)}
     assert public - made - bases - schedules == set()
+
+
+CALLBACKS = [
+    nnx.EarlyStopping("f1", 3, 0.1, "max", False),
+    nnx.ReduceOnPlateau("loss", 0.5, 3, 0.1, least=0.01),
+    nnx.Checkpoint("run.safetensors", 2, 10, 3, "validation_loss"),
+    nnx.CSVLogger("log.csv"),
+    nnx.EpochLogger("training", 10),
+]
+
+
+@pytest.mark.parametrize("callback", CALLBACKS, ids=repr)
+def test_callbacks_are_shown_read_back_and_cloned(callback):
+    read = eval(repr(callback), dict(NAMESPACE))
+    for twin in (read, callback.clone(), config.build(config.plain(callback))):
+        assert type(twin) is type(callback)
+        assert config.plain(twin) == config.plain(callback)
+    kinds = {kind for kind in NAMESPACE.values() if isinstance(kind, type)}
+    kinds = {kind for kind in kinds if issubclass(kind, nnx.Callback)}
+    # A writer is an object of another library.
+    assert kinds - {type(c) for c in CALLBACKS} == {nnx.Callback, nnx.TensorBoard}
 
 
 SCHEDULES = [

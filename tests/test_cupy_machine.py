@@ -5,6 +5,7 @@ import types
 
 import pytest
 from conftest import usable
+from simulated import printed
 
 import nnx
 from nnx.backend import BackendError
@@ -137,24 +138,50 @@ def test_connecting_takes_no_memory_and_compiles_nothing(cupy):
     assert [counted.get(name, 0) for name in ("malloc", "compile", "launches")] == [0, 0, 0]
 
 
+# The switches of the simulated GPU -> does it connect, what is the reason, what is the remedy.
+SIMULATED = {
+    "CUSIM_HIDE=cublas": (False, ("libcublas.so.13",), ('"cupy-cuda13x[ctk]"',)),
+    "CUSIM_HIDE=nvrtc": (False, ("libnvrtc.so.13",), ('"cupy-cuda13x[ctk]"',)),
+    "CUSIM_HIDE=headers": (True, ("cannot compile", "headers"), ('"cupy-cuda13x[ctk]"',)),
+    "CUSIM_DEVICES=0": (False, ("no GPU answers", "cudaErrorNoDevice"), BOTH),
+    "CUSIM_DRIVER=0": (False, ("no GPU answers", "cudaErrorInsufficientDriver"), BOTH),
+    "CUSIM_DRIVER=12.4": (
+        False,
+        ("no GPU answers",),
+        ("CUDA 12.4", "CUDA 13.2", "uninstall -y cupy-cuda13x", '"cupy-cuda12x[ctk]"'),
+    ),
+    "CUSIM_CC=6.1": (False, ("got 6.1", "7.5 or later"), ("uninstall -y", '"cupy-cuda12x[ctk]"')),
+    "CUSIM_CC=7.5": (True, (), ()),
+}
+CONNECT = """
+import nnx
+try:
+    backend = nnx.backend.resolve("cupy")
+    print("connected")
+    backend.try_out()
+except nnx.BackendError as error:
+    print(error.reason)
+    print(error.remedy)
+"""
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("library", ["cublas", "nvrtc"])
-def test_a_library_that_is_missing_makes_the_backend_unusable(library, cupy, monkeypatch):
-    def missing(*names):
-        raise RuntimeError(MISSING)
-
-    if library == "nvrtc":
-        monkeypatch.setattr(cupy.cuda.nvrtc, "getVersion", missing)
-    else:
-        monkeypatch.delattr(cupy.cuda, "cublas")
-        monkeypatch.setattr(cupy.cuda, "__getattr__", missing)
-    with pytest.raises(BackendError, match="does not find a library of CUDA"):
-        CuPyBackend()
+@pytest.mark.parametrize("switch", SIMULATED)
+def test_the_faults_of_a_simulated_machine(switch):
+    pytest.importorskip("cpusim", reason="no simulated GPU here")
+    connects, reason, remedy = SIMULATED[switch]
+    name, _, value = switch.partition("=")
+    lines = printed(CONNECT, **{name: value})
+    assert lines[: len(lines) - 2 * bool(reason)] == ["connected"] * connects
+    for text in reason:
+        assert text in lines[-2]
+    for text in remedy:
+        assert text in lines[-1]
 
 
 @pytest.mark.gpu
-def test_the_doctor_finds_missing_headers(cupy, monkeypatch):
-    """The compiler is asked, even if all kernels are in the cache on disk."""
+def test_the_doctor_reports_what_the_compiler_says(cupy, monkeypatch):
+    """It is asked, even if all kernels are in the cache on disk."""
     compiler = cupy.cuda.compiler
     said = 'k.cu(3): catastrophic error: cannot open source file "cuda_fp16.h"\n  #include\n'
 
@@ -164,7 +191,7 @@ def test_the_doctor_finds_missing_headers(cupy, monkeypatch):
     assert not [p for p in environment().problems if "cupy" in p.reason]
     monkeypatch.setattr(compiler, "_compile_using_nvrtc_no_warning", refuse)
     (problem,) = (p for p in environment().problems if "cupy" in p.reason)
-    assert "backend cupy: CuPy cannot compile a kernel" in problem.reason
+    assert "backend cupy: CuPy cannot compile and run a kernel" in problem.reason
     assert 'cannot open source file "cuda_fp16.h"' in problem.reason
     assert '"cupy-cuda13x[ctk]"' in problem.remedy
     assert nnx.available_backends()["cupy"].usable  # which compiles nothing

@@ -90,7 +90,8 @@ def test_a_gpu_that_this_cuda_does_not_compile_for():
     assert error_of("cupy.arange(3.0) + 1", CUSIM_CC="6.1") == (
         "CompileException nvrtc: error: invalid value for --gpu-architecture (-arch)"
     )
-    assert printed("print((cupy.arange(3.0) + 1).sum())", CUSIM_CC="7.5") == ["6.0"]
+    for machine in ({"CUSIM_CC": "7.5"}, {"CUSIM_CC": "6.1", "CUSIM_RUNTIME": "12.9"}):
+        assert printed("print((cupy.arange(3.0) + 1).sum())", **machine) == ["6.0"]
 
 
 def test_without_a_gpu():
@@ -164,18 +165,52 @@ def test_a_small_gpu():
 
 
 def test_pinned_memory_is_counted():
-    pool = cupy.get_default_pinned_memory_pool()
-    pool.free_all_blocks()
-    cpusim.reset()
-    before = cpusim.stats().get("pinned_bytes", 0)
-    memory = cupy.cuda.alloc_pinned_memory(3_000_000)
+    code = (
+        "import cpusim\n"
+        "names = ('pinned', 'pinned_bytes', 'pinned_peak')\n"
+        "def show(): print(*map(cpusim.stats().get, names))\n"
+        "memory = cupy.cuda.alloc_pinned_memory(3_000_000)\n"
+        "show()\n"
+        "del memory\n"
+        "show()\n"
+        "cupy.get_default_pinned_memory_pool().free_all_blocks()\n"
+        "show()\n"
+        "cpusim.reset()\n"
+        "show()\n"
+        "memory = cupy.cuda.alloc_pinned_memory(1000)\n"
+        "show()\n"
+        "cpusim.reset()\n"
+        "show()\n"
+    )
     # the pool rounds up to a power of two, and keeps what is freed
-    assert cpusim.stats()["pinned_bytes"] == before + (1 << 22)
-    del memory
-    assert cpusim.stats()["pinned_bytes"] == before + (1 << 22)
-    pool.free_all_blocks()
-    assert cpusim.stats().get("pinned_bytes", 0) == before
-    assert cpusim.stats()["pinned_peak"] == before + (1 << 22)
+    assert printed(code) == [
+        "1 4194304 4194304",
+        "1 4194304 4194304",
+        "1 None 4194304",
+        "None None None",
+        "1 1024 1024",
+        "None None None",
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 3, 10, 33, 100, 700])
+def test_kernels_whose_threads_wait_for_each_other(n):
+    """Scans and searches let the warps of a block meet at different barriers."""
+    rng = np.random.default_rng(n)
+    host = rng.random((n, n)) < 0.5
+    x = cupy.asarray(host)
+    for found, expected in zip(x.nonzero(), host.nonzero(), strict=True):
+        assert np.array_equal(cupy.asnumpy(found), expected)
+    assert np.array_equal(cupy.asnumpy(cupy.cumsum(x)), np.cumsum(host))
+    assert np.array_equal(cupy.asnumpy(cupy.cumsum(x, axis=1)), np.cumsum(host, axis=1))
+    numbers = rng.integers(0, 1000, (n, n))
+    y = cupy.asarray(numbers)
+    assert np.array_equal(cupy.asnumpy(y[x]), numbers[host])
+    found = cupy.bincount(y.ravel(), weights=y.ravel())  # an atomic sum of float64 and int64
+    assert np.array_equal(cupy.asnumpy(found), np.bincount(numbers.ravel(), numbers.ravel()))
+    for name in ("sum", "max", "argmin", "any", "all"):
+        found = cupy.asnumpy(getattr(y, name)(axis=0))
+        assert np.array_equal(found, getattr(numbers, name)(axis=0)), name
 
 
 def test_new_memory_holds_nan():

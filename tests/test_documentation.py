@@ -84,7 +84,7 @@ DEFINED = re.compile(r"""add_argument\(\s*\n?\s*["'](--[\w-]+)""")
 def parser_of_nnx(words):
     """Parse a command line of `nnx` without running it."""
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
-        for name in ("run_bench", "run_check", "run_doctor", "show_backends"):
+        for name in ("run_bench", "run_check", "run_doctor", "run_report", "show_backends"):
             patch.setattr(cli, name, lambda *arguments: 0)
         assert cli.main(words) == 0
         return

@@ -22,6 +22,7 @@ from nnx.backend import BackendError, HostReadError, OutOfMemoryError, resolve
 from nnx.checks import ShapeError
 from nnx.commands.cli import main
 from nnx.datasets import DatasetError, DatasetNotFoundError
+from nnx.saving import FileError
 from nnx.testing import (
     BackendMismatchError,
     BackendReport,
@@ -39,6 +40,7 @@ ERRORS = {
     BackendMismatchError: (BackendReport("ReLU", [RESULT]),),
     DatasetError: ("reason", "remedy"),
     DatasetNotFoundError: ("reason", "remedy"),
+    FileError: ("file",),
     GradientError: ("ReLU", "x", "message", 1.0, 2.0),
     HostReadError: ("a read",),
     HostSyncError: ("torch", "file.py:1", "float(x)", "reason"),

@@ -26,7 +26,7 @@ ROOMS = [
 IN_THEIR_MODULES = {
     "AbsLike", "HeavisideLike", "ReLULike", "SignLike",
     "AffineLayer", "ConvolutionLayer", "PoolingLayer", "RecurrentLayer",
-    "Factors", "State", "one_hot", "Plan", "Score",
+    "Factors", "State", "one_hot", "Plan", "Run", "Score",
 }  # fmt: skip
 
 
@@ -34,8 +34,9 @@ def test_the_top_has_what_a_network_is_made_from_and_nothing_else():
     public = {name for room in ROOMS for name in room.__all__}
     assert public >= IN_THEIR_MODULES
     setting = {
-        "Backend", "BackendError", "OutOfMemoryError", "array_namespace", "available_backends",
-        "backend", "datasets", "get_backend", "metrics", "randomness", "seed",
+        "Backend", "BackendError", "FileError", "OutOfMemoryError", "array_namespace",
+        "available_backends", "backend", "datasets", "get_backend", "load", "metrics",
+        "randomness", "seed",
         "set_backend", "to_numpy", "use_backend",
     }  # fmt: skip
     assert set(nnx.__all__) == (public - IN_THEIR_MODULES) | setting
@@ -64,8 +65,11 @@ ELSEWHERE = {
     "GlorotNormal": "RandnAverage", "he_normal": "HeNormal", "Orthogonal": "RandnOrthonormal",
     "Optimiser": "Optimizer", "Adamw": "AdamW", "L2": "L2Regularizer", "tensor": "Backend.asarray",
     "manual_seed": "seed", "ReLULike": "activations.ReLULike", "AffineLayer": "layers.AffineLayer",
-    "Plan": "training.Plan", "one_hot": "losses.one_hot", "accuracy": "metrics.accuracy",
-    "load": "datasets.load", "check_gradients": "testing.check_gradients",
+    "Plan": "training.Plan", "Run": "training.Run", "one_hot": "losses.one_hot",
+    "accuracy": "metrics.accuracy",
+    "load_model": "load", "save": "saving.save", "state_dict": "SequentialNet.save_weights",
+    "ModelCheckpoint": "Checkpoint", "ReduceLROnPlateau": "ReduceOnPlateau",
+    "load_state_dict": "SequentialNet.load_weights", "check_gradients": "testing.check_gradients",
     "plot_history": "plotting.plot_history", "generator": "randomness.generator",
 }  # fmt: skip
 

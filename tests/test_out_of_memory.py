@@ -87,6 +87,46 @@ def test_every_part_of_cuda_says_it_in_its_own_way(part):
             net.predict([[1.0]])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("malloc", "Out of memory allocating"),
+        ("cublas", "CUBLAS_STATUS_ALLOC_FAILED"),
+        ("launch", "CUDA_ERROR_OUT_OF_MEMORY"),
+        ("event", "cudaErrorMemoryAllocation"),
+    ],
+)
+def test_a_call_that_finds_no_memory_is_told_and_the_network_lives_on(call, reason):
+    cpusim = pytest.importorskip("cpusim", reason="no simulated GPU here")
+
+    class Marking(nnx.Layer):
+        """Records an event, as work on several streams does."""
+
+        def forward(self, x, training=False):
+            import cupy
+
+            cupy.cuda.Event().record()
+            return x, lambda delta: (delta, {})
+
+        def output_shape(self, input_shape):
+            return input_shape
+
+    with nnx.use_backend(usable("cupy")) as backend:
+        layers = [Marking(), nnx.DenseLayer(100, 2, nnx.SoftMax())]
+        net = nnx.SequentialNet(100, layers, nnx.CrossEntropy())
+        x, y = data(2_000)
+        net.train(x, y, 500, progress=False)
+        backend.free_memory()
+        cpusim.fail(call)
+        try:
+            with pytest.raises(nnx.OutOfMemoryError, match=f"out of memory on cuda:0 .*{reason}"):
+                net.train(x, y, 500, progress=False)
+        finally:
+            cpusim.fail(call, 0)
+        assert np.isfinite(net.train(x, y, 500, progress=False).loss).all()
+
+
 def test_another_error_of_cuda_stays_what_it_is():
     with nnx.use_backend(usable("cupy")):
         import cupy

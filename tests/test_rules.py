@@ -34,6 +34,7 @@ HOST = {
     "nnx.layers.embedding",
     "nnx.metrics.door",
     "nnx.networks",
+    "nnx.onnx",
     "nnx.plotting",
     "nnx.randomness",
     "nnx.saving",
@@ -69,6 +70,7 @@ ROOMS = [
     "datasets",
     "plotting",
     "estimators",
+    "onnx",
     "nnx",
     "testing",
     "commands",
@@ -313,6 +315,7 @@ SHARED = {
     "nnx.commands.cli": {
         "run_bench",
         "run_check",
+        "run_report",
         "run_doctor",
         "show_backends",
         "show_bench",

@@ -379,6 +379,18 @@ MALFORMED = {
         put("optimizers", 0, "state", value=[[{"array": "0.W"}]]),
         "expected arrays of its own, got '0.W'",
     ),
+    "own state twice": (
+        put("optimizers", 0, "state", value=[[{"array": "optimizers/0/0/0"}] * 2]),
+        "an array that is in no other place, got 'optimizers/0/0/0'",
+    ),
+    "own state of another optimizer": (
+        put("optimizers", 1, "state", value=[[{"array": "optimizers/0/0/1"}]]),
+        r"optimizers\[1\]: expected arrays of its own, got 'optimizers/0/0/1'",
+    ),
+    "own state without a name": (
+        put("optimizers", 0, "state", value=[[{"array": [1]}]]),
+        "expected the name of an array",
+    ),
     "type of the arrays": (
         put("dtype", value="float16"),
         "dtype: expected one of float32, float64",
@@ -455,6 +467,62 @@ def test_a_malformed_file_is_one_clear_error(name, tmp_path, watch):
     assert file.read_bytes() == bad
     assert os.listdir(tmp_path) == [file.name]
     assert not os.path.exists("executed")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_file_with_a_few_other_bytes_is_one_clear_error_or_a_network(seed, tmp_path):
+    rng, file = np.random.default_rng(seed), tmp_path / "net.safetensors"
+    raw = raw_of(a_net(), file)
+    length = int.from_bytes(raw[:8], "little")
+    characters = np.frombuffer(b'{}[],:".-0123456789eE naif\\\xff\x00', "uint8")
+    refused = 0
+    for _ in range(40):
+        bad = bytearray(raw)
+        for place in rng.integers(0, 8 + length, rng.integers(1, 4)):
+            bad[place] = rng.choice(characters)
+        file.write_bytes(bad)
+        try:
+            net = saving.load(file)
+        except saving.FileError:
+            refused += 1
+        else:
+            assert isinstance(net, nnx.SequentialNet)
+    assert refused > 20
+
+
+VALUES = [None, True, False, 0, -1, 1, 10**30, 1.5, "", "a", [], {}, [1], {"a": 1}, [[[]]]]
+VALUES += [{"class": "ReLU"}, {"class": "DenseLayer", "ni": 3, "no": 4}, {"shared": 0}]
+VALUES += [{"array": "0.W"}, {"float": "nan"}, {"float": "inf"}]
+
+
+def places_in(described, place=()):
+    """All places of a description."""
+    if isinstance(described, dict | list):
+        pairs = described.items() if isinstance(described, dict) else enumerate(described)
+        for key, value in pairs:
+            yield (*place, key)
+            yield from places_in(value, (*place, key))
+
+
+def test_any_value_in_any_place_is_one_clear_error_or_a_network(tmp_path):
+    file = tmp_path / "net.safetensors"
+    raw = raw_of(a_net(), file)
+    described = json.loads(parts(raw)[0]["__metadata__"]["nnx"])
+    rng, tried, refused, longest = np.random.default_rng(0), 0, 0, 0
+    for place in places_in(described):
+        changes = [put(*place, value=VALUES[i]) for i in rng.choice(len(VALUES), 5, replace=False)]
+        for change in [*changes, taken(*place)]:
+            file.write_bytes(change(raw))
+            tried += 1
+            try:
+                net = saving.load(file)
+            except saving.FileError as error:
+                refused, longest = refused + 1, max(longest, len(str(error)))
+            else:
+                assert isinstance(net, nnx.SequentialNet)
+    assert longest < 1000
+    assert tried > 800
+    assert tried > refused > 0.8 * tried
 
 
 def test_there_are_enough_of_them():

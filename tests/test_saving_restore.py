@@ -160,6 +160,32 @@ def test_an_error_at_any_moment_of_restoring_changes_nothing(number, file, monke
     assert (held(fresh), config.plain(fresh)) == expected
 
 
+def test_a_run_with_more_in_its_file_is_unpacked_and_restored(file):
+    net, fresh, third = changed(layered()), layered(), layered()
+    data, arrays = saving.pack(net)
+    plain, more = saving.split({"history": {"loss": np.arange(3.0)}, "epoch": 2})
+    saving.write_file(file, {**arrays, **more}, {"kind": "run", "network": data, "run": plain})
+    with saving.read_file(file) as opened:
+        unpacked = saving.unpack(opened.data["network"], opened)
+        saving.restore(fresh, opened.data["network"], opened)
+        run = saving.join(opened.data["run"], opened)
+    assert held(unpacked) == held(fresh) == held(net)
+    assert run["history"]["loss"].tolist() == [0, 1, 2]
+    saving.load_weights(third, file)
+    assert weights_of(third) == weights_of(net)
+    with pytest.raises(saving.FileError, match="got one of kind 'run'"):
+        saving.load(file)
+
+
+def test_what_is_packed_is_a_copy():
+    net = a_net(optim=nnx.Adam())
+    an_epoch(net)
+    _, arrays = saving.pack(net)
+    before = {name: array.copy() for name, array in arrays.items()}
+    an_epoch(net)
+    assert all((arrays[name] == before[name]).all() for name in before)
+
+
 # Weights alone.
 
 

@@ -1,6 +1,7 @@
 import _thread
 import math
 import pickle
+import signal
 import threading
 
 import numpy as np
@@ -276,6 +277,8 @@ def test_ctrl_c_ends_training_with_the_history_so_far():
 
 
 def test_ctrl_c_in_the_middle_of_an_epoch_ends_training_too():
+    # A shell starts what runs in the background with Ctrl-C ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     timer = threading.Timer(0.3, _thread.interrupt_main)
     net = classifier()
     timer.start()

@@ -13,6 +13,7 @@ from nnx.backend.namespace import Array, add_array_type, array_namespace, masked
 from nnx.backend.selection import (
     BackendStatus,
     available_backends,
+    born_on_device,
     get_backend,
     on_device,
     resolve,
@@ -35,6 +36,7 @@ __all__ = [
     "add_array_type",
     "array_namespace",
     "available_backends",
+    "born_on_device",
     "get_backend",
     "installed_backends",
     "masked",

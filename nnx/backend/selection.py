@@ -25,6 +25,7 @@ from nnx.backend.namespace import describe, is_array, owner_of
 __all__ = [
     "BackendStatus",
     "available_backends",
+    "born_on_device",
     "get_backend",
     "on_device",
     "resolve",
@@ -123,6 +124,20 @@ def on_device(method: Method) -> Method:
     def run(self: Any, *arguments: Any, **options: Any) -> Any:
         with self.backend.selected():
             return method(self, *arguments, **options)
+
+    return run  # type: ignore[return-value]
+
+
+def born_on_device(constructor: Method) -> Method:
+    """Return the constructor, run with the device on which arrays are born as the current one.
+
+    A thread of its own starts on another device, whatever `set_backend` has said before.
+    """
+
+    @functools.wraps(constructor)
+    def run(self: Any, *arguments: Any, **options: Any) -> None:
+        with get_backend().selected():
+            constructor(self, *arguments, **options)
 
     return run  # type: ignore[return-value]
 

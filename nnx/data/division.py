@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnx.randomness import fresh_generator
+from nnx.randomness import same_generator
 
 __all__ = ["held_out"]
 
@@ -12,8 +12,8 @@ __all__ = ["held_out"]
 def held_out(samples: int, fraction: float, classes: np.ndarray | None = None) -> np.ndarray:
     """Return the sorted indices of round(fraction * samples) samples, drawn at random.
 
-    The draw depends on the seed, and on how many were made before for so many samples. With
-    classes, samples are ordered by class, at random within one, and taken at even spaces: each
+    The draw depends on the seed alone: a second training with as many samples keeps the same ones.
+    With classes, samples are ordered by class, at random within one, and taken at even spaces: each
     class has its share, to within one sample. At least one sample is taken and one is left.
 
     Args:
@@ -29,7 +29,7 @@ def held_out(samples: int, fraction: float, classes: np.ndarray | None = None) -
             f"train: expected at least 2 samples for validation={fraction:g}, got {samples}; pass "
             "more samples, or write validation=None"
         )
-    order = fresh_generator("batches", samples).permutation(samples)
+    order = same_generator("batches", samples).permutation(samples)
     if classes is not None:
         order = order[np.argsort(classes[order], kind="stable")]
     held = min(max(round(fraction * samples), 1), samples - 1)

@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from nnx.activations import Activation
-from nnx.backend import Array, Backend, array_namespace, get_backend, on_device, resolve
+from nnx.backend import (
+    Array,
+    Backend,
+    array_namespace,
+    born_on_device,
+    get_backend,
+    on_device,
+    resolve,
+)
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
 from nnx.layers._arguments import Checked, Penalty
@@ -114,6 +122,11 @@ class Layer(Watched):
         self.backend: Backend = get_backend()
         given = SGD() if optim is None else optim
         self.optim = instance(self, "optim", given, Optimizer, "SGD(0.1)").clone()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            cls.__init__ = born_on_device(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "optim":
@@ -274,27 +287,34 @@ class Layer(Watched):
     def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Any]) -> None:
         """Give a twin arrays of its own."""
         vars(self).update(
-            parameters={name: convert(p) for name, p in source.parameters.items()},
-            buffers={name: convert(p) for name, p in source.buffers.items()},
+            source._converted(convert),
             regularizers=dict(source.regularizers),
             gradients={},
-            states={name: s.converted(convert) for name, s in source.states.items()},
             optim=made.setdefault(id(source.optim), source.optim.move(convert)),
         )
+
+    def _converted(self, convert: Callable[[Array], Array]) -> dict[str, Any]:
+        """Return parameters, buffers and states, of converted arrays."""
+        return {
+            "parameters": {name: convert(p) for name, p in self.parameters.items()},
+            "buffers": {name: convert(p) for name, p in self.buffers.items()},
+            "states": {name: s.converted(convert) for name, s in self.states.items()},
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Return all but the closure of the last `evaluate`; arrays are copied, views or not."""
         kept = {**vars(self), "_backward": None}
         if not self.children:
-            backend = self.backend
-
-            def copy(array: Array) -> Array:
-                return backend.xp.asarray(array, copy=True)
-
-            kept["parameters"] = {name: copy(p) for name, p in self.parameters.items()}
-            kept["buffers"] = {name: copy(p) for name, p in self.buffers.items()}
-            kept["states"] = {name: s.converted(copy) for name, s in self.states.items()}
+            copy = self.backend.xp.asarray
+            kept |= self._converted(lambda array: copy(array, copy=True))
         return kept
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        """Take what was kept; a pickle brings arrays of some libraries to their current device."""
+        vars(self).update(kept)
+        if not self.children and type(self.backend).selected is not Backend.selected:
+            copy, there = self.backend.xp.asarray, self.backend.device
+            vars(self).update(self._converted(lambda a: copy(a, copy=True, device=there)))
 
     def __getattr__(self, name: str) -> Any:
         known, declared = self.__dict__, getattr(type(self), name, None)

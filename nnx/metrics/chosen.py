@@ -153,18 +153,29 @@ def joined(
     """Return outputs, targets and weights of several parts as one, without terms of weight 0.
 
     Leading axes become one axis of terms if the parts differ in shape, or if a weight of a single
-    time step is 0. The weights are read once.
+    time step is 0. Results of one shape come together. The weights of each shape are read.
 
     Args:
         results: outputs, targets and weights or None of each part; either all have weights or
             none.
     """
+    xp = array_namespace(results[0][0])
+
+    def whole(column: Sequence[Any]) -> Any:
+        return column[0] if len(column) == 1 or column[0] is None else xp.concat(column, axis=0)
+
+    of_shape: dict[tuple[int, ...], list[Any]] = {}
+    for one in results:
+        of_shape.setdefault(tuple(one[0].shape[1:]), []).append(one)
+    results = [
+        (whole(a), whole(y), whole(w))
+        for a, y, w in (tuple(zip(*group, strict=True)) for group in of_shape.values())
+    ]
     kept = [None if w is None else (to_numpy(w) > 0) for _, _, w in results]
     some = any(keep is not None and not keep.all() for keep in kept)
     steps = some and any(keep is not None and keep.ndim > 1 for keep in kept)
-    flat = steps or len({tuple(a.shape[1:]) for a, _, _ in results}) > 1
+    flat = steps or len(results) > 1
     columns: tuple[list[Any], ...] = ([], [], [])
-    xp = array_namespace(results[0][0])
     for a, y, w in results:
         arrays = [a, y, w]
         if flat:
@@ -172,19 +183,15 @@ def joined(
             arrays[0] = xp.reshape(a, (-1, a.shape[-1]))
             arrays[1] = xp.reshape(y, (-1, *y.shape[len(terms) :]))
             if w is not None:
-                whole = xp.reshape(w, (*w.shape, *[1] * (len(terms) - w.ndim)))
-                arrays[2] = xp.reshape(xp.broadcast_to(whole, terms), (-1,))
+                w = xp.reshape(w, (*w.shape, *[1] * (len(terms) - w.ndim)))
+                arrays[2] = xp.reshape(xp.broadcast_to(w, terms), (-1,))
         if some:
             index = (to_numpy(arrays[2]) > 0).nonzero()[0]
             index = xp.asarray(index, device=device_of(a))
             arrays = [xp.take(array, index, axis=0) for array in arrays]
         for column, array in zip(columns, arrays, strict=True):
             column.append(array)
-    outputs, targets, weights = (
-        column[0] if len(results) == 1 or column[0] is None else xp.concat(column, axis=0)
-        for column in columns
-    )
-    return outputs, targets, weights
+    return whole(columns[0]), whole(columns[1]), whole(columns[2])
 
 
 def _named(name: str, loss: Any) -> Metric:

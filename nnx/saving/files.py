@@ -160,7 +160,7 @@ def read_file(path: str | os.PathLike[str]) -> Iterator[File]:
         with _opened(name) as opened:
             yield File(name, opened)
     except FileError as error:
-        if str(error).startswith(name):
+        if str(error).startswith(f"{name}: "):
             raise
         raise FileError(f"{name}: {error}") from error
 
@@ -188,7 +188,7 @@ def _check_beginning(name: str) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
-        raise FileError("expected a file, got a device or a pipe")
+        raise FileError(f"{name}: expected a file, got a device or a pipe")
     with open(name, "rb") as file:
         first = file.read(32)
     length = int.from_bytes(first[:8], "little")

@@ -108,21 +108,31 @@ def join(plain: Any, source: Any) -> Any:
         source: a `File`, or a mapping from names to arrays.
 
     Raises:
-        FileError: an array is missing.
+        FileError: an array is missing, or in several places.
     """
     read: Callable[[str], Any] = getattr(source, "read", None) or source.__getitem__
+    return _joined(plain, read, set())
+
+
+def _joined(plain: Any, read: Callable[[str], Any], seen: set[str]) -> Any:
     if isinstance(plain, list | tuple):
-        return [join(item, source) for item in plain]
+        return [_joined(item, read, seen) for item in plain]
     if not isinstance(plain, dict):
         return plain
-    if set(plain) == {"array"}:
-        try:
-            return read(plain["array"])
-        except (KeyError, TypeError):
-            raise FileError(
-                f"expected an array named {plain['array']!r}, got none; the file is incomplete"
-            ) from None
-    return {name: join(item, source) for name, item in plain.items()}
+    if set(plain) != {"array"}:
+        return {name: _joined(item, read, seen) for name, item in plain.items()}
+    name = plain["array"]
+    if not isinstance(name, str) or name in seen:  # a copy for each place could fill the memory
+        raise FileError(
+            f"expected the name of an array that is in no other place, got {name!r:.60}"
+        )
+    seen.add(name)
+    try:
+        return read(name)
+    except KeyError:
+        raise FileError(
+            f"expected an array named {name!r:.60}, got none; the file is incomplete"
+        ) from None
 
 
 def _encoded(value: Any, place: str, other: Callable[[Any, str], Any], floats: bool = True) -> Any:

@@ -66,7 +66,7 @@ def unpacked(
         return target.from_numpy(host)
 
     with use_backend(target):
-        _set_states(layer, _value(data, "states", dict), file, read, target)
+        _set_states(layer, _value(data, "states", dict), file, read)
         for path, (leaf, attribute, name) in arrays_of(layer).items():
             getattr(leaf, attribute)[name] = read(path, finite=True)
         for leaf in leaves_of(layer).values():
@@ -159,9 +159,7 @@ def _set_optimizer(layer: Any, index: int | None, optimizers: list[Optimizer]) -
         raise FileError(f"expected a {type(layer).__name__} without an optimizer, got one")
 
 
-def _set_states(
-    layer: Any, described: dict[str, Any], file: File, read: Any, target: Backend
-) -> None:
+def _set_states(layer: Any, described: dict[str, Any], file: File, read: Any) -> None:
     """Give the parameters their states."""
     known = states_of(layer)
     if odd := sorted(set(described) - set(known)):
@@ -203,8 +201,8 @@ def _own_state(index: int, kind: type, state: Any, read: Any) -> Any:
     """Return what an optimizer itself keeps, usually a list of tuples of arrays."""
 
     class Source:
-        def read(self, name: Any) -> Any:
-            if not isinstance(name, str) or not name.startswith(f"optimizers/{index}"):
+        def read(self, name: str) -> Any:
+            if not f"{name}/".startswith(f"optimizers/{index}/"):
                 raise FileError(f"optimizers[{index}]: expected arrays of its own, got {name!r}")
             return read(name)
 

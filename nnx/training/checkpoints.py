@@ -52,11 +52,10 @@ def save_run(run: Run, path: str | os.PathLike[str]) -> None:
             streams["running"]["batches"] = run.before
     data, more = split(
         {
-            "identity": run.identity,
+            "identity": run.identity(),
             "made_of": run.made_of,
-            "begin": run.begin,
             "streams": streams,
-            "rng": run.before if run.order else run.position(),
+            "rng": None if run.rng is None else _position(run),
             "epoch": run.epoch,
             "done": run.done,
             "batches": run.batches,
@@ -90,7 +89,7 @@ def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
             f"train: expected the network of the run in {os.fspath(path)}, got another one: "
             f"{found}; {REMEDY}"
         )
-    if found := first_difference(data["identity"], run.identity):
+    if found := first_difference(data["identity"], run.identity()):
         raise ValueError(
             f"train: expected what the run in {os.fspath(path)} was started with, got something "
             f"else: {found}; {REMEDY}"
@@ -210,6 +209,11 @@ class Checkpoint(Callback):
         return str(path.with_name(f"{path.stem}.{what}{path.suffix}"))
 
 
+def _position(run: Run) -> Any:
+    """Return where the generator of the orders stood before this epoch, if it has begun."""
+    return run.before if run.order else run.rng.bit_generator.state  # type: ignore[union-attr]
+
+
 def _copy_file(path: str, other: str) -> None:
     """Make the file known under another name, too."""
     with contextlib.suppress(FileNotFoundError):
@@ -221,15 +225,15 @@ def _copy_file(path: str, other: str) -> None:
 
 
 def seed_as(file: File, path: str | os.PathLike[str]) -> None:
-    """Take the random streams to where they stood when the run of a file began."""
-    begin, here = _run_of(file, path)["begin"], randomness.state()
-    if here["seeded"] and here["entropy"] != begin["entropy"]:
-        theirs = f"nnx.seed({begin['entropy']})" if begin["seeded"] else "no seed"
+    """Take over the random streams of the run in a file, if they are of the seed that is set."""
+    streams, here = _run_of(file, path)["streams"], randomness.state()
+    if here["seeded"] and here["entropy"] != streams["entropy"]:
+        theirs = f"nnx.seed({streams['entropy']})" if streams["seeded"] else "no seed"
         raise ValueError(
             f"train: expected the seed of the run in {os.fspath(path)}, {theirs}, got "
             f"nnx.seed({here['entropy']}); {REMEDY}"
         )
-    randomness.set_state(begin)
+    randomness.set_state(streams)
 
 
 def _run_of(file: File, path: str | os.PathLike[str]) -> dict[str, Any]:

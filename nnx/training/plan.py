@@ -89,6 +89,7 @@ class Plan:
         self.lowest = self.slots[0].places[0][0] if self.slots else len(self.layers)
         self.groups = grouped(self.backend, chain.optimized(self.slots), self.slots)
 
+        self.leaves: list[Layer] = []
         known = {id(layer) for _, layer in self.tree}
         self._made_of: list[tuple[Any, int]] = []
         self._lists: list[tuple[list[Any], list[Any]]] = []
@@ -110,6 +111,7 @@ class Plan:
                         )
             if container:
                 continue
+            self.leaves.append(layer)
             if layer.backend is not self.backend:
                 chain.check_backend()
             for p in layer.parameters.values():
@@ -204,6 +206,11 @@ class Plan:
         for forward in self.forwards:
             x = forward(x)[0]
         return x
+
+    def forget_gradients(self) -> None:
+        """Remove the gradients of an earlier backprop, which steps make stale."""
+        for layer in self.leaves:
+            layer.gradients.clear()
 
     def finished(self, a: Array) -> Array:
         """Return the outputs of the network, for what `step` or `outputs` returned."""

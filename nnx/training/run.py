@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx.backend import Array
+from nnx.backend import Array, get_backend
 from nnx.data import batches
 from nnx.losses import one_hot
 from nnx.metrics.chosen import Metric
-from nnx.randomness import generator, state
+from nnx.randomness import generator, position
 from nnx.training.compiled import CompiledLoop
 from nnx.training.history import History, NonFiniteLossError, Score
 from nnx.training.plan import Plan
@@ -54,9 +54,8 @@ class Run:
         callbacks: objects with the methods of `Callback`.
         shuffle: draw a new order for every epoch.
         rng: draw it from this generator, instead of the seeded stream "batches".
-        identity: plain data: with what the training was started, which must be the same if it is
-            resumed.
-        begin: where the random streams stood then.
+        identity: returns, as plain data, with what the training was started; it must be the same if
+            it is resumed.
 
     Attributes:
         net, epochs, callbacks: as given.
@@ -79,27 +78,29 @@ class Run:
         callbacks: Sequence[Any] = (),
         shuffle: bool = True,
         rng: np.random.Generator | None = None,
-        identity: Mapping[str, Any] = {},
-        begin: Mapping[str, Any] = {},
+        identity: Callable[[], Any] = dict,
     ) -> None:
-        self.identity, self.begin = dict(identity), dict(begin)
+        self.identity = identity
         self.made_of: Any = None  # the network as plain data, before anything changes it
         self.net, self.data, self.validation = net, data, validation
         self.epochs, self.callbacks, self.shuffle, self.rng = epochs, callbacks, shuffle, rng
+        self.intervals: list[int] = []  # after how many batches callbacks are called
         for callback in callbacks:
             callback.state = {}
+            if callback.interval:
+                self.intervals.append(callback.interval)
         self.history = History()
-        self.samples = sum(x.shape[0] for x, *_ in data.parts)
+        self.samples = 0
+        for x, *_ in data.parts:
+            self.samples += x.shape[0]
         self.epoch, self.ending, self.failed, self.torn = 0, "", False, False
-        self.intervals = [callback.interval for callback in callbacks if callback.interval]
-        self.tally = Tally(data.classes, data.metrics)
         self._rows: dict[int, tuple[Any, Array]] = {}  # class indices as rows, by part
         self._start_epoch()
 
     def _start_epoch(self) -> None:
         self.done, self.batches, self.seconds = 0, 0, 0.0
         self.pending: list[Array] = []  # outputs that the tally does not have yet
-        self.tally.clear()
+        self.tally = Tally(self.data.classes, self.data.metrics)
         self.order: list[tuple[int, int, np.ndarray | None]] = []
         self.before: Any = None  # where the stream of the order stood before this epoch
 
@@ -123,9 +124,6 @@ class Run:
 
     def train(self, progress: bool) -> History:
         """Train until the last epoch, a callback or Ctrl-C ends it."""
-        for _, layer in self.net.plan().tree:
-            if not layer.children:
-                layer.gradients.clear()  # those of an earlier backprop would be stale
         with ProgressBar(self.samples, self.epochs, progress) as bar, ExitStack() as stack:
             try:
                 for callback in self.callbacks:
@@ -149,7 +147,7 @@ class Run:
         """Make one pass over the data, or the rest of one, and report it."""
         bar.start(self.epoch + 1)
         start, history = time.perf_counter() - self.seconds, self.history
-        with self.net.backend.fast_arithmetic():
+        with get_backend().fast_arithmetic():
             self._make_steps(bar, start)
         if self.done < self.samples:
             return
@@ -174,15 +172,15 @@ class Run:
         """Make the steps of an epoch that are not done yet; the host reads nothing."""
         if not self.order:
             self._draw_order()
-        plan = self.net.plan()
-        compiled = plan.compiled()
+        known: Plan | None = None
         for index, first, order in self.order:
             x, _, *weights = self.data.parts[index]
             stop = first + (x.shape[0] if order is None else len(order))
             while first <= self.done < stop:
-                if plan.stale:  # a callback has changed the network
-                    plan = self.net.plan()
-                    compiled = plan.compiled()
+                plan = self.net.plan()
+                if plan is not known:
+                    known, compiled = plan, plan.compiled()
+                    plan.forget_gradients()
                 data = (x, self._targets(plan, index), *weights)
                 take = _taker(plan, order)
                 for a, done in self._outputs(plan, compiled, data, order, take, self.done - first):
@@ -206,7 +204,9 @@ class Run:
     def _targets(self, plan: Plan, index: int) -> Array:
         """Return the targets of a part, class indices as rows if these take no more memory."""
         x, y, *_ = self.data.parts[index]
-        outputs = plan.chain.shapes(tuple(x.shape[1:]), "")[-1]
+        outputs = plan.output_shape
+        if None in outputs:
+            outputs = plan.chain.shapes(tuple(x.shape[1:]), "")[-1]
         if y.ndim > len(outputs) or math.prod(outputs) > math.prod(x.shape[1:]):
             return y
         if self._rows.get(index, (None,))[0] != outputs:
@@ -263,28 +263,21 @@ class Run:
         Samples of one shape are one part, and one permutation. Of several shapes, the batches
         are shuffled.
         """
-        self.before = self.position()
-        rng = self.rng or generator("batches")
-        parts, size = [x.shape[0] for x, *_ in self.data.parts], self.data.batch_size
+        self.before = position("batches") if self.rng is None else self.rng.bit_generator.state
+        rng, parts, size = self.rng or generator("batches"), self.data.parts, self.data.batch_size
         drawn: list[tuple[int, np.ndarray | None]] = []
-        for index, samples in enumerate(parts):
-            order = rng.permutation(samples) if self.shuffle else None
+        for index, (x, *_) in enumerate(parts):
+            order = rng.permutation(x.shape[0]) if self.shuffle else None
             if order is None or len(parts) == 1:
                 drawn.append((index, order))
             else:
-                drawn += [(index, order[batch]) for batch in batches(samples, size)]
+                drawn += [(index, order[batch]) for batch in batches(x.shape[0], size)]
         if self.shuffle and len(parts) > 1:
             drawn = [drawn[i] for i in rng.permutation(len(drawn))]
         first = 0
         for index, order in drawn:
             self.order.append((index, first, order))
-            first += parts[index] if order is None else len(order)
-
-    def position(self) -> Any:
-        """Return where the stream of the orders stands; None if it has not begun."""
-        if self.rng is not None:
-            return self.rng.bit_generator.state
-        return state()["running"].get("batches")
+            first += parts[index][0].shape[0] if order is None else len(order)
 
     # Callbacks.
 

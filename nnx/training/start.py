@@ -77,6 +77,8 @@ def scored(net: Any, parts: Parts, batch_size: int, metrics: Any) -> Scored:
     classes = are_classes(net, parts)
     if metrics is None:
         metrics = () if classes else ("mean_absolute_error", "r2")
+    if metrics == ():
+        return Scored(parts, batch_size, classes, {})
     found = chosen(metrics, net.cost)
     check(found, net, parts[0][1], classes)
     if classes:
@@ -101,25 +103,31 @@ def _run(
 ) -> Run:
     shuffle, rng = flag("train", "shuffle", shuffle), checked_rng(rng)
     called, held = as_callbacks(callbacks), checked_validation(validation)
-    begin = randomness.state()
     parts, valid = training_data(
         net, *data, validation=held, ignore_label=ignore_label, class_weights=class_weights
     )
-    size = check_batch_size(batch_size, max(part[0].shape[0] for part in parts))
+    largest = 0
+    for x, *_ in parts:
+        largest = max(largest, x.shape[0])
+    size = check_batch_size(batch_size, largest)
     for x, *_ in parts:
         for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
             net.check_batch(tuple(x.shape[1:]), samples)
     warn_of_targets(net, parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
-        several = check_batch_size(validation_batch_size)
-    identity = {
-        "data": described(parts, *data[:2]),
-        "validation": None if valid is None else described(valid, *data[:2]),
-        "batch_size": size,
-        "shuffle": shuffle,
-        "dtype": net.backend.dtype_name,
-    }
+        several = check_batch_size(validation_batch_size, name="validation_batch_size")
+    own = held if isinstance(held, tuple) else data
+
+    def identity() -> dict[str, Any]:
+        return {
+            "data": described(parts, *data[:2]),
+            "validation": None if valid is None else described(valid, *own[:2]),
+            "batch_size": size,
+            "shuffle": shuffle,
+            "dtype": net.backend.dtype_name,
+        }
+
     return Run(
         net,
         scored(net, parts, size, metrics),
@@ -129,5 +137,4 @@ def _run(
         shuffle,
         rng,
         identity,
-        begin,
     )

@@ -25,11 +25,7 @@ class Tally:
 
     def __init__(self, classes: bool, metrics: Mapping[str, Metric]) -> None:
         self.classes, self.metrics = classes, metrics
-        self.clear()
-
-    def clear(self) -> None:
-        """Begin again."""
-        self.samples, self.terms = 0, 0
+        self.terms, self.judged = 0, 0  # of the loss, of the accuracy
         self.loss: Array | float = 0.0
         self.hits: Array | float = 0.0
         self.weight: Array | float = 0.0
@@ -38,9 +34,10 @@ class Tally:
 
     def add(self, plan: Plan, a: Array, y: Array, weights: Array | None = None) -> None:
         """Count the outputs of some samples, as the loss of the plan takes them."""
-        xp, samples, loss = plan.backend.xp, a.shape[0], plan.loss
-        self.samples += samples
-        self.loss = self.loss + loss.value(a, y, weights) * samples
+        xp, loss = plan.backend.xp, plan.loss
+        terms = math.prod(a.shape[loss.over])  # several lengths: each time step counts
+        self.terms += terms
+        self.loss = self.loss + loss.value(a, y, weights) * terms
         if self.metrics:
             self.kept.append((plan.finished(a), y, weights))
         if not self.classes:
@@ -48,7 +45,7 @@ class Tally:
         # A fused loss contains the last activation, an increasing function: a threshold on its
         # values is one on the outputs before it, `loss.threshold`.
         right = hits(a, y, loss.threshold, loss.per_entry and a.shape[-1] > 1)
-        self.terms += math.prod(right.shape)
+        self.judged += math.prod(right.shape)
         if weights is not None:
             self.weighted = True
             weights = xp.reshape(weights, (*weights.shape, *[1] * (right.ndim - weights.ndim)))
@@ -59,7 +56,7 @@ class Tally:
 
     def read(self, net: Any) -> Score:
         """Return the means, with the penalties of the network."""
-        loss = _host(net.backend, self.loss) / self.samples + _host(net.backend, net.penalty())
+        loss = _host(net.backend, self.loss) / self.terms + _host(net.backend, net.penalty())
         metrics = {}
         if self.metrics:
             arrays = joined(self.kept)
@@ -68,15 +65,15 @@ class Tally:
             return Score(loss, math.nan, metrics)
         right = _host(net.backend, self.hits)
         if not self.weighted:  # hits are whole numbers
-            return Score(loss, round(right) / self.terms, metrics)
+            return Score(loss, round(right) / self.judged, metrics)
         weight = _host(net.backend, self.weight)
         return Score(loss, right / weight if weight else math.nan, metrics)
 
     def state(self) -> dict[str, Any]:
         """Return what has been counted so far: plain data and arrays."""
         return {
-            "samples": self.samples,
             "terms": self.terms,
+            "judged": self.judged,
             "weighted": self.weighted,
             "sums": [self.loss, self.hits, self.weight],
             "kept": [[a for a in arrays if a is not None] for arrays in self.kept],
@@ -84,8 +81,8 @@ class Tally:
 
     def set_state(self, backend: Backend, saved: dict[str, Any]) -> None:
         """Continue from what `state` returned."""
-        self.samples, self.terms, self.weighted = (
-            saved[name] for name in ("samples", "terms", "weighted")
+        self.terms, self.judged, self.weighted = (
+            saved[name] for name in ("terms", "judged", "weighted")
         )
         self.loss, self.hits, self.weight = (
             number if type(number) is float else backend.from_numpy(number)

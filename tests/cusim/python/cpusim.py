@@ -27,7 +27,7 @@ if "cupy" in sys.modules:
 _NAMES = [
     "launches", "gemm", "malloc", "free", "h2d", "d2h", "d2d", "p2p", "h2d_bytes", "d2h_bytes",
     "d2d_bytes", "p2p_bytes", "stream_sync", "dev_sync", "event_sync", "memset", "compile",
-    "graph_launch", "pinned_bytes", "pinned_peak",
+    "graph_launch", "pinned", "pinned_bytes", "pinned_peak",
 ]  # fmt: skip
 # What can fail -> how many calls in a row make CuPy give up: its pools try again.
 CALLS = {
@@ -53,7 +53,11 @@ def stats():
     """The counters since `reset`, without the zeros."""
     values = (ctypes.c_long * len(_NAMES))()
     _library.cusim_stats(values)
-    return {name: value for name, value in zip(_NAMES, values) if value}
+    found = {name: value for name, value in zip(_NAMES, values) if value}
+    if "pinned" not in found:  # what was pinned before is not an event since `reset`
+        found.pop("pinned_bytes", None)
+        found.pop("pinned_peak", None)
+    return found
 
 
 def reset():
@@ -73,7 +77,7 @@ def fail(what, calls=None):
     """
     if what not in CALLS:
         raise ValueError(f"expected one of {', '.join(CALLS)}, got {what!r}")
-    _library.cusim_fail(what.encode(), CALLS[what] if calls is None else calls)
+    _waiting.cusim_fail(what.encode(), CALLS[what] if calls is None else calls)
 
 
 def finish():

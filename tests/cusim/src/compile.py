@@ -32,7 +32,7 @@ else:
     names = re.findall(rf"__global__\s+void\s+{bounds}(\w+)\s*\(", source)
     kernels = {name: name for name in names}
 source = re.sub(
-    r"extern\s+__shared__\s+([\w:<>]+)\s+(\w+)\s*\[\s*\]\s*;",
+    r"extern\s+__shared__\s+([^;\[]+?)\s+(\w+)\s*\[\s*\]\s*;",
     rf"static \1 \2[{SHARED_BYTES} / sizeof(\1)];",
     source,
 )

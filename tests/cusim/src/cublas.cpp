@@ -76,21 +76,11 @@ struct Product {  // C = alpha op(A) op(B) + beta C
 
 static float conjugate(float x) { return x; }
 static double conjugate(double x) { return x; }
-template <class T>
-static complex<T> conjugate(complex<T> x) {
-  return conj(x);
-}
-template <class T>
-static void scale(C64 by, T &x) {
-  x = T(real(by) * x);
-}
-template <class T>
-static void scale(C64 by, complex<T> &x) {
-  x = complex<T>(by * C64(x));
-}
+template <class T> static complex<T> conjugate(complex<T> x) { return conj(x); }
+template <class T> static void scale(C64 by, T &x) { x = T(real(by) * x); }
+template <class T> static void scale(C64 by, complex<T> &x) { x = complex<T>(by * C64(x)); }
 
-template <class T, class Sum>
-static void loops(const Product &p) {
+template <class T, class Sum> static void loops(const Product &p) {
   auto a = static_cast<const T *>(p.a), b = static_cast<const T *>(p.b);
   auto c = static_cast<T *>(p.c);
   for (long j = 0; j < p.n; j++)
@@ -107,9 +97,8 @@ static void loops(const Product &p) {
     }
 }
 
-template <class T>
-using Gemm = void (*)(int, int, int, long, long, long, T, const T *, long, const T *, long, T, T *,
-                      long);
+template <class T> using Gemm = void (*)(int, int, int, long, long, long, T, const T *, long,
+                                         const T *, long, T, T *, long);
 static void *blas(const char *name) {
   static void *library = [] {
     const char *path = getenv("CUSIM_BLAS");
@@ -117,8 +106,7 @@ static void *blas(const char *name) {
   }();
   return library ? dlsym(library, name) : nullptr;
 }
-template <class T>
-static void real_product(Gemm<T> gemm, const Product &p) {
+template <class T> static void real_product(Gemm<T> gemm, const Product &p) {
   if (!gemm || p.m <= 0 || p.n <= 0 || p.k <= 0) return loops<T, T>(p);
   auto order = [](int transposed) { return transposed ? 112 : 111; };
   gemm(102, order(p.ta), order(p.tb), p.m, p.n, p.k, T(real(p.alpha)), static_cast<const T *>(p.a),
@@ -254,22 +242,22 @@ DOT(S, float)
 DOT(D, double)
 
 // C = alpha op(A) + beta op(B)
-#define GEAM(letter, T, type)                                                                      \
-  EXPORT int cublas##letter##geam(Handle *self, int ta, int tb, int m, int n, const T *alpha,      \
-                                  const T *a, int lda, const T *beta, const T *b, int ldb, T *c,   \
-                                  int ldc) {                                                       \
-    auto set = factors(self, alpha, beta, type);                                                   \
-    return run(self, {a, b, c}, [=] {                                                              \
-      Product p = {};                                                                              \
-      set(p);                                                                                      \
-      for (long j = 0; j < n; j++)                                                                 \
-        for (long i = 0; i < m; i++) {                                                             \
-          double sum = 0;                                                                          \
-          if (p.alpha != 0.0) sum += real(p.alpha) * a[ta ? j + i * lda : i + j * lda];            \
-          if (p.beta != 0.0) sum += real(p.beta) * b[tb ? j + i * ldb : i + j * ldb];              \
-          c[i + j * ldc] = T(sum);                                                                 \
-        }                                                                                          \
-    });                                                                                            \
+#define GEAM(letter, T, type)                                                                    \
+  EXPORT int cublas##letter##geam(Handle *self, int ta, int tb, int m, int n, const T *alpha,    \
+                                  const T *a, int lda, const T *beta, const T *b, int ldb, T *c, \
+                                  int ldc) {                                                     \
+    auto set = factors(self, alpha, beta, type);                                                 \
+    return run(self, {a, b, c}, [=] {                                                            \
+      Product p = {};                                                                            \
+      set(p);                                                                                    \
+      for (long j = 0; j < n; j++)                                                               \
+        for (long i = 0; i < m; i++) {                                                           \
+          double sum = 0;                                                                        \
+          if (p.alpha != 0.0) sum += real(p.alpha) * a[ta ? j + i * lda : i + j * lda];          \
+          if (p.beta != 0.0) sum += real(p.beta) * b[tb ? j + i * ldb : i + j * ldb];            \
+          c[i + j * ldc] = T(sum);                                                               \
+        }                                                                                        \
+    });                                                                                          \
   }
 GEAM(S, float, F32)
 GEAM(D, double, F64)

@@ -28,8 +28,7 @@ EXPORT int curandSetPseudoRandomGeneratorSeed(Generator *self, unsigned long lon
 EXPORT int curandSetGeneratorOffset(Generator *, unsigned long long) { return SUCCESS; }
 EXPORT int curandSetGeneratorOrdering(Generator *, int) { return SUCCESS; }
 
-template <class T, class Draw>
-static int generate(T *to, size_t size, Draw draw) {
+template <class T, class Draw> static int generate(T *to, size_t size, Draw draw) {
   sim::finish();
   for (size_t i = 0; i < size; i++) to[i] = draw();
   return SUCCESS;
@@ -40,13 +39,11 @@ EXPORT int curandGenerate(Generator *self, unsigned *to, size_t size) {
 EXPORT int curandGenerateLongLong(Generator *self, unsigned long long *to, size_t size) {
   return generate(to, size, [=] { return (*self)(); });
 }
-template <class T>
-static int uniform(Generator *self, T *to, size_t size) {
+template <class T> static int uniform(Generator *self, T *to, size_t size) {
   std::uniform_real_distribution<T> numbers;
   return generate(to, size, [&] { return 1 - numbers(*self); });  // 0 excluded, 1 included
 }
-template <class T>
-static int normal(Generator *self, T *to, size_t size, T mean, T deviation) {
+template <class T> static int normal(Generator *self, T *to, size_t size, T mean, T deviation) {
   if (size % 2) return LENGTH_NOT_MULTIPLE;
   std::normal_distribution<T> numbers(mean, deviation);
   return generate(to, size, [&] { return numbers(*self); });

@@ -14,8 +14,7 @@ static void *lapack(const char *name) {
   if (!found) fprintf(stderr, "[cusim] NumPy's LAPACK has no %s\n", name);
   return found;
 }
-template <class... Arguments>
-static int solve(const char *name, Arguments... arguments) {
+template <class... Arguments> static int solve(const char *name, Arguments... arguments) {
   auto routine = reinterpret_cast<void (*)(Arguments...)>(lapack(name));
   if (!routine) return EXECUTION_FAILED;
   sim::finish();

@@ -80,43 +80,55 @@ inline double normcdf(double x) { return 0.5 * erfc(-x * M_SQRT1_2); }
 inline float __ldg(const float *at) { return *at; }
 inline double __ldg(const double *at) { return *at; }
 
-// ---- atomics: threads run one after the other
-#define ATOMIC(name, result)                          \
-  template <class T> T atomic##name(T *at, T value) { \
-    T old = *at;                                      \
-    *at = result;                                     \
-    return old;                                       \
+// ---- atomics, for the types that CUDA has them for: threads run one after the other
+#define ATOMIC(name, T, result)                           \
+  inline T atomic##name(T *at, T value) {                 \
+    T old = *at;                                          \
+    *at = result;                                         \
+    return old;                                           \
   }
-ATOMIC(Add, old + value)
-ATOMIC(Sub, old - value)
-ATOMIC(Max, std::max(old, value))
-ATOMIC(Min, std::min(old, value))
-ATOMIC(Exch, value)
-ATOMIC(And, old & value)
-ATOMIC(Or, old | value)
-ATOMIC(Xor, old ^ value)
-template <class T> T atomicCAS(T *at, T expected, T value) {
-  T old = *at;
-  if (old == expected) *at = value;
-  return old;
-}
-inline unsigned long long atomicAdd(unsigned long long *at, long long value) {
-  return atomicAdd(at, (unsigned long long)value);
-}
+#define ATOMICS_OF_INTEGERS(T)                            \
+  ATOMIC(Add, T, old + value)                             \
+  ATOMIC(Max, T, std::max(old, value))                    \
+  ATOMIC(Min, T, std::min(old, value))                    \
+  ATOMIC(And, T, old & value)                             \
+  ATOMIC(Or, T, old | value)                              \
+  ATOMIC(Xor, T, old ^ value)                             \
+  ATOMIC(Exch, T, value)                                  \
+  inline T atomicCAS(T *at, T expected, T value) {        \
+    T old = *at;                                          \
+    if (old == expected) *at = value;                     \
+    return old;                                           \
+  }
+ATOMICS_OF_INTEGERS(int)
+ATOMICS_OF_INTEGERS(unsigned)
+ATOMICS_OF_INTEGERS(unsigned long long)
+ATOMIC(Add, float, old + value)
+ATOMIC(Add, double, old + value)
+ATOMIC(Exch, float, value)
+ATOMIC(Sub, int, old - value)
+ATOMIC(Sub, unsigned, old - value)
+ATOMIC(Max, long long, std::max(old, value))
+ATOMIC(Min, long long, std::min(old, value))
 inline void __threadfence() {}
 
-// ---- threads of one block that wait for each other: fibers, and a barrier gives the next its turn
+// ---- threads of one block that wait for each other: fibers, each of which runs until it waits
 namespace cpu {
 static const unsigned MOST = 1024;
 static const size_t STACK = 32768;
+enum Barrier : unsigned char { NONE, WARP, BLOCK };
 static ucontext_t scheduler, *fibers;
 static char *stacks;
+static Barrier waits[MOST];
 static bool ended[MOST];
 static unsigned running;
 static void (*body)();
 static unsigned char exchanged[MOST][16];
 
-static void wait() { swapcontext(&fibers[running], &scheduler); }
+static void wait(Barrier at) {
+  waits[running] = at;
+  swapcontext(&fibers[running], &scheduler);
+}
 static void fiber() {
   body();
   ended[running] = true;
@@ -135,28 +147,37 @@ static void run_together(unsigned threads) {
     fibers[i].uc_stack.ss_sp = stacks + STACK * i;
     fibers[i].uc_stack.ss_size = STACK;
     fibers[i].uc_link = &scheduler;
+    waits[i] = NONE;
     ended[i] = false;
     makecontext(&fibers[i], fiber, 0);
   }
-  for (unsigned left = threads; left;)
+  for (unsigned left = threads; left;) {
+    Barrier lowest = BLOCK;
     for (unsigned i = 0; i < threads; i++) {
       if (ended[i]) continue;
-      become(running = i);
-      swapcontext(&scheduler, &fibers[i]);
-      left -= ended[i];
+      if (waits[i] == NONE) {
+        become(running = i);
+        swapcontext(&scheduler, &fibers[i]);
+        left -= ended[i];
+      }
+      if (!ended[i]) lowest = std::min(lowest, waits[i]);
     }
+    // All wait: a warp may meet often while the other warps wait for the block.
+    for (unsigned i = 0; i < threads; i++)
+      if (waits[i] == lowest) waits[i] = NONE;
+  }
 }
 // The value of thread `from`, to which this one gives its own.
 template <class T> T exchange(T value, unsigned from) {
   memcpy(exchanged[threadIdx.x], &value, sizeof value);
-  wait();
+  wait(WARP);
   memcpy(&value, exchanged[from], sizeof value);
-  wait();
+  wait(WARP);
   return value;
 }
 }  // namespace cpu
-inline void __syncthreads() { cpu::wait(); }
-inline void __syncwarp(unsigned = 0) { cpu::wait(); }
+inline void __syncthreads() { cpu::wait(cpu::BLOCK); }
+inline void __syncwarp(unsigned = 0) { cpu::wait(cpu::WARP); }
 template <class T> T __shfl_sync(unsigned, T value, int lane, int = 32) {
   return cpu::exchange(value, (threadIdx.x & ~31u) | (lane & 31));
 }

@@ -7,7 +7,16 @@
 using namespace std;
 
 enum { SUCCESS = 0, INVALID_OPTION = 5, COMPILATION = 6, NAME_EXPRESSION_NOT_VALID = 10 };
-static const vector<int> ARCHITECTURES = {75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121};
+static const vector<int> &architectures() {
+  static const vector<int> supported = [] {
+    vector<int> found = {75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121};
+    int version;
+    cudaRuntimeGetVersion(&version);
+    if (version < 13000) found.insert(found.begin(), {50, 52, 53, 60, 61, 62, 70, 72});
+    return found;
+  }();
+  return supported;
+}
 
 struct Program {
   string source, log, binary;
@@ -32,11 +41,11 @@ EXPORT int nvrtcVersion(int *major, int *minor) {
   return SUCCESS;
 }
 EXPORT int nvrtcGetNumSupportedArchs(int *to) {
-  *to = ARCHITECTURES.size();
+  *to = architectures().size();
   return SUCCESS;
 }
 EXPORT int nvrtcGetSupportedArchs(int *to) {
-  copy(ARCHITECTURES.begin(), ARCHITECTURES.end(), to);
+  copy(architectures().begin(), architectures().end(), to);
   return SUCCESS;
 }
 EXPORT int nvrtcCreateProgram(void **to, const char *source, const char *, int, const char **,
@@ -70,7 +79,8 @@ static bool known(const string &option) {
   for (string name : {"-arch=", "--gpu-architecture="}) {
     if (option.compare(0, name.size(), name)) continue;
     int architecture = atoi(option.c_str() + option.find('_') + 1);
-    return count(ARCHITECTURES.begin(), ARCHITECTURES.end(), architecture);
+    auto &all = architectures();
+    return count(all.begin(), all.end(), architecture);
   }
   return true;
 }

@@ -20,8 +20,7 @@ static PyObject *raise(int status) {
   return nullptr;
 }
 // Another thread may need Python to end what this call waits for.
-template <class Call>
-static int status_of(Call call) {
+template <class Call> static int status_of(Call call) {
   int status;
   Py_BEGIN_ALLOW_THREADS status = call();
   Py_END_ALLOW_THREADS return status;

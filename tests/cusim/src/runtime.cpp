@@ -68,7 +68,6 @@ bool fails(const char *what) {
   return true;
 }
 
-int capability() { return CAPABILITY; }
 int current_device() { return current; }
 bool in_context() { return has_context; }
 
@@ -145,6 +144,7 @@ struct Event {
   shared_ptr<Capture> capture;
 };
 static set<Stream *> streams;
+
 static Stream *created(cudaStream_t stream) {  // null for the default streams, 0, 1 and 2
   return uintptr_t(stream) < 3 ? nullptr : reinterpret_cast<Stream *>(stream);
 }
@@ -211,9 +211,9 @@ static bool unsafe(const char *call) {
 }
 #define UNSAFE NEEDS(!unsafe(__func__), cudaErrorStreamCaptureUnsupported)
 // What must not be asked of a stream that is captured.
-#define NOT_CAPTURED(handle)                          \
-  if (capturing(handle)) {                            \
-    created(handle)->capture->broken = true;          \
+#define NOT_CAPTURED(handle)                            \
+  if (capturing(handle)) {                              \
+    created(handle)->capture->broken = true;            \
     return set_last(cudaErrorStreamCaptureUnsupported); \
   }
 
@@ -229,9 +229,14 @@ EXPORT void cusim_reset() {
   stats.pinned_bytes = stats.pinned_peak = pinned;
 }
 EXPORT void cusim_log(int on) { logging = on; }
-EXPORT void cusim_fail(const char *what, int calls) { failures[what] = calls; }
+EXPORT void cusim_fail(const char *what, int calls) {
+  lock_guard<recursive_mutex> lock(one_at_a_time);
+  failures[what] = calls;
+}
 EXPORT void cusim_finish() { finish(); }
 EXPORT void cusim_poison(void *address, size_t size, cudaStream_t stream) {
+  lock_guard<recursive_mutex> lock(one_at_a_time);
+  if (!streams.count(created(stream))) stream = nullptr;  // its work ended with it
   submit(stream, [=] { memset(address, 0xff, size); });
 }
 EXPORT long cusim_pending(cudaStream_t stream) {
@@ -382,6 +387,7 @@ EXPORT cudaError_t cudaHostAlloc(void **to, size_t size, unsigned) {
   void *memory = aligned_alloc(4096, (size + 4095) / 4096 * 4096 + 4096);
   NEEDS(memory, cudaErrorMemoryAllocation);
   blocks[uintptr_t(memory)] = {size, -1};
+  stats.pinned++;
   stats.pinned_bytes += size;
   stats.pinned_peak = max(stats.pinned_peak, stats.pinned_bytes);
   LOG("pinned %zu", size);
@@ -415,7 +421,8 @@ EXPORT cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *to, const voi
                                  : cudaMemoryTypeDevice;
   to->device = !block ? -2 : max(block->device, 0);  // -2 as the driver says it of unknown memory
   to->devicePointer = block ? const_cast<void *>(address) : nullptr;
-  to->hostPointer = block && block->device >= 0 && !block->managed ? nullptr : const_cast<void *>(address);
+  to->hostPointer =
+      block && block->device >= 0 && !block->managed ? nullptr : const_cast<void *>(address);
   return cudaSuccess;
 }
 
@@ -633,7 +640,7 @@ EXPORT cudaError_t cudaStreamEndCapture(cudaStream_t handle, cudaGraph_t *to) {
 EXPORT cudaError_t cudaStreamIsCapturing(cudaStream_t handle, cudaStreamCaptureStatus *to) {
   ENTER;
   NEEDS(created(handle) || !legacy_meets_capture(), cudaErrorStreamCaptureImplicit);
-  *to = !capturing(handle)                  ? cudaStreamCaptureStatusNone
+  *to = !capturing(handle)                 ? cudaStreamCaptureStatusNone
         : created(handle)->capture->broken ? cudaStreamCaptureStatusInvalidated
                                            : cudaStreamCaptureStatusActive;
   return cudaSuccess;

@@ -24,7 +24,8 @@ struct Stats {
   long launches, gemm, malloc, free, h2d, d2h, d2d, p2p;
   long h2d_bytes, d2h_bytes, d2d_bytes, p2p_bytes;
   long stream_sync, dev_sync, event_sync, memset, compile, graph_launch;
-  long pinned_bytes, pinned_peak;
+  long pinned;
+  long pinned_bytes, pinned_peak;  // how much is pinned now, and was at most
 };
 
 extern Stats stats;
@@ -35,8 +36,6 @@ extern std::recursive_mutex one_at_a_time;  // held while anything of the machin
 cudaError_t enter();
 // Whether this call of a kind is one that `cpusim.fail` has chosen.
 bool fails(const char *what);
-// The compute capability: 90 is 9.0.
-int capability();
 int current_device();
 // Whether this thread has called the runtime before.
 bool in_context();

@@ -1,0 +1,77 @@
+"""Which class has which form."""
+
+from __future__ import annotations
+
+from nnx.layers import (
+    ActivationLayer,
+    AvgPool2DLayer,
+    BatchNormLayer,
+    BidirectionalLayer,
+    Conv1DLayer,
+    Conv2DLayer,
+    ConvTranspose2DLayer,
+    DenseLayer,
+    DropoutLayer,
+    EmbeddingLayer,
+    FlattenLayer,
+    GaussianNoiseLayer,
+    GlobalAvgPoolLayer,
+    GroupNormLayer,
+    GRULayer,
+    LayerNormLayer,
+    LSTMLayer,
+    MaxPool2DLayer,
+    MultiHeadAttentionLayer,
+    ParallelLayer,
+    PermuteLayer,
+    PositionalEncodingLayer,
+    ReshapeLayer,
+    ResidualLayer,
+    RNNLayer,
+    SequentialLayer,
+    UpSampling2DLayer,
+    ZeroPadding2DLayer,
+)
+from nnx.onnx import (
+    attention,
+    branches,
+    convolution,
+    dense,
+    normalization,
+    recurrent,
+    shape,
+)
+from nnx.onnx.graph import LayerForm
+
+__all__ = ["LAYERS"]
+
+LAYERS: dict[type, LayerForm] = {
+    ActivationLayer: dense.activation,
+    AvgPool2DLayer: convolution.average_pool,
+    BatchNormLayer: normalization.batch_norm,
+    BidirectionalLayer: recurrent.bidirectional,
+    Conv1DLayer: convolution.convolution,
+    Conv2DLayer: convolution.convolution,
+    ConvTranspose2DLayer: convolution.transposed,
+    DenseLayer: dense.dense,
+    DropoutLayer: shape.identity,
+    EmbeddingLayer: dense.embedding,
+    FlattenLayer: shape.flatten,
+    GRULayer: recurrent.recurrent,
+    GaussianNoiseLayer: shape.identity,
+    GlobalAvgPoolLayer: convolution.global_average_pool,
+    GroupNormLayer: normalization.group_norm,
+    LSTMLayer: recurrent.recurrent,
+    LayerNormLayer: normalization.layer_norm,
+    MaxPool2DLayer: convolution.max_pool,
+    MultiHeadAttentionLayer: attention.attention,
+    ParallelLayer: branches.parallel,
+    PermuteLayer: shape.permute,
+    PositionalEncodingLayer: attention.positions,
+    RNNLayer: recurrent.recurrent,
+    ReshapeLayer: shape.reshape,
+    ResidualLayer: branches.residual,
+    SequentialLayer: branches.sequence,
+    UpSampling2DLayer: shape.up_sampling,
+    ZeroPadding2DLayer: shape.zero_padding,
+}
