@@ -89,7 +89,7 @@ __all__ = [
 ]
 
 # Modules that are imported when they are first asked for.
-_LATER = ("interchange", "onnx", "plotting", "testing")
+_LATER = ("estimators", "interchange", "onnx", "plotting", "testing")
 
 # What other libraries call a thing, as `_key` writes it -> what it is called here.
 _ELSEWHERE = {
@@ -126,7 +126,8 @@ _ELSEWHERE = {
     "manualseed": "seed",
     "maxpooling2d": "MaxPool2DLayer",
     "mlp": "SequentialNet",
-    "mlpclassifier": "SequentialNet",
+    "mlpclassifier": "estimators.NetworkClassifier",
+    "mlpregressor": "estimators.NetworkRegressor",
     "model": "SequentialNet",
     "modelcheckpoint": "Checkpoint",
     "module": "Layer",

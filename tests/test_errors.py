@@ -22,6 +22,7 @@ from nnx.backend import BackendError, HostReadError, OutOfMemoryError, resolve
 from nnx.checks import ShapeError
 from nnx.commands.cli import main
 from nnx.datasets import DatasetError, DatasetNotFoundError
+from nnx.onnx import ExportError
 from nnx.saving import FileError
 from nnx.testing import (
     BackendMismatchError,
@@ -40,6 +41,7 @@ ERRORS = {
     BackendMismatchError: (BackendReport("ReLU", [RESULT]),),
     DatasetError: ("reason", "remedy"),
     DatasetNotFoundError: ("reason", "remedy"),
+    ExportError: ("no form",),
     FileError: ("file",),
     GradientError: ("ReLU", "x", "message", 1.0, 2.0),
     HostReadError: ("a read",),

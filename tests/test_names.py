@@ -114,7 +114,7 @@ def test_linear_can_be_copied_and_pickled():
 def test_modules_that_are_seldom_needed_are_imported_when_asked_for():
     program = """
 import sys, nnx
-later = {"nnx.plotting", "nnx.testing", "matplotlib", "pytest"}
+later = {"nnx.estimators", "nnx.plotting", "nnx.testing", "matplotlib", "pytest", "sklearn"}
 assert not later & set(sys.modules), later & set(sys.modules)
 assert {"plotting", "testing", "config"} <= set(dir(nnx))
 assert callable(nnx.testing.check_gradients)
