@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import nnx
-from nnx.commands import cli
+from nnx.commands import cli, shell
 
 SOURCE = Path(nnx.__file__).parent
 ROOT = SOURCE.parent
@@ -86,6 +86,7 @@ def parser_of_nnx(words):
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
         for name in ("run_bench", "run_check", "run_doctor", "run_report", "show_backends"):
             patch.setattr(cli, name, lambda *arguments: 0)
+        patch.setattr(shell, "run", lambda chosen: 0)
         assert cli.main(words) == 0
         return
     pytest.fail(f"nnx {' '.join(words)}: wrong command line")
