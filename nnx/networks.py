@@ -230,6 +230,7 @@ class SequentialNet(SequentialLayer):
             FileError: the file to resume from holds no run, or is damaged.
         """
         epochs = count("train", "epochs", epochs, least=0)
+        progress = flag("train", "progress", progress)
         with working_on(self.backend):
             run = started(
                 self,
@@ -246,7 +247,7 @@ class SequentialNet(SequentialLayer):
                 ignore_label=ignore_label,
                 rng=rng,
             )
-            return run.train(flag("train", "progress", progress))
+            return run.train(progress)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.

@@ -35,7 +35,6 @@ __all__ = [
     "generator",
     "noise",
     "noise_from",
-    "position",
     "replaced_weights",
     "same_generator",
     "seed",
@@ -121,13 +120,6 @@ def state() -> dict[str, Any]:
             },
             "drawn": [[purpose, list(key), n] for (purpose, key), n in _streams.drawn.items()],
         }
-
-
-def position(purpose: str) -> dict[str, Any] | None:
-    """Return where the stream of one purpose stands, as plain data; None if it has not begun."""
-    with _streams.lock:
-        running = _streams.running.get(purpose)
-        return None if running is None else dict(running.bit_generator.state)
 
 
 def set_state(saved: dict[str, Any]) -> None:

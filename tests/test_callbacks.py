@@ -114,7 +114,7 @@ class TestWhenTheyAreCalled:
         with pytest.raises(ZeroDivisionError, match="by hand") as caught:
             train(net, callbacks=[lambda net, history: None, Broken()])
         (note,) = caught.value.__notes__
-        assert note.startswith(f"raised by callbacks[1], Broken(), in {method}, after ")
+        assert note.startswith(f"raised by the callback Broken() in {method}, after ")
         assert train(net)[1].loss[-1] < 0.5
 
     @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")

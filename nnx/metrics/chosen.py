@@ -35,6 +35,7 @@ OF_NUMBERS: dict[str, Callable[..., Array]] = {
     "r2": numbers.r2,
     "root_mean_squared_error": numbers.root_mean_squared_error,
 }
+RESERVED = ("loss", "accuracy", "seconds", "array", "float")
 EXAMPLE = "write metrics=['f1']"
 
 
@@ -231,6 +232,11 @@ def _function(name: str | None, function: Any) -> Metric:
     if isinstance(function, type):
         raise TypeError(f"{expected}, got {function!r}; write {function.__name__}()")
     name = name or _name(function)
+    if name in RESERVED or name.startswith("validation_"):
+        raise ValueError(
+            f"train: expected another name for a metric than {name!r}, which the history or a file "
+            f"uses; write {{'my_{name}': ...}}"
+        )
     if name == "<lambda>":
         raise ValueError(f"{expected}, got a lambda without a name; write {{'name': lambda ...}}")
     try:

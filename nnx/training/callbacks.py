@@ -32,7 +32,8 @@ class Callback(Configured):
     Every method gets the `Run`, the training in progress: `run.net`, `run.history` (the finished
     epochs), `run.epoch` (their number). One that returns True ends the training, as `run.stop()`
     does. What must survive a resume is kept in `self.state`, a dict of plain data and arrays; it is
-    empty when a training begins, and what a checkpoint holds when one is resumed.
+    empty when a training begins, and what a checkpoint holds when one is resumed: arrays are NumPy
+    arrays then.
 
         class Patience(nnx.Callback):
             def after_epoch(self, run):
@@ -245,6 +246,8 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
                 raise ValueError(
                     f"train: expected callbacks[{i}] to be another one, got {callback!r} twice"
                 )
+            if callback.interval is not None:
+                count(callback, "interval", callback.interval)
             checked.append(callback)
             continue
         expected = (
@@ -278,7 +281,7 @@ def file_path(owner: Callback, path: Any) -> str:
             f"{type(owner).__name__}: expected path to be the name of a file, got {path!r}; write "
             f'{type(owner).__name__}("run.safetensors")'
         )
-    return str(os.fspath(path))
+    return os.fsdecode(path)
 
 
 def _name(function: Any) -> str:

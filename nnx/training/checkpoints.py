@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nnx import randomness
 from nnx.checks import count
 from nnx.config import plain
+from nnx.layers.tree import once
 from nnx.saving import (
     File,
     FileError,
@@ -27,48 +30,58 @@ from nnx.saving import (
 )
 from nnx.training.callbacks import Callback, Monitor, file_path
 from nnx.training.history import History
-from nnx.training.run import Run
+from nnx.training.run import Run, check_parameters
 
-__all__ = ["Checkpoint", "resume_run", "save_run", "seed_as"]
+__all__ = ["Checkpoint", "made_of", "packed", "resume_run", "seed_as"]
 
 REMEDY = "train with the same, or leave out resume= to start from the beginning"
 SIGNALS = ("SIGTERM", "SIGUSR1")  # what clusters send before they end a job
 
 
-def save_run(run: Run, path: str | os.PathLike[str]) -> None:
-    """Write a run to a file, which `train(resume=path)` continues and `nnx.load` reads.
+def made_of(net: Any) -> dict[str, Any]:
+    """Return what a network is made of, as plain data: layers, what is frozen, penalties."""
+    return {
+        "network": plain(net),
+        "layers": {
+            ".".join(map(str, keys)): {
+                "frozen": bool(layer.frozen),
+                "regularizers": {name: plain(r) for name, r in layer.regularizers.items()},
+            }
+            for keys, layer in once(net)
+            if not layer.children
+        },
+    }
 
-    The file is complete or not there: it is written beside the old one, which it then replaces.
+
+def packed(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a run as plain data and arrays by name.
 
     Raises:
-        OSError: the file cannot be written; the old one is still there.
-        ValueError: a parameter is NaN or infinite.
+        NonFiniteLossError: a parameter is NaN or infinite.
+        ValueError: a buffer is.
     """
+    check_parameters(run.net, run.history)
     network, arrays = pack(run.net)
-    streams = randomness.state()
-    if run.order and run.rng is None:  # the order of this epoch is drawn again
-        streams["running"].pop("batches", None)
-        if run.before is not None:
-            streams["running"]["batches"] = run.before
     data, more = split(
         {
             "identity": run.identity(),
             "made_of": run.made_of,
-            "streams": streams,
-            "rng": None if run.rng is None else _position(run),
+            "streams": randomness.state(),
+            "rng": None if run.rng is None else run.rng.bit_generator.state,
+            "before": run.before if run.order else None,
             "epoch": run.epoch,
             "done": run.done,
             "batches": run.batches,
             "seconds": run.seconds,
-            "stopped": run.ending == "stopped",
-            "history": dataclasses.asdict(run.history),
+            "stopped": run.stopped,
+            "history": _each_list(run.history, np.asarray),
             "tally": run.tally.state(),
             "pending": run.pending,
             "callbacks": [[type(c).__name__, c.state] for c in run.callbacks],
         },
         "run",
     )
-    write_file(path, {**arrays, **more}, {**network, "run": data})
+    return {**network, "run": data}, {**arrays, **more}
 
 
 def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
@@ -82,9 +95,16 @@ def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
         FileError: the file holds no run, or is damaged.
     """
     data = _run_of(file, path)
-    now = plain(run.net)
+    now, described = made_of(run.net), file.data["layers"]
+    latest = {
+        "network": file.data["architecture"],
+        "layers": {
+            path: {name: of[name] for name in ("frozen", "regularizers")}
+            for path, of in described.items()
+        },
+    }
     found = first_difference(data["made_of"], now)
-    if found and first_difference(file.data["architecture"], now):
+    if found and first_difference(latest, now):
         raise ValueError(
             f"train: expected the network of the run in {os.fspath(path)}, got another one: "
             f"{found}; {REMEDY}"
@@ -94,28 +114,43 @@ def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
             f"train: expected what the run in {os.fspath(path)} was started with, got something "
             f"else: {found}; {REMEDY}"
         )
+    if data["done"] and run.epochs <= data["epoch"]:
+        raise ValueError(
+            f"train: expected more than {data['epoch']} epochs, because the run in "
+            f"{os.fspath(path)} is within the next one, got {run.epochs}; {REMEDY}"
+        )
     saved = join(data, file)
-    states = _states(run, saved["callbacks"])
-    restore(run.net, file.data, file)
     try:
-        run.history = History(**saved["history"])
-        for name in ("epoch", "done", "batches", "seconds", "made_of"):
-            setattr(run, name, saved[name])
-        run.ending = "stopped" if saved["stopped"] else ""
-        backend = run.net.backend
-        run.tally.set_state(backend, saved["tally"])
-        run.pending = [backend.from_numpy(outputs) for outputs in saved["pending"]]
-        for callback, state in states:
-            callback.state = state
-        if run.rng is not None:
-            run.rng.bit_generator.state = saved["rng"]
-        randomness.set_state(saved["streams"])
+        _take_over(run, saved)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileError(
             f"expected a run in {os.fspath(path)}, got one that is damaged "
             f"({type(error).__name__}: {error}); resume an earlier checkpoint"
         ) from error
+    restore(run.net, file.data, file)
+
+
+def _take_over(run: Run, saved: dict[str, Any]) -> None:
+    """Give a run everything of a saved one but the network."""
+    backend = run.net.backend
+    run.history = History(**{**_each_list(saved["history"], np.ndarray.tolist)})
     run.history.interrupted = False
+    for name in ("epoch", "done", "batches", "seconds", "made_of", "stopped"):
+        setattr(run, name, saved[name])
+    run.ending = "stopped" if run.stopped else ""
+    run.tally.set_state(backend, saved["tally"])
+    run.pending = [backend.from_numpy(outputs) for outputs in saved["pending"]]
+    for callback, state in _states(run, saved["callbacks"]):
+        callback.state = state
+    if run.rng is not None:
+        run.rng.bit_generator.state = saved["rng"]
+    run.streams = saved["streams"]
+    randomness.set_state(run.streams)
+    if saved["before"] is not None:  # the order of the epoch is drawn again
+        kind = np.random.PCG64 if run.rng is None else type(run.rng.bit_generator)
+        rng = np.random.Generator(kind())
+        run.before = rng.bit_generator.state = saved["before"]
+        run.draw_order(rng)
 
 
 class Checkpoint(Callback):
@@ -126,7 +161,8 @@ class Checkpoint(Callback):
     to end (the signals SIGTERM and SIGUSR1), the run is written after the current batch, and the
     training ends as by Ctrl-C. On a library that compiles, it ends after the current loop.
 
-    It is called after all other callbacks, and also writes the run when the training ends.
+    It is called after all other callbacks, and also writes the run when the training ends, unless
+    by Ctrl-C, which may come in the middle of a step, or by an error.
 
     Args:
         path: of the file; it is replaced at once, so it is always a complete one.
@@ -160,18 +196,25 @@ class Checkpoint(Callback):
         self._monitor = None if best is None else Monitor(best, mode=mode)
 
     def begin(self, run: Run) -> None:
-        """Listen to signals."""
+        """Check the quantity, and listen to signals."""
         self.state.setdefault("written", None)
-        if run.made_of is None:
-            run.made_of = plain(run.net)
         if self._monitor is not None:
             self._monitor.state = self.state.setdefault("monitor", {})
             self._monitor.begin(run)
         self._previous: dict[Any, Any] = {}
+        process = os.getpid()
+
+        def interrupt(number: int, _: Any) -> None:
+            if os.getpid() == process:
+                run.interrupt()
+            else:  # a forked process ends as it would have ended
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
                 if (number := getattr(signal, name, None)) is not None:  # Windows has fewer
-                    self._previous[number] = signal.signal(number, lambda *_: run.interrupt())
+                    self._previous[number] = signal.signal(number, interrupt)
 
     def after_batches(self, run: Run) -> None:
         """Write the run."""
@@ -180,10 +223,11 @@ class Checkpoint(Callback):
     def after_epoch(self, run: Run) -> None:
         """Write the run if it is due, and once more if it is the best."""
         better = self._monitor is not None and self._monitor.improved(run)
+        if better:
+            data, arrays = packed(run)
+            write_file(self._named("best"), arrays, data)
         if run.epoch % self.every == 0:
             self._write(run)
-        if better:
-            save_run(run, self._named("best"))
 
     def end(self, run: Run) -> None:
         """Write the run if the file is older; stop listening to signals."""
@@ -193,6 +237,8 @@ class Checkpoint(Callback):
             self._write(run)
 
     def _write(self, run: Run) -> None:
+        self.state["written"] = [run.epoch, run.done]
+        data, arrays = packed(run)
         for i in range(self.keep - 1, 0, -1):
             older = self._named(str(i))
             if i > 1:
@@ -200,8 +246,7 @@ class Checkpoint(Callback):
                     os.replace(self._named(str(i - 1)), older)
             elif os.path.exists(self.path):
                 _copy_file(self.path, older)
-        self.state["written"] = [run.epoch, run.done]
-        save_run(run, self.path)
+        write_file(self.path, arrays, data)
 
     def _named(self, what: str) -> str:
         """Return run.WHAT.safetensors."""
@@ -209,9 +254,13 @@ class Checkpoint(Callback):
         return str(path.with_name(f"{path.stem}.{what}{path.suffix}"))
 
 
-def _position(run: Run) -> Any:
-    """Return where the generator of the orders stood before this epoch, if it has begun."""
-    return run.before if run.order else run.rng.bit_generator.state  # type: ignore[union-attr]
+def _each_list(history: Any, convert: Callable[[Any], Any]) -> Any:
+    """Return the attributes of a history, or saved ones, with each list of numbers converted."""
+    if isinstance(history, History):
+        history = vars(history)
+    if isinstance(history, dict):
+        return {name: _each_list(value, convert) for name, value in history.items()}
+    return convert(history) if isinstance(history, list | np.ndarray) else history
 
 
 def _copy_file(path: str, other: str) -> None:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,14 @@ from nnx.backend import Array, get_backend
 from nnx.data import batches
 from nnx.losses import one_hot
 from nnx.metrics.chosen import Metric
-from nnx.randomness import generator, position
+from nnx.randomness import generator, set_state
 from nnx.training.compiled import CompiledLoop
 from nnx.training.history import History, NonFiniteLossError, Score
 from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
 from nnx.training.tally import Tally
 
-__all__ = ["Run", "Scored", "score"]
+__all__ = ["Run", "Scored", "check_parameters", "score"]
 
 # Outputs of the steps are kept until there are this many numbers, and then go through loss and
 # metrics at once: a small step would cost half as much again if each of them did.
@@ -65,6 +66,7 @@ class Run:
         done: how many samples of the current epoch have been trained on.
         batches: how many batches that were.
         ending: why the training ends before its last epoch: "stopped" or "interrupted"; else "".
+        stopped: has a callback ended it for good, not only interrupted it?
         failed: does it end with an error?
         torn: may a step have been interrupted half-way, by Ctrl-C?
     """
@@ -93,7 +95,9 @@ class Run:
         self.samples = 0
         for x, *_ in data.parts:
             self.samples += x.shape[0]
-        self.epoch, self.ending, self.failed, self.torn = 0, "", False, False
+        self.epoch, self.ending = 0, ""
+        self.stopped = self.failed = self.torn = False
+        self.streams: Any = None  # where the random streams of a resumed run stand
         self._rows: dict[int, tuple[Any, Array]] = {}  # class indices as rows, by part
         self._start_epoch()
 
@@ -116,7 +120,7 @@ class Run:
 
     def stop(self) -> None:
         """End the training after the current batch; if an epoch has just ended, at once."""
-        self.ending = self.ending or "stopped"
+        self.stopped, self.ending = True, self.ending or "stopped"
 
     def interrupt(self) -> None:
         """End the training after the current batch, as an interruption that can be resumed."""
@@ -129,10 +133,12 @@ class Run:
                 for callback in self.callbacks:
                     self._call(callback, "begin")
                     stack.callback(self._call, callback, "end")
+                if self.streams is not None:  # a `begin` may have drawn from them
+                    set_state(self.streams)
                 while self.epoch < self.epochs and not self.ending:
                     self._train_epoch(bar)
                 if self.history.loss and not self.done:
-                    _check_parameters(self.net, self.history)
+                    check_parameters(self.net, self.history)
             except KeyboardInterrupt:
                 self.ending, self.torn = "interrupted", True
             except BaseException:
@@ -171,7 +177,9 @@ class Run:
     def _make_steps(self, bar: ProgressBar, start: float) -> None:
         """Make the steps of an epoch that are not done yet; the host reads nothing."""
         if not self.order:
-            self._draw_order()
+            rng = self.rng or generator("batches")
+            self.before = rng.bit_generator.state
+            self.draw_order(rng)
         known: Plan | None = None
         for index, first, order in self.order:
             x, _, *weights = self.data.parts[index]
@@ -183,19 +191,20 @@ class Run:
                     plan.forget_gradients()
                 data = (x, self._targets(plan, index), *weights)
                 take = _taker(plan, order)
+                # The tally gets the targets as they came.
+                count = partial(self._count, plan, take, self.data.parts[index][1:], first)
                 for a, done in self._outputs(plan, compiled, data, order, take, self.done - first):
                     self.batches += -(-(first + done - self.done) // self.data.batch_size)
                     self.done = first + done
                     self.pending.append(a)
                     kept = len(self.pending) * math.prod(a.shape)
                     if kept >= OUTPUTS_KEPT or self.done == stop:
-                        self._count(plan, take, data, first)
+                        count()
                     bar.advance(self.done)
                     if self.intervals and self._due():
                         self.seconds = time.perf_counter() - start
-                        self._call_between_batches()
-                        if plan.stale:
-                            self._count(plan, take, data, first)
+                        self._call_between_batches(plan, count)
+                        if plan.stale and not self.ending:
                             break
                     if self.ending:
                         self.seconds = time.perf_counter() - start
@@ -215,13 +224,13 @@ class Run:
         return self._rows[index][1]
 
     def _count(self, plan: Plan, take: Callable[..., list[Array]], data: Part, first: int) -> None:
-        """Give the pending outputs to the tally."""
+        """Give the pending outputs to the tally, with their targets and weights."""
         if not self.pending:
             return
         xp, outputs = plan.backend.xp, self.pending
         a = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=0)
         done = self.done - first
-        self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *data[1:]))
+        self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *data))
         self.pending = []
 
     def _outputs(
@@ -257,14 +266,13 @@ class Run:
 
     # The order of the samples.
 
-    def _draw_order(self) -> None:
+    def draw_order(self, rng: np.random.Generator) -> None:
         """Draw the order of an epoch: parts of the data, each with its samples in order.
 
         Samples of one shape are one part, and one permutation. Of several shapes, the batches
         are shuffled.
         """
-        self.before = position("batches") if self.rng is None else self.rng.bit_generator.state
-        rng, parts, size = self.rng or generator("batches"), self.data.parts, self.data.batch_size
+        parts, size = self.data.parts, self.data.batch_size
         drawn: list[tuple[int, np.ndarray | None]] = []
         for index, (x, *_) in enumerate(parts):
             order = rng.permutation(x.shape[0]) if self.shuffle else None
@@ -288,10 +296,12 @@ class Run:
     def _due(self) -> bool:
         return any(self.batches % interval == 0 for interval in self.intervals)
 
-    def _call_between_batches(self) -> None:
+    def _call_between_batches(self, plan: Plan, count: Callable[[], None]) -> None:
         for callback in self.callbacks:
             if callback.interval and self.batches % callback.interval == 0:
                 self._call(callback, "after_batches")
+                if plan.stale:  # what is pending belongs to the plan before
+                    count()
 
     def _call(self, callback: Any, method: str) -> None:
         """Call a method of a callback; True ends the training.
@@ -301,10 +311,9 @@ class Run:
         try:
             answer = getattr(callback, method)(self)
         except Exception as error:
-            index = self.callbacks.index(callback)
             error.add_note(
-                f"raised by callbacks[{index}], {callback!r}, in {method}, after {self.epoch} "
-                "epochs; the training has ended, and the network can be used"
+                f"raised by the callback {callback!r} in {method}, after {self.epoch} epochs; the "
+                "training has ended, and the network can be used"
             )
             raise
         if isinstance(answer, bool | np.bool_) and answer:
@@ -332,7 +341,7 @@ def _taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
     return take
 
 
-def _check_parameters(net: Any, history: History) -> None:
+def check_parameters(net: Any, history: History) -> None:
     """Refuse parameters that the last step has made infinite or NaN; one read of the device.
 
     Raises:
@@ -346,4 +355,5 @@ def _check_parameters(net: Any, history: History) -> None:
     for path, p in net.parameters.items():
         if not bool(xp.all(xp.isfinite(p))):
             what = f"the parameter {path} is not finite"
-            raise NonFiniteLossError(len(history.loss), history.loss[-1], history, what)
+            loss = history.loss[-1] if history.loss else math.nan
+            raise NonFiniteLossError(len(history.loss), loss, history, what)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from nnx import randomness
@@ -21,7 +22,7 @@ from nnx.data import (
 from nnx.metrics.chosen import check, chosen
 from nnx.saving import read_file
 from nnx.training.callbacks import as_callbacks
-from nnx.training.checkpoints import resume_run, seed_as
+from nnx.training.checkpoints import Checkpoint, made_of, resume_run, seed_as
 from nnx.training.run import Run, Scored
 
 __all__ = ["scored", "started"]
@@ -49,6 +50,11 @@ def started(
             network, other data or another seed.
         FileError: the file holds no run, or is damaged.
     """
+    if resume is not None and not isinstance(resume, str | os.PathLike):
+        raise TypeError(
+            f"train: expected resume to be the name of a file, got {resume!r}; write "
+            'resume="run.safetensors"'
+        )
     if resume is not None and not os.path.exists(resume):
         logging.getLogger("nnx").warning(
             "resume: there is no %s yet; training starts from the beginning", os.fspath(resume)
@@ -82,7 +88,7 @@ def scored(net: Any, parts: Parts, batch_size: int, metrics: Any) -> Scored:
     found = chosen(metrics, net.cost)
     check(found, net, parts[0][1], classes)
     if classes:
-        found.pop("accuracy", None)  # reported anyway
+        found.pop("accuracy", None)  # reported anyway; no function of a person has this name
     return Scored(parts, batch_size, classes, found)
 
 
@@ -103,6 +109,7 @@ def _run(
 ) -> Run:
     shuffle, rng = flag("train", "shuffle", shuffle), checked_rng(rng)
     called, held = as_callbacks(callbacks), checked_validation(validation)
+    metrics = list(metrics) if isinstance(metrics, Iterator) else metrics
     parts, valid = training_data(
         net, *data, validation=held, ignore_label=ignore_label, class_weights=class_weights
     )
@@ -117,24 +124,23 @@ def _run(
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
         several = check_batch_size(validation_batch_size, name="validation_batch_size")
-    own = held if isinstance(held, tuple) else data
+    trained, own = scored(net, parts, size, metrics), held if isinstance(held, tuple) else data
+    watched = None if valid is None else scored(net, valid, several, metrics)
 
     def identity() -> dict[str, Any]:
         return {
             "data": described(parts, *data[:2]),
             "validation": None if valid is None else described(valid, *own[:2]),
+            "metrics": [*trained.metrics, *(watched.metrics if watched else ())],
             "batch_size": size,
             "shuffle": shuffle,
+            "rng": None if rng is None else type(rng.bit_generator).__name__,
+            "class_weights": repr(class_weights)[:1000],
+            "ignore_label": ignore_label,
             "dtype": net.backend.dtype_name,
         }
 
-    return Run(
-        net,
-        scored(net, parts, size, metrics),
-        None if valid is None else scored(net, valid, several, metrics),
-        epochs,
-        called,
-        shuffle,
-        rng,
-        identity,
-    )
+    run = Run(net, trained, watched, epochs, called, shuffle, rng, identity)
+    if any(isinstance(callback, Checkpoint) for callback in called):
+        run.made_of = made_of(net)  # before a callback changes it
+    return run
