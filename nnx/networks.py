@@ -159,6 +159,7 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or an array of the backend.
             training: True for layers that act differently in training.
         """
+        training = flag("evaluate", "training", training)
         with working_on(self.backend):
             (x, *more), _ = equal_parts(self, x)
             if more:
@@ -204,9 +205,10 @@ class SequentialNet(SequentialLayer):
                 samples that is kept for it, of each class its share.
             validation_batch_size: samples per batch there; 4 batch_size, at most 1024, if None.
             metrics: what to report beside loss and accuracy: a list of names of `nnx.metrics` and
-                functions of (outputs, targets), or a dict of functions by name. The outputs of an
-                epoch are kept for it. None means mean_absolute_error and r2 for targets that are
-                not classes.
+                functions of (outputs, targets), or a dict of functions by name. A function gets the
+                outputs of all samples, and the targets as class indices or rows, as they were
+                given. The outputs of an epoch are kept for it. None means mean_absolute_error and
+                r2 for targets that are not classes.
             callbacks: `Callback` objects, and functions that are called as callback(net, history)
                 after every epoch; one that returns True ends the training.
             resume: continue the run that a `Checkpoint` has written to this file; the network, the
@@ -215,7 +217,9 @@ class SequentialNet(SequentialLayer):
             shuffle: draw a new order for every epoch.
             sample_weights: weights >= 0 in the loss: (samples,), or (samples, time) for a loss of
                 time steps.
-            class_weights: "balanced", or {class: weight}; they multiply the sample weights.
+            class_weights: "balanced", or {class: weight}; they multiply the sample weights. Weights
+                count in the loss, accuracy and metrics of the training; the validation has none but
+                its own.
             ignore_label: a class index that does not count, as of padded time steps.
             rng: draw the orders from it, instead of the seeded stream "batches".
 

@@ -244,3 +244,34 @@ def test_a_score_is_a_pair_that_can_be_copied():
     again = pickle.loads(pickle.dumps(score))
     assert (again, again.metrics) == (score, score.metrics)
     assert repr(score) == "Score(loss=0.5, accuracy=0.25, f1=0.75)"
+
+
+def test_a_metric_gets_the_targets_as_they_were_given():
+    """Also where class indices become rows for the loss."""
+    rng = np.random.default_rng(0)
+    shapes = []
+
+    def look(outputs, targets):
+        shapes.append((targets.ndim, str(targets.dtype).rpartition(".")[2][:3]))
+        return 0.0
+
+    for features, classes in ((50, 3), (2, 5)):
+        net = network(classes, nnx.SoftMax(), nnx.CrossEntropy(), inputs=features)
+        x, y = rng.standard_normal((40, features)), rng.integers(0, classes, 40)
+        net.train(x, y, 10, 1, metrics=iter([look]), validation=(x, y), progress=False)
+        net.train(x, np.eye(classes)[y], 10, 1, metrics=[look], progress=False)
+    assert shapes == [(1, "int"), (1, "int"), (2, "flo")] * 2
+
+
+def test_an_error_in_a_metric_names_it():
+    def broken(outputs, targets):
+        raise ZeroDivisionError("by hand")
+
+    x, y = labelled(np.random.default_rng(0), 40, 3)
+    with pytest.raises(ZeroDivisionError, match="by hand") as caught:
+        network(3, nnx.SoftMax(), nnx.CrossEntropy()).train(
+            x, y, 10, metrics=[broken], progress=False
+        )
+    assert caught.value.__notes__ == [
+        "raised by the metric 'broken' for outputs (40, 3) and targets (40,)"
+    ]

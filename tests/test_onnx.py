@@ -390,7 +390,7 @@ def test_the_lines_of_the_page(tmp_path, monkeypatch):
     assert len(lines) == 3
     monkeypatch.chdir(tmp_path)
     net, x = nnx.SequentialNet(3, [dense(3, 2)]), np.random.default_rng(0).standard_normal((5, 3))
-    names = {"nnx": nnx, "onnxruntime": onnxruntime, "net": net, "x": x}
+    names = {"nnx": nnx, "onnxruntime": onnxruntime, "net": net, "x_test": x}
     exec("\n".join(lines), names)
     np.testing.assert_allclose(names["y"], nnx.to_numpy(net.predict(x)), rtol=TOLERANCE, atol=1e-6)
 

@@ -292,6 +292,208 @@ def test_a_training_goes_on_in_the_same_process_with_the_same_network(tmp_path):
     assert digest(net, resumed) == digest(whole, history)
 
 
+class Changes(nnx.Callback):
+    """Changes the learning rate between batches, so that the plan becomes stale."""
+
+    interval = 1
+
+    def after_batches(self, run):
+        run.net.optim.eta = 0.3 / (1 + run.batches)
+
+
+class Draws(nnx.Callback):
+    """Draws from the stream of the orders, in the middle of an epoch and at the beginning."""
+
+    interval = 4
+
+    def begin(self, run):
+        randomness.generator("dropout").random(3)
+
+    def after_batches(self, run):
+        randomness.generator("batches").permutation(5)
+
+
+@pytest.mark.parametrize("callback", [Changes, Draws])
+@pytest.mark.parametrize("at", [(0, 8), (1, 5), (2, 0)], ids=str)
+def test_what_callbacks_do_between_batches_does_not_disturb_a_resume(tmp_path, callback, at):
+    def run(path, *more):
+        nnx.seed(7)
+        layers = [nnx.DenseLayer(12, 8, nnx.TanH()), nnx.DropoutLayer(0.3)]
+        layers.append(nnx.DenseLayer(8, 3, nnx.SoftMax()))
+        net = nnx.SequentialNet(12, layers, nnx.CrossEntropy(), nnx.SGD(0.3, 0.9))
+        callbacks = [callback(), *more, nnx.Checkpoint(path, every_batches=2)]
+        options = {"progress": False, "metrics": ["f1"], "resume": path}
+        return net, net.train(*samples(), 20, 4, callbacks=callbacks, **options)
+
+    expected = digest(*run(tmp_path / "whole.safetensors"))
+    path = tmp_path / "run.safetensors"
+    with pytest.raises(Killed):
+        run(path, KillAt(*at))
+    assert digest(*run(path)) == expected
+
+
+def test_stop_ends_the_training_also_if_the_network_was_changed():
+    class Stop(Changes):
+        def after_batches(self, run):
+            super().after_batches(run)
+            return run.batches == 2
+
+    seen = []
+
+    class Look(nnx.Callback):
+        def end(self, run):
+            seen.append(run.batches)
+
+    nnx.seed(7)
+    net = nnx.SequentialNet(12, [nnx.DenseLayer(12, 3, nnx.SoftMax())], nnx.CrossEntropy())
+    net.optim = nnx.SGD(0.1)
+    net.train(*samples(), 20, 3, callbacks=[Stop(), Look()], progress=False)
+    assert seen == [2]
+
+
+def test_an_interruption_does_not_make_a_stopped_run_go_on(tmp_path):
+    class Both(nnx.Callback):
+        def after_epoch(self, run):
+            if run.epoch == 2:
+                run.interrupt()
+                run.stop()
+
+    path = tmp_path / "run.safetensors"
+    train(path, callbacks=[Both()])
+    assert len(train(path, callbacks=[Both()])[1].loss) == 2
+
+
+def test_the_best_file_is_there_if_the_run_is_killed_after_it(tmp_path, monkeypatch):
+    path, best = tmp_path / "run.safetensors", tmp_path / "run.best.safetensors"
+    original = nnx.Checkpoint._write
+
+    def write(checkpoint, run):
+        original(checkpoint, run)
+        if run.epoch == 3:
+            raise Killed
+
+    monkeypatch.setattr(nnx.Checkpoint, "_write", write)
+    nnx.seed(7)
+    options = {"progress": False, "callbacks": [nnx.Checkpoint(path, best="loss")]}
+    with pytest.raises(Killed):
+        network().train(*samples(), 16, 6, **options)
+    with nnx.saving.read_file(best) as one, nnx.saving.read_file(path) as other:
+        assert one.data["run"]["epoch"] == other.data["run"]["epoch"] == 3
+
+
+def test_a_callback_may_change_the_network_at_the_beginning(tmp_path):
+    class Slower(nnx.Callback):
+        def begin(self, run):
+            run.net.optim.eta = 0.01
+
+    path = tmp_path / "run.safetensors"
+    train(path, epochs=1, callbacks=[Slower()])
+    assert len(train(path, epochs=2, callbacks=[Slower()])[1].loss) == 2
+
+
+def frozen():
+    net = network()
+    net.layers[0].frozen = True
+    return net
+
+
+def penalised():
+    net = network()
+    net.layers[3].regularizers["b"] = nnx.L2Regularizer(0.1)
+    return net
+
+
+MORE_OTHERS = {
+    "a frozen layer": ({"net": frozen}, r"layers\.0\.frozen: False and True"),
+    "a penalty": ({"net": penalised}, r"layers\.3\.regularizers"),
+    "the metrics": ({"metrics": ["f1", "recall"]}, "metrics"),
+    "the weights of the classes": ({"class_weights": "balanced"}, "weights: False and True"),
+    "a label that does not count": ({"ignore_label": -1}, "ignore_label"),
+    "the generator": ({"rng": np.random.default_rng(0)}, "rng: None and 'PCG64'"),
+    "fewer epochs": ({"epochs": 1}, "expected more than 1 epochs"),
+}
+
+
+@pytest.mark.parametrize("name", MORE_OTHERS)
+def test_a_run_with_other_arguments_is_an_error_and_changes_nothing(tmp_path, name):
+    path = tmp_path / "run.safetensors"
+    killed(path, 1, 6)
+    changes, message = MORE_OTHERS[name]
+    nnx.seed(7)
+    net = changes.get("net", network)()
+    before = {path: nnx.to_numpy(p) for path, p in net.parameters.items()}
+    options = {"validation": 0.2, "metrics": ["f1"], "progress": False, "epochs": 12}
+    options |= {key: value for key, value in changes.items() if key != "net"}
+    callbacks = [nnx.EarlyStopping(patience=8), nnx.Checkpoint(path)]
+    with pytest.raises(ValueError, match=message) as caught:
+        net.train(*samples(), 16, resume=path, callbacks=callbacks, **options)
+    assert not isinstance(caught.value, nnx.FileError)
+    for name, p in net.parameters.items():
+        np.testing.assert_array_equal(nnx.to_numpy(p), before[name])
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value", "ignore:divide")
+def test_a_diverged_run_leaves_the_files_before_it(tmp_path):
+    path = tmp_path / "run.safetensors"
+
+    class Explode(nnx.Callback):
+        def after_epoch(self, run):
+            if run.epoch == 3:
+                run.net.optim.eta = 3e38
+
+    nnx.seed(7)
+    net = nnx.SequentialNet(12, [nnx.DenseLayer(12, 3, nnx.Linear())], optim=nnx.SGD(0.01))
+    x, y = samples()
+    callbacks = [Explode(), nnx.Checkpoint(path, keep=3, every_batches=3)]
+    with pytest.raises(nnx.NonFiniteLossError):
+        net.train(x, np.eye(3)[y], 16, 8, callbacks=callbacks, progress=False)
+    places = []
+    for name in ("run", "run.1", "run.2"):
+        with nnx.saving.read_file(tmp_path / f"{name}.safetensors") as file:
+            places.append((file.data["run"]["epoch"], file.data["run"]["done"]))
+    assert places == sorted(set(places), reverse=True)
+    assert places[0] <= (3, 0)
+
+
+FORK = """
+import os, signal, sys, time
+import nnx
+sys.path.insert(0, sys.argv[1])
+from killed_training import train
+
+class Fork(nnx.Callback):
+    def after_epoch(self, run):
+        read, write = os.pipe()
+        child = os.fork()
+        if not child:
+            os.write(write, b"ready")
+            time.sleep(60)
+            os._exit(0)
+        os.read(read, 5)
+        os.kill(child, signal.SIGTERM)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+
+assert not train(sys.argv[2], epochs=1, callbacks=[Fork()])[1].interrupted
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_process_ends_by_sigterm_during_a_training(tmp_path):
+    path = str(tmp_path / "run.safetensors")
+    subprocess.run([sys.executable, "-c", FORK, str(SCRIPT.parent), path], check=True, timeout=50)
+
+
+def test_a_long_history_fits_into_a_file(tmp_path):
+    class Long(nnx.Callback):
+        def after_epoch(self, run):
+            run.history.seconds[-1:] = [1 / 3] * 800_000
+
+    path = tmp_path / "run.safetensors"
+    train(path, epochs=1, callbacks=[Long()])
+    _, history = train(path, epochs=1)
+    assert history.seconds == [1 / 3] * 800_000
+
+
 # A real process, and a real kill.
 
 

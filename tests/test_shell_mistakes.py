@@ -205,3 +205,23 @@ def test_a_mistake_is_one_line_that_says_what_to_do(words, said, folder, capsys,
 def test_there_are_many_of_them():
     assert len(MISTAKES) > 50
     assert len({tuple(words) for words, _ in MISTAKES}) == len(MISTAKES)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "good.csv", "--layers", "dense 3 softmax", "--epochs", "1", "--save", "good.csv"],
+        ["train", "good.csv", "--layers", "dense 3 softmax", "--json", "./good.csv"],
+        ["predict", "net.safetensors", "good.csv", "--output", "good.csv"],
+        ["evaluate", "net.safetensors", "good.csv", "--json", "net.safetensors"],
+    ],
+    ids=str,
+)
+def test_what_is_read_is_not_written_over(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good.csv").write_text("a,b,c\n1,2,0\n3,4,1\n5,6,2\n")
+    nnx.SequentialNet(2, [nnx.DenseLayer(2, 3)]).save("net.safetensors")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(words) == 2
+    assert "to be another file than the one that is read" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

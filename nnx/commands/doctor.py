@@ -100,6 +100,8 @@ def _installation(found: Environment) -> None:
         if match is None:
             continue
         requirement, least, _, marker = match.groups()
+        if marker and "dev" in marker:  # what builds and checks nnx itself
+            continue
         package = requirement.partition("[")[0]
         if package in seen:  # by another extra
             continue

@@ -101,13 +101,18 @@ def add_commands(commands: Any) -> None:
     trained.add_argument("--layers", metavar="TEXT", help='"dense 100 relu, dense 10 softmax"')
     trained.add_argument("--optimizer", metavar="TEXT", help='"adam 0.001"; sgd if not given')
     trained.add_argument("--loss", metavar="TEXT", help="crossentropy, huber, ...")
-    trained.add_argument("--epochs", type=int, metavar="N", help="passes over the data; 1")
-    trained.add_argument("--batch-size", type=int, metavar="N", help="samples of a step; 10")
+    trained.add_argument("--epochs", type=int, metavar="N", help="passes over the data (default 1)")
+    trained.add_argument(
+        "--batch-size", type=int, metavar="N", help="samples of a step (default 10)"
+    )
     backend(trained)
     trained.add_argument("--dtype", metavar="NAME", help="float32 or float64")
-    trained.add_argument("--seed", type=int, metavar="N", help="of the random numbers; 0")
+    trained.add_argument("--seed", type=int, metavar="N", help="of the random numbers (default 0)")
     trained.add_argument(
-        "--validation", type=float, metavar="PART", help="of the samples, scored at each epoch"
+        "--validation",
+        type=float,
+        metavar="PART",
+        help="fraction of the samples kept for validation, such as 0.2",
     )
     trained.add_argument("--metrics", metavar="NAME,NAME", help="f1, recall, r2, ...")
     trained.add_argument("--target", metavar="NAME", help="the column of the targets of a table")
@@ -166,6 +171,7 @@ def run(chosen: Any) -> int:
 def _run(chosen: Any) -> int:
     file = getattr(chosen, "json", None)
     _check_json(file)
+    _check_outputs(chosen)
     say = (lambda text: None) if file == "-" or getattr(chosen, "quiet", False) else print
     if chosen.command == "train":
         given = {k: v for k, v in vars(chosen).items() if k not in _OTHERS}
@@ -193,6 +199,19 @@ def _run(chosen: Any) -> int:
 
 
 _OTHERS = ("command", "data", "debug", "json", "quiet")
+
+
+def _check_outputs(chosen: Any) -> None:
+    """Refuse to write over a file that the command reads."""
+    data = getattr(chosen, "data", None) or []
+    read = {os.path.realpath(name) for name in [*data, getattr(chosen, "file", None)] if name}
+    for option in ("save", "checkpoint", "output", "json"):
+        name = getattr(chosen, option, None)
+        if name and name != "-" and os.path.exists(name) and os.path.realpath(name) in read:
+            raise ValueError(
+                f"expected --{option} to be another file than the one that is read, got {name!r} "
+                "for both; write another name"
+            )
 
 
 def _check_json(file: str | None) -> None:

@@ -58,7 +58,14 @@ class Metric:
             TypeError: the function returns something else.
         """
         more = {} if weights is None or not self.weighted else {"sample_weights": weights}
-        found = self.function(outputs, targets, **more)
+        try:
+            found = self.function(outputs, targets, **more)
+        except Exception as error:
+            error.add_note(
+                f"raised by the metric {self.name!r} for outputs {tuple(outputs.shape)} and "
+                f"targets {tuple(targets.shape)}"
+            )
+            raise
         if array_api_compat.is_array_api_obj(found):
             shape, found = tuple(found.shape), to_numpy(found)
             if shape == () and found.dtype.kind in "fiu":

@@ -116,6 +116,8 @@ class Monitor(Callback):
         self.state.setdefault("waited", 0)
         if self.monitor not in run.quantities:
             remedy = "choose one of these"
+            if self.monitor.startswith("val_"):
+                remedy = f'write "validation_{self.monitor.removeprefix("val_")}"'
             if self.monitor.startswith("validation_") and run.validation is None:
                 remedy = "pass validation=0.2 or validation=(x, y)"
             raise ValueError(

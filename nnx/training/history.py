@@ -18,7 +18,8 @@ class _Pair(NamedTuple):
 class Score(_Pair):
     """Loss, penalties included, and accuracy in [0, 1] (NaN if the targets are not classes).
 
-    A pair; `metrics` is a dict of what else was asked for, by name.
+    A pair; `metrics` is a dict of what else was asked for, by name: score.metrics["f1"], or
+    score.f1.
     """
 
     metrics: dict[str, float]
@@ -32,9 +33,16 @@ class Score(_Pair):
     def __getnewargs__(self) -> Any:
         return (self.loss, self.accuracy, self.metrics)
 
+    def __getattr__(self, name: str) -> float:
+        try:
+            return vars(self)["metrics"][name]
+        except KeyError:
+            raise AttributeError(f"expected a metric of this score, got {name!r}") from None
+
     def __repr__(self) -> str:
         more = "".join(f", {name}={value}" for name, value in self.metrics.items())
-        return f"Score(loss={self.loss}, accuracy={self.accuracy}{more})"
+        accuracy = "" if math.isnan(self.accuracy) else f", accuracy={self.accuracy}"
+        return f"Score(loss={self.loss}{accuracy}{more})"
 
 
 @dataclass

@@ -130,6 +130,8 @@ class Run:
         """Train until the last epoch, a callback or Ctrl-C ends it."""
         with ProgressBar(self.samples, self.epochs, progress) as bar, ExitStack() as stack:
             try:
+                if self.streams is not None:
+                    bar.print(f"resumed after {self.epoch} of {self.epochs} epochs")
                 for callback in self.callbacks:
                     self._call(callback, "begin")
                     stack.callback(self._call, callback, "end")

@@ -113,10 +113,10 @@ def _run(
     parts, valid = training_data(
         net, *data, validation=held, ignore_label=ignore_label, class_weights=class_weights
     )
-    largest = 0
+    samples = 0
     for x, *_ in parts:
-        largest = max(largest, x.shape[0])
-    size = check_batch_size(batch_size, largest)
+        samples += x.shape[0]
+    size = check_batch_size(batch_size, samples)
     for x, *_ in parts:
         for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
             net.check_batch(tuple(x.shape[1:]), samples)
