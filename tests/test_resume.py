@@ -494,6 +494,32 @@ def test_a_long_history_fits_into_a_file(tmp_path):
     assert history.seconds == [1 / 3] * 800_000
 
 
+@pytest.mark.parametrize("value", ["missing", 3, "text", None, [], {"a": 1}], ids=str)
+def test_a_run_that_is_damaged_anywhere_is_one_clear_error(tmp_path, value):
+    """Each part of a saved run, left out or of another kind: an error, or it does not matter."""
+    path, broken = tmp_path / "run.safetensors", tmp_path / "broken.safetensors"
+    killed(path, 1, 6)
+    with nnx.saving.read_file(path) as file:
+        arrays, data = {name: file.read(name) for name in file.shapes}, file.data
+    refused = []
+    for name in data["run"]:
+        run = {**data["run"], name: value}
+        if value == "missing":
+            run.pop(name)
+        nnx.saving.write_file(broken, arrays, {**data, "run": run})
+        message = ""
+        try:
+            train(broken, epochs=2)
+        except ValueError as error:  # a FileError, or something that differs
+            message = str(error)
+            refused.append(name)
+        assert not message or "expected" in message, name
+    if value == "missing":
+        assert refused == list(data["run"])
+    assert {"streams", "tally", "history", "identity", "epoch", "done"} <= set(refused)
+    assert ("callbacks" in refused) == (value != [])  # none had a state
+
+
 # A real process, and a real kill.
 
 

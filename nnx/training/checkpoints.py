@@ -8,14 +8,14 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nnx import randomness
-from nnx.checks import count
+from nnx.checks import count, flag, number
 from nnx.config import plain
 from nnx.layers.tree import once
 from nnx.saving import (
@@ -35,6 +35,9 @@ from nnx.training.run import Run, check_parameters
 __all__ = ["Checkpoint", "made_of", "packed", "resume_run", "seed_as"]
 
 REMEDY = "train with the same, or leave out resume= to start from the beginning"
+# What every saved run has.
+PARTS = frozenset({"identity", "made_of", "streams", "rng", "before", "epoch", "done", "batches"})
+PARTS |= {"seconds", "stopped", "history", "tally", "pending", "callbacks"}
 SIGNALS = ("SIGTERM", "SIGUSR1")  # what clusters send before they end a job
 
 
@@ -95,14 +98,16 @@ def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
         FileError: the file holds no run, or is damaged.
     """
     data = _run_of(file, path)
-    now, described = made_of(run.net), file.data["layers"]
-    latest = {
-        "network": file.data["architecture"],
-        "layers": {
-            path: {name: of[name] for name in ("frozen", "regularizers")}
-            for path, of in described.items()
-        },
-    }
+    now = made_of(run.net)
+    with _damaged(path, KeyError, TypeError, AttributeError):
+        latest = {
+            "network": file.data["architecture"],
+            "layers": {
+                place: {name: of[name] for name in ("frozen", "regularizers")}
+                for place, of in file.data["layers"].items()
+            },
+        }
+        unfinished = bool(data["done"]) and run.epochs <= data["epoch"]
     found = first_difference(data["made_of"], now)
     if found and first_difference(latest, now):
         raise ValueError(
@@ -114,32 +119,32 @@ def resume_run(run: Run, file: File, path: str | os.PathLike[str]) -> None:
             f"train: expected what the run in {os.fspath(path)} was started with, got something "
             f"else: {found}; {REMEDY}"
         )
-    if data["done"] and run.epochs <= data["epoch"]:
+    if unfinished:
         raise ValueError(
             f"train: expected more than {data['epoch']} epochs, because the run in "
             f"{os.fspath(path)} is within the next one, got {run.epochs}; {REMEDY}"
         )
     saved = join(data, file)
-    try:
+    with _damaged(path, KeyError, TypeError, ValueError, AttributeError, IndexError):
         _take_over(run, saved)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FileError(
-            f"expected a run in {os.fspath(path)}, got one that is damaged "
-            f"({type(error).__name__}: {error}); resume an earlier checkpoint"
-        ) from error
     restore(run.net, file.data, file)
 
 
 def _take_over(run: Run, saved: dict[str, Any]) -> None:
     """Give a run everything of a saved one but the network."""
     backend = run.net.backend
-    run.history = History(**{**_each_list(saved["history"], np.ndarray.tolist)})
+    run.history = History(**_each_list(saved["history"], np.ndarray.tolist))
     run.history.interrupted = False
-    for name in ("epoch", "done", "batches", "seconds", "made_of", "stopped"):
-        setattr(run, name, saved[name])
+    for name in ("epoch", "done", "batches"):
+        setattr(run, name, count("run", name, saved[name], least=0))
+    run.seconds = number("run", "seconds", saved["seconds"], ">= 0")
+    run.stopped, run.made_of = flag("run", "stopped", saved["stopped"]), saved["made_of"]
     run.ending = "stopped" if run.stopped else ""
     run.tally.set_state(backend, saved["tally"])
     run.pending = [backend.from_numpy(outputs) for outputs in saved["pending"]]
+    pending = sum(outputs.shape[0] for outputs in run.pending)
+    if not pending <= run.done <= run.samples or (run.done and saved["before"] is None):
+        raise ValueError(f"{run.done} samples done, {pending} of them pending")
     for callback, state in _states(run, saved["callbacks"]):
         callback.state = state
     if run.rng is not None:
@@ -204,17 +209,17 @@ class Checkpoint(Callback):
         self._previous: dict[Any, Any] = {}
         process = os.getpid()
 
-        def interrupt(number: int, _: Any) -> None:
+        def interrupt(signum: int, _: Any) -> None:
             if os.getpid() == process:
                 run.interrupt()
             else:  # a forked process ends as it would have ended
-                signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+                signal.signal(signum, signal.SIG_DFL)
+                os.kill(os.getpid(), signum)
 
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
-                if (number := getattr(signal, name, None)) is not None:  # Windows has fewer
-                    self._previous[number] = signal.signal(number, interrupt)
+                if (signum := getattr(signal, name, None)) is not None:  # Windows has fewer
+                    self._previous[signum] = signal.signal(signum, interrupt)
 
     def after_batches(self, run: Run) -> None:
         """Write the run."""
@@ -231,8 +236,8 @@ class Checkpoint(Callback):
 
     def end(self, run: Run) -> None:
         """Write the run if the file is older; stop listening to signals."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
         if not run.failed and not run.torn and self.state["written"] != [run.epoch, run.done]:
             self._write(run)
 
@@ -276,13 +281,28 @@ def _copy_file(path: str, other: str) -> None:
 def seed_as(file: File, path: str | os.PathLike[str]) -> None:
     """Take over the random streams of the run in a file, if they are of the seed that is set."""
     streams, here = _run_of(file, path)["streams"], randomness.state()
+    with _damaged(path, KeyError, TypeError, ValueError, AttributeError):
+        randomness.set_state(streams)
     if here["seeded"] and here["entropy"] != streams["entropy"]:
         theirs = f"nnx.seed({streams['entropy']})" if streams["seeded"] else "no seed"
         raise ValueError(
             f"train: expected the seed of the run in {os.fspath(path)}, {theirs}, got "
             f"nnx.seed({here['entropy']}); {REMEDY}"
         )
-    randomness.set_state(streams)
+
+
+@contextlib.contextmanager
+def _damaged(path: str | os.PathLike[str], *kinds: type[Exception]) -> Iterator[None]:
+    """A block in which these errors mean that the run in a file is damaged."""
+    try:
+        yield
+    except FileError:
+        raise
+    except kinds as error:
+        raise FileError(
+            f"expected a run in {os.fspath(path)}, got one that is damaged "
+            f"({type(error).__name__}: {error}); resume an earlier checkpoint"
+        ) from error
 
 
 def _run_of(file: File, path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -290,6 +310,11 @@ def _run_of(file: File, path: str | os.PathLike[str]) -> dict[str, Any]:
         raise FileError(
             f"expected a run in {os.fspath(path)}, got a file without one; nnx.load reads the "
             "network in it, and Checkpoint writes runs"
+        )
+    if missing := sorted(PARTS - set(data)):
+        raise FileError(
+            f"expected a whole run in {os.fspath(path)}, found no {missing[0]!r} in it; resume an "
+            "earlier checkpoint"
         )
     return data
 
