@@ -13,6 +13,7 @@ import numpy as np
 from nnx import saving
 from nnx.backend import Array, Backend, working_on
 from nnx.checks import ShapeError, count, flag, instance
+from nnx.communication import Communicator
 from nnx.data import (
     batches,
     check_batch_size,
@@ -30,6 +31,7 @@ from nnx.training.history import History, Score
 from nnx.training.plan import Plan
 from nnx.training.run import score
 from nnx.training.start import scored, started
+from nnx.training.together import end_together
 
 __all__ = ["SequentialNet"]
 
@@ -192,6 +194,7 @@ class SequentialNet(SequentialLayer):
         class_weights: Any = None,
         ignore_label: int | None = None,
         rng: np.random.Generator | None = None,
+        communicator: Communicator | None = None,
     ) -> History:
         """Minimise the loss over batches of the data; the data moves to the device once.
 
@@ -222,6 +225,8 @@ class SequentialNet(SequentialLayer):
                 its own.
             ignore_label: a class index that does not count, as of padded time steps.
             rng: draw the orders from it, instead of the seeded stream "batches".
+            communicator: `nnx.communicator()` connects processes that train this network together:
+                each calls `train` with the same arguments, and computes its part of every batch.
 
         Returns:
             The History; Ctrl-C ends the training with what there is so far.
@@ -232,6 +237,7 @@ class SequentialNet(SequentialLayer):
             ShapeError, ValueError, TypeError: the data or an argument does not fit, with what to
                 do.
             FileError: the file to resume from holds no run, or is damaged.
+            CommunicationError: the processes do not fit together. Other errors end all of them.
         """
         epochs = count("train", "epochs", epochs, least=0)
         progress = flag("train", "progress", progress)
@@ -250,8 +256,10 @@ class SequentialNet(SequentialLayer):
                 class_weights=class_weights,
                 ignore_label=ignore_label,
                 rng=rng,
+                communicator=communicator,
             )
-            return run.train(progress)
+            with end_together(run.communicator):
+                return run.train(progress)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.

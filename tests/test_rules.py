@@ -24,6 +24,7 @@ HOST = {
     "nnx.backend.contract",
     "nnx.backend.selection",
     "nnx.checks",
+    "nnx.communication",
     "nnx.commands.check",
     "nnx.commands.tables",
     "nnx.config",
@@ -55,6 +56,7 @@ ROOMS = [
     "checks",
     "config",
     "backend",
+    "communication",
     "randomness",
     "activations",
     "initializers",
@@ -165,6 +167,7 @@ def test_the_reader_of_imports_finds_what_it_looks_for(line):
 STATE = {
     "nnx.backend.namespace": {"_known"},
     "nnx.backend.selection": {"_setting"},
+    "nnx.communication.shares": {"_share"},
     "nnx.randomness": {"_source", "_streams", "_weights"},
 }
 CHANGES = {

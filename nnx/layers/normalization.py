@@ -30,6 +30,7 @@ from typing import NamedTuple
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
+from nnx.communication import Share, current_share
 from nnx.layers._shapes import KNOWN, Shape, product
 from nnx.layers.base import Backward, Gradients, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
@@ -108,6 +109,10 @@ class BatchNormLayer(_NormalizationLayer):
     the batch taken with the divisor N - 1. Each training forward binds new arrays to
     `buffers["mean"]` and `buffers["variance"]`.
 
+    Several processes that train together take the statistics of the whole batch, of which each has
+    its rows. With sync=False each takes those of its own rows, which saves three small sums in
+    every step; the running ones are averaged before validation and saving.
+
     In evaluation, and in training while the layer is frozen, the running statistics are used as
     constants: dx = gamma delta / deviation.
 
@@ -122,6 +127,7 @@ class BatchNormLayer(_NormalizationLayer):
         affine: are there gamma and beta? They begin as ones and zeros.
         optim: optimizer; the layer keeps a clone of it.
         name: what messages call the layer.
+        sync: do several processes take the statistics of the whole batch?
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -140,10 +146,12 @@ class BatchNormLayer(_NormalizationLayer):
         affine: bool = True,
         optim: Optimizer = SGD(),
         name: str | None = None,
+        sync: bool = True,
     ) -> None:
         self.n = checks.count(self, "n", n)
         super().__init__((self.n,), epsilon, affine, optim, name)
         self.momentum = checks.number(self, "momentum", momentum, "in [0, 1]")
+        self.sync = checks.flag(self, "sync", sync)
         xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
         self.buffers["mean"] = xp.zeros((self.n,), dtype=dtype, device=device)
         self.buffers["variance"] = xp.ones((self.n,), dtype=dtype, device=device)
@@ -160,6 +168,8 @@ class BatchNormLayer(_NormalizationLayer):
     def check_batch(self, input_shape: Shape, samples: int) -> None:
         """Raise ShapeError if a batch of so many samples has a single value per channel."""
         positions = product(*input_shape[1:])
+        if share := self._share():
+            samples = share.samples
         if not self.frozen and positions is not None and samples * positions < 2:
             raise ShapeError(
                 f"{self.name}: expected more than one value per channel in every batch for "
@@ -171,8 +181,10 @@ class BatchNormLayer(_NormalizationLayer):
         self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[Array, Backward]:
         self.check_batch(tuple(x.shape[1:]), x.shape[0])
-        count = math.prod(x.shape) // self.n
-        normalized = _normalized(x, axes, self.epsilon)
+        count, share, processes = math.prod(x.shape) // self.n, self._share(), 1
+        if share:
+            count, processes = count // x.shape[0] * share.samples, share.communicator.size
+        normalized = _normalized(x, axes, self.epsilon, share.means(axes, count) if share else None)
         self._follow(normalized, count)
         y, _ = self._affine(normalized.xhat, shape, axes)
         xp, affine = array_namespace(x), self.affine
@@ -184,12 +196,17 @@ class BatchNormLayer(_NormalizationLayer):
             if not affine:
                 return dx, {}
             dx *= gamma
+            own = count / processes  # the gradients of all processes are added up
             return dx, {
-                "gamma": xp.reshape(count * mean_with_xhat, (self.n,)),
-                "beta": xp.reshape(count * mean, (self.n,)),
+                "gamma": xp.reshape(own * mean_with_xhat, (self.n,)),
+                "beta": xp.reshape(own * mean, (self.n,)),
             }
 
         return y, backward
+
+    def _share(self) -> Share | None:
+        """Return the rows of this process, if the statistics are those of the whole batch."""
+        return current_share() if self.sync else None
 
     def _by_running(
         self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
@@ -357,21 +374,29 @@ class _Normalized(NamedTuple):
     backward: Callable[[Array], tuple[Array, Array, Array]]
 
 
-def _normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> _Normalized:
+Means = Callable[..., list[Array]]
+
+
+def _normalized(
+    x: Array, axes: tuple[int, ...], epsilon: float, means: Means | None = None
+) -> _Normalized:
     """xhat = (x - mean) / deviation over the axes.
 
     Its backward: g -> dx = (g - mean(g) - xhat mean(g xhat)) / deviation, mean(g), mean(g xhat).
+
+    `means` computes the means of arrays over the axes, if they are not those of the arrays alone.
     """
     xp = array_namespace(x)
-    mean = xp.mean(x, axis=axes, keepdims=True)
+    if means is None:
+        means = lambda *arrays: [xp.mean(array, axis=axes, keepdims=True) for array in arrays]
+    (mean,) = means(x)
     centered = x - mean
-    variance = xp.mean(centered * centered, axis=axes, keepdims=True)
+    (variance,) = means(centered * centered)
     deviation = xp.sqrt(variance + epsilon)
     xhat = centered / deviation
 
     def backward(g: Array) -> tuple[Array, Array, Array]:
-        mean_g = xp.mean(g, axis=axes, keepdims=True)
-        mean_g_xhat = xp.mean(g * xhat, axis=axes, keepdims=True)
+        mean_g, mean_g_xhat = means(g, g * xhat)
         dx = g - mean_g
         dx -= xhat * mean_g_xhat
         dx /= deviation

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx.backend import Array, get_backend
+from nnx.communication import Communicator, SingleProcess
 from nnx.data import batches
 from nnx.losses import one_hot
 from nnx.metrics.chosen import Metric
@@ -22,7 +23,7 @@ from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
 from nnx.training.tally import Tally
 
-__all__ = ["Run", "Scored", "check_parameters", "score"]
+__all__ = ["Run", "Scored", "check_parameters", "counted", "score", "taker"]
 
 # Outputs of the steps are kept until there are this many numbers, and then go through loss and
 # metrics at once: a small step would cost half as much again if each of them did.
@@ -69,7 +70,10 @@ class Run:
         stopped: has a callback ended it for good, not only interrupted it?
         failed: does it end with an error?
         torn: may a step have been interrupted half-way, by Ctrl-C?
+        communicator: connects the processes that train the network, each with a run of its own.
     """
+
+    communicator: Communicator = SingleProcess()
 
     def __init__(
         self,
@@ -159,13 +163,13 @@ class Run:
             self._make_steps(bar, start)
         if self.done < self.samples:
             return
-        result = self.tally.read(self.net)
+        result = self.tally_of_all().read(self.net)
         seconds = time.perf_counter() - start
         if not math.isfinite(result.loss):
             raise NonFiniteLossError(self.epoch + 1, result.loss, history)
         valid = None
         if self.validation is not None:
-            valid = score(self.net, self.validation)
+            valid = self._validated(self.validation)
             if not math.isfinite(valid.loss):
                 what = f"the validation loss is {valid.loss}"
                 raise NonFiniteLossError(self.epoch + 1, result.loss, history, what)
@@ -173,8 +177,7 @@ class Run:
         self.epoch += 1
         self._start_epoch()
         bar.finish(history.last())
-        for callback in self.callbacks:
-            self._call(callback, "after_epoch")
+        self._call_after_epoch()
 
     def _make_steps(self, bar: ProgressBar, start: float) -> None:
         """Make the steps of an epoch that are not done yet; the host reads nothing."""
@@ -186,13 +189,14 @@ class Run:
         for index, first, order in self.order:
             x, _, *weights = self.data.parts[index]
             stop = first + (x.shape[0] if order is None else len(order))
+            order = self._own_order(x, order)
             while first <= self.done < stop:
                 plan = self.net.plan()
                 if plan is not known:
-                    known, compiled = plan, plan.compiled()
+                    known, compiled = plan, self._compiled(plan)
                     plan.forget_gradients()
                 data = (x, self._targets(plan, index), *weights)
-                take = _taker(plan, order)
+                take = taker(plan, order)
                 # The tally gets the targets as they came.
                 count = partial(self._count, plan, take, self.data.parts[index][1:], first)
                 for a, done in self._outputs(plan, compiled, data, order, take, self.done - first):
@@ -225,13 +229,37 @@ class Run:
             self._rows[index] = (outputs, one_hot(y, like))
         return self._rows[index][1]
 
+    # What several processes do in another way.
+
+    def tally_of_all(self) -> Tally:
+        """Return what has been counted in this epoch."""
+        return self.tally
+
+    def _own_order(self, x: Array, order: np.ndarray | None) -> np.ndarray | None:
+        """Return which samples of a stretch this process computes; None means all as they lie."""
+        return order
+
+    def _own(self, done: int) -> int:
+        """Return how many of the first samples of a stretch this process computes."""
+        return done
+
+    def _compiled(self, plan: Plan) -> CompiledLoop | None:
+        return plan.compiled()
+
+    def _validated(self, data: Scored) -> Score:
+        return score(self.net, data)
+
+    def _call_after_epoch(self) -> None:
+        for callback in self.callbacks:
+            self._call(callback, "after_epoch")
+
     def _count(self, plan: Plan, take: Callable[..., list[Array]], data: Part, first: int) -> None:
         """Give the pending outputs to the tally, with their targets and weights."""
         if not self.pending:
             return
         xp, outputs = plan.backend.xp, self.pending
         a = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=0)
-        done = self.done - first
+        done = self._own(self.done - first)
         self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *data))
         self.pending = []
 
@@ -324,14 +352,19 @@ class Run:
 
 def score(net: Any, data: Scored) -> Score:
     """Return loss, accuracy and metrics of a network for checked data."""
+    return counted(net, data).read(net)
+
+
+def counted(net: Any, data: Scored) -> Tally:
+    """Return the tally of a network for checked data."""
     plan, tally = net.plan(), Tally(data.classes, data.metrics)
     for x, *rest in data.parts:
         for batch in batches(x.shape[0], data.batch_size):
             tally.add(plan, plan.outputs(x[batch, ...]), *(part[batch, ...] for part in rest))
-    return tally.read(net)
+    return tally
 
 
-def _taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
+def taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
     """Return what takes samples from arrays of the backend, in that order."""
     if order is None:
         return lambda part, *arrays: [array[part, ...] for array in arrays]

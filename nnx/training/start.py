@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from nnx import randomness
 from nnx.checks import flag
+from nnx.communication import Communicator, rows_of
 from nnx.data import (
     Parts,
     are_classes,
@@ -24,6 +26,7 @@ from nnx.saving import read_file
 from nnx.training.callbacks import as_callbacks
 from nnx.training.checkpoints import Checkpoint, made_of, resume_run, seed_as
 from nnx.training.run import Run, Scored
+from nnx.training.together import SharedRun, start_together
 
 __all__ = ["scored", "started"]
 
@@ -39,9 +42,12 @@ def started(
     epochs: int,
     *,
     resume: str | os.PathLike[str] | None,
+    communicator: Communicator | None = None,
     **arguments: Any,
 ) -> Run:
     """Return the run for the arguments of `SequentialNet.train`, continued from a file if asked.
+
+    Several processes start together, with the weights and random streams of rank 0.
 
     If that fails, network and random streams are as they were.
 
@@ -50,6 +56,22 @@ def started(
             network, other data or another seed.
         FileError: the file holds no run, or is damaged.
     """
+    if communicator is None or communicator.size == 1:
+        return _started(net, data, batch_size, epochs, resume, arguments)
+    arguments["communicator"] = communicator
+    return start_together(
+        communicator, lambda: _started(net, data, batch_size, epochs, resume, arguments)
+    )
+
+
+def _started(
+    net: Any,
+    data: tuple[Any, Any, Any],
+    batch_size: Any,
+    epochs: int,
+    resume: str | os.PathLike[str] | None,
+    arguments: dict[str, Any],
+) -> Run:
     if resume is not None and not isinstance(resume, str | os.PathLike):
         raise TypeError(
             f"train: expected resume to be the name of a file, got {resume!r}; write "
@@ -106,6 +128,7 @@ def _run(
     class_weights: Any,
     ignore_label: Any,
     rng: Any,
+    communicator: Communicator | None = None,
 ) -> Run:
     shuffle, rng = flag("train", "shuffle", shuffle), checked_rng(rng)
     called, held = as_callbacks(callbacks), checked_validation(validation)
@@ -119,7 +142,8 @@ def _run(
     size = check_batch_size(batch_size, samples)
     for x, *_ in parts:
         for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
-            net.check_batch(tuple(x.shape[1:]), samples)
+            with rows_of(communicator, net.backend, samples) as rows:
+                net.check_batch(tuple(x.shape[1:]), rows)
     warn_of_targets(net, parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
@@ -140,7 +164,8 @@ def _run(
             "dtype": net.backend.dtype_name,
         }
 
-    run = Run(net, trained, watched, epochs, called, shuffle, rng, identity)
+    make: Any = Run if communicator is None else partial(SharedRun, communicator)
+    run: Run = make(net, trained, watched, epochs, called, shuffle, rng, identity)
     if any(isinstance(callback, Checkpoint) for callback in called):
         run.made_of = made_of(net)  # before a callback changes it
     return run
