@@ -30,8 +30,8 @@ from typing import NamedTuple
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
-from nnx.communication import Share, current_share
-from nnx.layers._shapes import KNOWN, Shape, product
+from nnx.communication import current_share
+from nnx.layers._shapes import KNOWN, Shape, of_channels, product
 from nnx.layers.base import Backward, Gradients, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 
@@ -168,7 +168,7 @@ class BatchNormLayer(_NormalizationLayer):
     def check_batch(self, input_shape: Shape, samples: int) -> None:
         """Raise ShapeError if a batch of so many samples has a single value per channel."""
         positions = product(*input_shape[1:])
-        if share := self._share():
+        if self.sync and (share := current_share()):
             samples = share.samples
         if not self.frozen and positions is not None and samples * positions < 2:
             raise ShapeError(
@@ -181,10 +181,11 @@ class BatchNormLayer(_NormalizationLayer):
         self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[Array, Backward]:
         self.check_batch(tuple(x.shape[1:]), x.shape[0])
-        count, share, processes = math.prod(x.shape) // self.n, self._share(), 1
-        if share:
+        count, processes, means = math.prod(x.shape) // self.n, 1, None
+        if self.sync and (share := current_share()):
             count, processes = count // x.shape[0] * share.samples, share.communicator.size
-        normalized = _normalized(x, axes, self.epsilon, share.means(axes, count) if share else None)
+            means = share.means(axes, count)
+        normalized = _normalized(x, axes, self.epsilon, means)
         self._follow(normalized, count)
         y, _ = self._affine(normalized.xhat, shape, axes)
         xp, affine = array_namespace(x), self.affine
@@ -203,10 +204,6 @@ class BatchNormLayer(_NormalizationLayer):
             }
 
         return y, backward
-
-    def _share(self) -> Share | None:
-        """Return the rows of this process, if the statistics are those of the whole batch."""
-        return current_share() if self.sync else None
 
     def _by_running(
         self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
@@ -235,7 +232,7 @@ class BatchNormLayer(_NormalizationLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions), unchanged."""
-        return _of_channels(self.n, input_shape)
+        return of_channels(self.n, input_shape)
 
 
 class LayerNormLayer(_NormalizationLayer):
@@ -362,7 +359,7 @@ class GroupNormLayer(_NormalizationLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions), unchanged."""
-        return _of_channels(self.n, input_shape)
+        return of_channels(self.n, input_shape)
 
 
 class _Normalized(NamedTuple):
@@ -374,17 +371,14 @@ class _Normalized(NamedTuple):
     backward: Callable[[Array], tuple[Array, Array, Array]]
 
 
-Means = Callable[..., list[Array]]
-
-
 def _normalized(
-    x: Array, axes: tuple[int, ...], epsilon: float, means: Means | None = None
+    x: Array, axes: tuple[int, ...], epsilon: float, means: Callable[..., list[Array]] | None = None
 ) -> _Normalized:
     """xhat = (x - mean) / deviation over the axes.
 
     Its backward: g -> dx = (g - mean(g) - xhat mean(g xhat)) / deviation, mean(g), mean(g xhat).
 
-    `means` computes the means of arrays over the axes, if they are not those of the arrays alone.
+    `means` computes the means, if they are not those of this process alone.
     """
     xp = array_namespace(x)
     if means is None:
@@ -403,11 +397,3 @@ def _normalized(
         return dx, mean_g, mean_g_xhat
 
     return _Normalized(xhat, mean, variance, backward)
-
-
-def _of_channels(n: int, input_shape: Shape) -> Shape:
-    """The input shape, if it is that of n channels."""
-    if input_shape[:1] != (n,):
-        remedy = f"; {KNOWN} for the channels" if input_shape[:1] == (None,) else ""
-        raise ShapeError(f"takes input of shape ({n},) or ({n}, ...), got {input_shape}{remedy}")
-    return input_shape

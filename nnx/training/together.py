@@ -134,10 +134,13 @@ class SharedRun(Run):
     def count_pending(self) -> None:
         """Give the outputs of a resumed run, which one process has computed, to the tally."""
         plan = self.net.plan()
+        a = plan.backend.xp.concat(self.pending, axis=0)
         for index, first, order in self.order:
-            part = self.data.parts[index]
-            if first < self.done <= first + (part[0].shape[0] if order is None else len(order)):
-                super()._count(plan, taker(plan, order), part[1:], first)
+            part, done = self.data.parts[index], self.done - first
+            if 0 < done <= (part[0].shape[0] if order is None else len(order)):
+                counted = slice(done - a.shape[0], done)
+                self.tally.add(plan, a, *taker(plan, order)(counted, *part[1:]))
+        self.pending = []
 
     def _train_epoch(self, bar: ProgressBar) -> None:
         if not self._begun:  # a callback may have ended the training when it began
