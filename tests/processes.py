@@ -80,6 +80,7 @@ def together(size, function, *arguments, seconds=60):
                     error, found[rank] = answers[rank][0].recv()
                     assert error is None, error
                     continue
+                processes[rank].join(seconds)
                 found[rank] = f"ended with {processes[rank].exitcode}"
                 if processes[rank].exitcode == ABORTED:  # as a launcher does
                     return [found.get(rank, "ended") for rank in range(size)]
