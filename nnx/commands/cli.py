@@ -33,6 +33,7 @@ EXIT_STATUS = """exit status:
   evaluate  0 if the score is printed
   predict   0 if the outputs are written
   show      0 if the file can be read
+  run       that of the program; not 0 if one of the processes has failed
   any       2 if the command line, a file or the data is wrong"""
 if shell.can_export():
     EXIT_STATUS += "\n  export    0 if the ONNX file is written"
@@ -75,7 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "into a bug report, and report.json to this folder",
     )
     shell.add_commands(commands)
+    started = add("run", "run a program on several processes, that train one network by MPI")
+    started.add_argument(
+        "-n", type=_processes, required=True, dest="count", metavar="N", help="how many processes"
+    )
+    started.add_argument("program", metavar="FILE", help="a Python program")
+    started.add_argument("arguments", nargs=argparse.REMAINDER, help="what is passed to it")
     chosen = parser.parse_args(arguments)
+    if chosen.command == "run":
+        from nnx.commands.run import run
+
+        return run(chosen.count, chosen.program, chosen.arguments)
     if chosen.command in shell.COMMANDS:
         return shell.run(chosen)
     if chosen.command == "bench":
@@ -257,6 +268,13 @@ def show_environment(found: Environment) -> None:
         line(f"problem: {problem.reason}\n  {problem.remedy}", "red")
     for problem in found.advice:
         line(f"advice: {problem.reason}\n  {problem.remedy}")
+
+
+def _processes(text: str) -> int:
+    """Return a number of processes."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of processes from 1 on, got {text!r}")
+    return int(text)
 
 
 def _write(file: Path | None, report: dict[str, Any]) -> None:
