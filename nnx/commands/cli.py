@@ -68,6 +68,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--json", metavar="FILE", type=Path, help="write the results to this file"
         )
         command.add_argument("--quick", action="store_true", help=quick)
+        command.add_argument(
+            "--processes",
+            metavar="N",
+            type=_processes,
+            help="start so many, which train together by MPI, and do this with them alone",
+        )
     check.add_argument(
         "--report",
         metavar="DIR",
@@ -89,6 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run(chosen.count, chosen.program, chosen.arguments)
     if chosen.command in shell.COMMANDS:
         return shell.run(chosen)
+    if chosen.command in ("check", "bench") and chosen.processes:
+        from nnx.commands import processes
+
+        does = getattr(processes, f"{chosen.command}_processes")
+        return does(chosen.processes, chosen.backends, chosen.json)
     if chosen.command == "bench":
         return run_bench(chosen.backends, chosen.quick, chosen.json)
     if chosen.command == "check" and chosen.report:

@@ -35,7 +35,7 @@ class Exchange:
 
     Attributes:
         share: the rows of the current batch that belong to this process.
-        seconds: how long this process has waited for sums.
+        seconds: how long this process has spent on sums.
     """
 
     def __init__(self, communicator: Communicator, backend: Backend, slots: Sequence[Slot]) -> None:
@@ -44,14 +44,13 @@ class Exchange:
         self.seconds = 0.0
         direct = communicator.takes(backend)
         self.messages: list[_Message] = []
-        self.waits: list[Callable[[], list[Array]]] = []
         for numbers in _messages(slots):
             self.messages.append(_Message(communicator, backend, direct, slots, numbers))
 
     def summed(self, gradients: list[Array]) -> list[Array]:
         """Return the sums of the gradients of all processes, for each of the slots."""
-        waits = [message.start(gradients) for message in self.messages]
         start = time.perf_counter()
+        waits = [message.start(gradients) for message in self.messages]
         for message, wait in zip(self.messages, waits, strict=True):
             for number, total in zip(message.numbers, wait(), strict=True):
                 gradients[number] = total
