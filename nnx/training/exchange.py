@@ -17,7 +17,7 @@ import numpy as np
 
 from nnx.backend import Array, Backend
 from nnx.communication import Communicator, Share
-from nnx.layers.tree import Slot
+from nnx.layers.tree import Slot, gather
 
 __all__ = ["Exchange"]
 
@@ -44,18 +44,34 @@ class Exchange:
         self.seconds = 0.0
         direct = communicator.takes(backend)
         self.messages: list[_Message] = []
+        self.waits: list[Callable[[], list[Array]]] = []  # for the messages that have started
         for numbers in _messages(slots):
             self.messages.append(_Message(communicator, backend, direct, slots, numbers))
 
-    def summed(self, gradients: list[Array]) -> list[Array]:
-        """Return the sums of the gradients of all processes, for each of the slots."""
+    def start(self, lowest: int, found: Sequence[Any]) -> None:
+        """Start the messages that are complete.
+
+        Args:
+            lowest: backward has come down to this layer.
+            found: what the backwards of the layers have returned, from this one on.
+        """
         start = time.perf_counter()
-        waits = [message.start(gradients) for message in self.messages]
-        for message, wait in zip(self.messages, waits, strict=True):
-            for number, total in zip(message.numbers, wait(), strict=True):
-                gradients[number] = total
+        while len(self.waits) < len(self.messages):
+            message = self.messages[len(self.waits)]
+            if message.lowest < lowest:
+                break
+            self.waits.append(message.start(gather(message.slots, found)))
         self.seconds += time.perf_counter() - start
-        return gradients
+
+    def summed(self) -> list[Array]:
+        """Return the sums of the gradients of all processes, for each of the slots."""
+        start, totals = time.perf_counter(), [None] * len(self.slots)
+        for message, wait in zip(self.messages, self.waits, strict=True):
+            for number, total in zip(message.numbers, wait(), strict=True):
+                totals[number] = total
+        self.waits = []
+        self.seconds += time.perf_counter() - start
+        return totals
 
 
 class _Message:
@@ -74,9 +90,10 @@ class _Message:
         numbers: list[int],
     ) -> None:
         self.communicator, self.backend, self.direct = communicator, backend, direct
-        self.numbers = numbers
+        self.numbers, self.slots = numbers, [slots[number] for number in numbers]
+        self.lowest = min(place[0] for slot in self.slots for place in slot.places)
         self.shapes = [tuple(slots[number].array.shape) for number in numbers]
-        arrays = [slots[number].array for number in numbers]
+        arrays = [slot.array for slot in self.slots]
         size = sum(math.prod(shape) for shape in self.shapes)
         host = np.dtype(str(arrays[0].dtype).rpartition(".")[2])
         self.packs = backend.mutable  # on the device: one transfer is faster than several
@@ -92,16 +109,14 @@ class _Message:
                 self.packed = backend.xp.empty((size,), dtype=like.dtype, device=like.device)
 
     def start(self, gradients: list[Array]) -> Callable[[], list[Array]]:
-        """Start the sum; return a function that waits for it and returns the parts."""
+        """Start the sum of its gradients; return a function that waits and returns the sums."""
         backend, packed = self.backend, self.packed
         on_device = self.direct or self.packs
         if packed is None:
-            (number,) = self.numbers
-            flat = backend.xp.reshape(gradients[number], (-1,))
+            flat = backend.xp.reshape(gradients[0], (-1,))
         else:
             flat = packed
-            for number, part in zip(self.numbers, self.parts(packed), strict=True):
-                gradient = gradients[number]
+            for gradient, part in zip(gradients, self.parts(packed), strict=True):
                 part[...] = gradient if on_device else backend.to_numpy(gradient)
         if not self.direct and not isinstance(flat, np.ndarray):
             flat = backend.to_numpy(flat)

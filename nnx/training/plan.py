@@ -186,6 +186,8 @@ class Plan:
             if first:
                 check_backward(self.layers[i], result, shapes[i])
             delta, found[i] = result
+            if exchange is not None:
+                exchange.start(i, found)
         if lowest < len(backwards):
             skip = {"need_dx": False} if self.layers[lowest].can_skip_dx else {}
             result = backwards[lowest](delta, **skip)
@@ -202,7 +204,8 @@ class Plan:
                 )
         self._tried = True
         if exchange is not None:
-            gradients = exchange.summed(gradients)
+            exchange.start(0, found)
+            gradients = exchange.summed()
         for i, slot in enumerate(self.slots):
             penalties = slot.layer.regularizers
             if penalties and slot.name in penalties:
