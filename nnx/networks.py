@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -31,7 +32,7 @@ from nnx.training.history import History, Score
 from nnx.training.plan import Plan
 from nnx.training.run import score
 from nnx.training.start import scored, started
-from nnx.training.together import end_together
+from nnx.training.together import start_together
 
 __all__ = ["SequentialNet"]
 
@@ -242,7 +243,10 @@ class SequentialNet(SequentialLayer):
         epochs = count("train", "epochs", epochs, least=0)
         progress = flag("train", "progress", progress)
         with working_on(self.backend):
-            run = started(
+            start: Any = started
+            if communicator is not None and communicator.size > 1:
+                start = partial(start_together, communicator, started)
+            run = start(
                 self,
                 (x, y, sample_weights),
                 batch_size,
@@ -256,10 +260,8 @@ class SequentialNet(SequentialLayer):
                 class_weights=class_weights,
                 ignore_label=ignore_label,
                 rng=rng,
-                communicator=communicator,
             )
-            with end_together(run.communicator):
-                return run.train(progress)
+            return run.train(progress)
 
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.

@@ -26,7 +26,7 @@ from nnx.saving import read_file
 from nnx.training.callbacks import as_callbacks
 from nnx.training.checkpoints import Checkpoint, made_of, resume_run, seed_as
 from nnx.training.run import Run, Scored
-from nnx.training.together import SharedRun, start_together
+from nnx.training.together import SharedRun
 
 __all__ = ["scored", "started"]
 
@@ -42,12 +42,9 @@ def started(
     epochs: int,
     *,
     resume: str | os.PathLike[str] | None,
-    communicator: Communicator | None = None,
     **arguments: Any,
 ) -> Run:
     """Return the run for the arguments of `SequentialNet.train`, continued from a file if asked.
-
-    Several processes start together, with the weights and random streams of rank 0.
 
     If that fails, network and random streams are as they were.
 
@@ -56,22 +53,6 @@ def started(
             network, other data or another seed.
         FileError: the file holds no run, or is damaged.
     """
-    if communicator is None or communicator.size == 1:
-        return _started(net, data, batch_size, epochs, resume, arguments)
-    arguments["communicator"] = communicator
-    return start_together(
-        communicator, lambda: _started(net, data, batch_size, epochs, resume, arguments)
-    )
-
-
-def _started(
-    net: Any,
-    data: tuple[Any, Any, Any],
-    batch_size: Any,
-    epochs: int,
-    resume: str | os.PathLike[str] | None,
-    arguments: dict[str, Any],
-) -> Run:
     if resume is not None and not isinstance(resume, str | os.PathLike):
         raise TypeError(
             f"train: expected resume to be the name of a file, got {resume!r}; write "
@@ -142,8 +123,12 @@ def _run(
     size = check_batch_size(batch_size, samples)
     for x, *_ in parts:
         for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
-            with rows_of(communicator, net.backend, samples) as rows:
-                net.check_batch(tuple(x.shape[1:]), rows)
+            shape = tuple(x.shape[1:])
+            if communicator is None:
+                net.check_batch(shape, samples)
+            else:
+                with rows_of(communicator, net.backend, samples) as rows:
+                    net.check_batch(shape, rows)
     warn_of_targets(net, parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:

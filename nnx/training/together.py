@@ -6,7 +6,6 @@ own rows; the gradients are added up (`exchange`), and so are losses and hits, o
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import math
 import traceback
@@ -31,13 +30,15 @@ from nnx.training.progress import ProgressBar
 from nnx.training.run import GATHERED, Part, Run, Scored, counted, taker
 from nnx.training.tally import Tally
 
-__all__ = ["SharedRun", "end_together", "start_together"]
+__all__ = ["SharedRun", "start_together"]
 
 SAMPLED = 256  # samples whose bytes tell whether two processes have the same data
 
 
-def start_together(communicator: Communicator, begin: Callable[[], Any]) -> Any:
-    """Return the run that begin() makes on every process, with the weights of rank 0.
+def start_together(
+    communicator: Communicator, begin: Callable[..., Any], *arguments: Any, **options: Any
+) -> Any:
+    """Return the run that begin(...) makes on every process, with the weights of rank 0.
 
     Random streams, parameters, buffers and states become those of rank 0.
 
@@ -45,11 +46,9 @@ def start_together(communicator: Communicator, begin: Callable[[], Any]) -> Any:
         CommunicationError: begin has failed on another process, or the processes have different
             versions, networks, data or arguments; the message names the first difference.
     """
-    if communicator.size == 1:
-        return begin()
     randomness.set_state(communicator.broadcast(randomness.state()))
     try:
-        run = begin()
+        run = begin(*arguments, communicator=communicator, **options)
         mine: Any = _described(run)
     except Exception as error:
         communicator.gather(f"{type(error).__name__}: {error}")
@@ -75,20 +74,6 @@ def start_together(communicator: Communicator, begin: Callable[[], Any]) -> Any:
     elif run.pending:
         run.count_pending()
     return run
-
-
-@contextlib.contextmanager
-def end_together(communicator: Communicator) -> Iterator[None]:
-    """A block whose error ends all processes, unless all of them raise it."""
-    try:
-        yield
-    except (NonFiniteLossError, CommunicationError):
-        raise
-    except BaseException as error:
-        if communicator.size > 1:
-            traceback.print_exc()
-            communicator.abort(f"{type(error).__name__}: {error}")
-        raise
 
 
 class SharedRun(Run):
@@ -119,13 +104,18 @@ class SharedRun(Run):
         """Train until the last epoch, or a callback of any process, ends it."""
         try:
             history = super().train(progress and self.communicator.rank == 0)
+            if self.torn:  # by Ctrl-C; the others may be in another step
+                raise KeyboardInterrupt
+            return history
+        except (NonFiniteLossError, CommunicationError):  # raised by all
+            raise
+        except BaseException as error:
+            traceback.print_exc()
+            self.communicator.abort(f"{type(error).__name__}: {error}")
+            raise
         finally:
             if self._joined is not None:
                 self._joined.exchange = None
-                self._joined = None
-        if self.torn:  # by Ctrl-C; the others may be in another step
-            raise KeyboardInterrupt
-        return history
 
     def tally_of_all(self) -> Tally:
         """Return what all processes have counted in this epoch."""
