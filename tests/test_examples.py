@@ -204,3 +204,30 @@ def test_the_other_contenders_solve_the_same_problem(name, tmp_path):
             assert list(result["contenders"]) == ["numpy"] + [name] * (not alone)
             assert result["disagree"] == {}
             assert all("error" not in row for row in result["contenders"].values())
+
+
+def test_seconds_to_an_accuracy(tmp_path):
+    if not os.environ.get("NNX_DATA"):
+        pytest.skip("set NNX_DATA to MNIST")
+    file = tmp_path / "times.json"
+    benchmark("--target", "50", "--contenders", "nnx:numpy", "--threads", "1", "--json", file)
+    row = json.loads(file.read_text())["results"]["target"]["contenders"]["nnx:numpy"]
+    assert row["epochs"] == [1, 1]
+    assert all(seconds > 0 for seconds in row["times"])
+    printed = run("mnist.py", "--limit", "2000", "--target", "30", "--batch-size", "100")
+    assert "epoch 1/5" in printed
+    assert "epoch 2/5" not in printed
+
+
+def test_benchmark_of_layers():
+    options = ["--workloads", "gru,embedding", "--contenders", "nnx:numpy", "--rounds", "1"]
+    printed = run("benchmark_layers.py", *options)
+    assert len(re.findall(r"nnx:numpy +\d+ +first epoch", printed)) == 2
+
+
+def test_growth(tmp_path):
+    pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
+    out = tmp_path / "growth.png"
+    printed = run("growth.py", "--largest", "64", "--seconds", "0.02", "--out", out)
+    assert printed.count("slope") == 4
+    check_pictures(tmp_path, "growth.png")
