@@ -19,12 +19,13 @@ def test_importing_plotting_does_not_import_matplotlib():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+def test_without_matplotlib_every_function_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "nnx.plotting.figure", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    for draw in (plotting.require_matplotlib, lambda: plotting.plot_curves({"a": {"b": [1.0]}})):
+    calls = {name: arguments for name, (arguments, _) in calls_with_axes().items()}
+    for name in plotting.__all__:
         with pytest.raises(ImportError, match=r'pip install "nnx-array\[examples\]"'):
-            draw()
+            getattr(plotting, name)(*calls.get(name, ()))
 
 
 def test_curves_stand_at_1_2_3_and_the_legend_has_the_order_of_their_ends(matplotlib, tmp_path):
@@ -426,6 +427,9 @@ MISTAKES = [
         ValueError,
         "expected finite numbers, got .*a, W",
     ),
+    (lambda p: p.plot_predictions(A, A / 0), ValueError, "infinity or NaN in predictions; if a tr"),
+    (lambda p: p.plot_images(N / 0), ValueError, "expected finite numbers, got .* in images; if"),
+    (lambda p: p.plot_filters(A / 0), ValueError, "expected finite numbers, got .* in weights; if"),
     (lambda p: p.plot_weights({"a": {"W": A}}, bins=0), ValueError, "expected bins .*, got 0"),
     (
         lambda p: p.plot_weights(nnx.FlattenLayer()),

@@ -18,6 +18,7 @@ __all__ = [
     "add_legend",
     "called",
     "color_of",
+    "finite",
     "grid",
     "numbers",
     "require_matplotlib",
@@ -141,6 +142,20 @@ def numbers(owner: str, name: str, values: Any, axes: Iterable[int] = (), what: 
     if (expected := tuple(axes)) and array.ndim not in expected:
         raise ShapeError(
             f"{owner}: expected {name} of shape {what}, got {array.shape}; reshape it first"
+        )
+    return array
+
+
+def finite(owner: str, name: str, array: Any) -> Any:
+    """Return the array.
+
+    Raises:
+        ValueError: a number in it is infinite or NaN.
+    """
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{owner}: expected finite numbers, got infinity or NaN in {name}; if a training has "
+            "made them, try a smaller learning rate or nnx.ClipNorm, else numpy.nan_to_num"
         )
     return array
 

@@ -10,7 +10,7 @@ import numpy as np
 from nnx.checks import count, instance
 from nnx.layers.base import Layer
 from nnx.layers.tree import once
-from nnx.plotting._panels import color_of, grid, numbers, titled
+from nnx.plotting._panels import color_of, finite, grid, numbers, titled
 
 __all__ = ["plot_gradients", "plot_weights"]
 
@@ -86,13 +86,10 @@ def _histograms(
     bins = count(owner, "bins", bins)
     picture, axes = grid(owner, len(panels), 3, (4.2, 2.8), ax, sharey=True)
     for panel, (title, arrays) in zip(axes, panels.items(), strict=True):
-        found = {name: numbers(owner, f"{title}, {name}", a) for name, a in arrays.items()}
-        for name, values in found.items():
-            if not np.isfinite(values).all():
-                raise ValueError(
-                    f"{owner}: expected finite numbers, got infinity or NaN in {title}, {name}; "
-                    "try a smaller learning rate, or nnx.ClipNorm"
-                )
+        found = {}
+        for name, values in arrays.items():
+            where = f"{title}, {name}"
+            found[name] = finite(owner, where, numbers(owner, where, values))
         largest = max((np.abs(a).max(initial=0.0) for a in found.values()), default=0.0) or 1.0
         edges = np.linspace(-largest, largest, bins + 1)
         for j, (name, values) in enumerate(found.items()):

@@ -12,7 +12,7 @@ from nnx.backend.namespace import is_array
 from nnx.checks import ShapeError, count
 from nnx.layers.base import Layer
 from nnx.layers.tree import walk
-from nnx.plotting._panels import WRONG, called, grid, numbers
+from nnx.plotting._panels import WRONG, called, finite, grid, numbers
 
 __all__ = ["plot_digits", "plot_filters", "plot_images"]
 
@@ -50,10 +50,10 @@ def plot_images(
 
     Raises:
         ShapeError: these are not images, or not one label and guess for each.
-        TypeError, ValueError: another argument does not fit.
+        TypeError, ValueError: another argument does not fit, or a number is infinite or NaN.
     """
     owner = "plot_images"
-    pictures = _pictures(owner, numbers(owner, "images", images), shape)
+    pictures = _pictures(owner, finite(owner, "images", numbers(owner, "images", images)), shape)
     right = _classes(owner, "labels", labels, len(pictures))
     given = _classes(owner, "guesses", guesses, len(pictures))
     texts = [
@@ -170,14 +170,14 @@ def plot_filters(
 
     Raises:
         ShapeError: the weights are not images.
-        TypeError, ValueError: another argument does not fit.
+        TypeError, ValueError: another argument does not fit, or a number is infinite or NaN.
     """
     owner = "plot_filters"
     if isinstance(weights, Layer):
         weights, of_network = _first(owner, weights)
         shape = of_network if shape is None else shape
     what = "(units, inputs), (filters, channels, length) or (filters, channels, height, width)"
-    W = numbers(owner, "weights", weights, (2, 3, 4), what)
+    W = finite(owner, "weights", numbers(owner, "weights", weights, (2, 3, 4), what))
     limit = count(owner, "limit", limit)
     what = "units" if W.ndim == 2 else "filters"
     if W.ndim == 2:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.checks import ShapeError, choice
-from nnx.plotting._panels import COLORS, called, grid, numbers
+from nnx.plotting._panels import COLORS, called, finite, grid, numbers
 
 __all__ = ["plot_confusion_matrix", "plot_predictions"]
 
@@ -37,11 +37,11 @@ def plot_predictions(
 
     Raises:
         ShapeError: the shapes differ.
-        TypeError, ValueError: another argument does not fit.
+        TypeError, ValueError: another argument does not fit, or a number is infinite or NaN.
     """
     owner, what = "plot_predictions", "(samples,) or (samples, outputs)"
     right, given = (
-        _columns(numbers(owner, name, values, (1, 2), what))
+        _columns(finite(owner, name, numbers(owner, name, values, (1, 2), what)))
         for name, values in (("targets", targets), ("predictions", predictions))
     )
     if right.shape != given.shape:
@@ -58,7 +58,6 @@ def plot_predictions(
     of_unit = f" in {unit}" if unit else ""
     for i, panel in enumerate(axes):
         both = np.concatenate([right[:, i], given[:, i]])
-        both = both[np.isfinite(both)]
         low, high = (both.min(), both.max()) if both.size else (0.0, 1.0)
         margin = 0.04 * (high - low) or 0.5
         panel.axline((low, low), slope=1, color="0.5", linewidth=1, zorder=1)
