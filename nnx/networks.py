@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral
@@ -22,7 +21,8 @@ from nnx.data import (
 )
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
-from nnx.layers.tree import Slot, once, slots, walk
+from nnx.layers.summary import Summary
+from nnx.layers.tree import Slot, once
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
 from nnx.training.callbacks import Callback
@@ -344,25 +344,14 @@ class SequentialNet(SequentialLayer):
         return {**super().__getstate__(), "_plan": None}
 
     def summary(self) -> None:
-        """Print each layer with its output shape for one sample and its number of parameters."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        """Print each layer with its output shape for one sample and its number of parameters.
 
-        table = Table("", "layer", "output shape")
-        table.add_column("parameters", justify="right")
-        shapes = self.shapes(self.input_shape, "")
-        table.add_row("", "input", str(self.input_shape), "")
-        for number, (layer, shape) in enumerate(zip(self.layers, shapes, strict=True), start=1):
-            text = f"{layer!r}{', frozen' if layer.frozen else ''}"
-            table.add_row(str(number), Text(text), str(shape), f"{_count(layer.parameters):,}")
-        console = Console()
-        console.print(table)
-        trained = [slot.array for slot in slots(walk(self), frozen=False)]
-        console.print(
-            f"{_count(self.parameters):,} parameters, {_count(trained):,} of them trained",
-            highlight=False,
-        )
+        A notebook shows an HTML table.
+        """
+        Summary(self).print()
+
+    def _repr_html_(self) -> str:
+        return Summary(self)._repr_html_()
 
 
 def _shape(shape: Any) -> tuple[Any, ...]:
@@ -384,9 +373,3 @@ def _shape(shape: Any) -> tuple[Any, ...]:
 def _optimizer(optim: Any) -> Optimizer:
     """Return an optimizer; anything else is refused."""
     return instance("SequentialNet", "optim", optim, Optimizer, "Adam()")
-
-
-def _count(arrays: Any) -> int:
-    """Return how many numbers there are in arrays, or in a dict of them."""
-    arrays = arrays if isinstance(arrays, list) else arrays.values()
-    return sum(math.prod(array.shape) for array in arrays)
