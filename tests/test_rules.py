@@ -53,6 +53,7 @@ MATHEMATICS = [
 # the public names.
 ROOMS = [
     "checks",
+    "synonyms",
     "config",
     "backend",
     "randomness",

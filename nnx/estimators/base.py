@@ -26,6 +26,7 @@ from nnx.losses import Loss
 from nnx.networks import SequentialNet
 from nnx.training import EarlyStopping, History
 from nnx.training.callbacks import as_callbacks
+from nnx.synonyms import named
 
 __all__ = ["NetworkEstimator", "has_batches"]
 
@@ -44,6 +45,7 @@ class NetworkEstimator(BaseEstimator):
 
     quantity: ClassVar[str]
 
+    @named
     def __init__(
         self,
         hidden: Any = (100,),
