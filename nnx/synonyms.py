@@ -143,7 +143,8 @@ CALLBACKS = {
     "on_validation_epoch_end": "after_epoch",
 }
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def of_argument(name: str, known: Iterable[str]) -> str:

@@ -118,7 +118,7 @@ def test_every_class_refuses_a_name_that_is_not_there_and_keeps_its_signature():
     for kind in kinds():
         with pytest.raises(TypeError, match=r"expected (one of the|no) arguments.*got .*xyzzy"):
             kind(xyzzy=1)
-        own = [n for n in parameters_of(kind)]
+        own = list(parameters_of(kind))
         if kind.__init__ is not object.__init__ and kind is not nnx.Linear:
             assert list(inspect.signature(kind).parameters) == own
 

@@ -24,9 +24,9 @@ from nnx.estimators.streams import noise_of, streams_of
 from nnx.layers.container import SequentialLayer
 from nnx.losses import Loss
 from nnx.networks import SequentialNet
+from nnx.synonyms import named
 from nnx.training import EarlyStopping, History
 from nnx.training.callbacks import as_callbacks
-from nnx.synonyms import named
 
 __all__ = ["NetworkEstimator", "has_batches"]
 
