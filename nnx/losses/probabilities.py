@@ -135,8 +135,9 @@ def _check_sums_to_1(loss: Loss, afun: Activation, outputs: int) -> None:
         raise loss._refused("several outputs", afun, outputs, remedy)
     if not afun.distribution:
         remedy = (
-            "give the last layer SoftMax(), or, if the outputs are separate yes-or-no questions, "
-            "give the network BinaryCrossEntropy() with Logistic()"
+            "give the last layer SoftMax(), or, if the outputs are logits, the network "
+            "SoftMaxCrossEntropy() with Linear(); for separate yes-or-no questions, give the "
+            "network BinaryCrossEntropy() with Logistic()"
         )
         raise loss._refused(what, afun, outputs, remedy)
 
