@@ -68,14 +68,14 @@ def read(
                 f"expected two .npy files, the inputs and the targets, got {names[0]!r} alone; "
                 "name both"
             )
-        found = Samples(*(_array(name) for name in names))
+        found = Samples(_array(names[0]), _array(names[1]))
     elif kind == "npz":
         found = _npz(names[0])
     else:
         table = read_table(names[0])
         x, y, of = samples_of(table, target, ignore, about)
         note = f"{names[0]}: the first column has no name and is left out, as it counts the lines"
-        return Samples(x, y, about=of, notes=(note,) if table.index else ())
+        return Samples(x, y, about=of, notes=(note,) if table.counted else ())
     classes = getattr(found.y, "ndim", 0) == 1 and found.y.dtype.kind in "iub"
     return found._replace(about=About(classes=classes))
 
@@ -181,8 +181,10 @@ def _npz(name: str, targets: bool = True) -> Samples:
             "missing)"
         )
     test = "x_test" in arrays and ("y_test" in arrays or not targets)
-    keys = (f"x{ends}", f"y{ends}", *(("x_test", "y_test") if test else ()))
-    return Samples(*(_numbers(f"{name}, {k}", arrays[k]) if k in arrays else None for k in keys))
+    keys = [f"x{ends}", f"y{ends}", *(["x_test", "y_test"] if test else [])]
+    found = [_numbers(f"{name}, {k}", arrays[k]) if k in arrays else None for k in keys]
+    x, y, x_test, y_test = [*found, None, None][:4]
+    return Samples(x, y, x_test, y_test)
 
 
 def _numbers(name: str, array: np.ndarray) -> np.ndarray:

@@ -297,6 +297,7 @@ IN_OPTIONS = [
     (r"nnx\.load reads the network in it, and .*", "name another file for --checkpoint"),
     (r"arrays with the names of parameters are read by .*", "name a file of nnx train --save"),
     (r"; to list them: write numpy\.argwhere.*", ""),
+    (r" The epochs before it are in \.history", ""),
     (r"; convert text first: \w+\(.*?\)", "; write a number there"),
     (r"\b(give )?the network ([A-Z]\w+\(\))", r"--loss \2"),
     (r"the last layer (?=[A-Z]\w+\(\)|\d+ outputs)", "the last of --layers "),

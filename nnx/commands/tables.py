@@ -56,14 +56,14 @@ class Table(NamedTuple):
         columns: their names; "0", "1", ... if the file has none.
         rows: the number of the line, and its cells.
         named: whether the names are those of the file.
-        index: whether a column of row numbers was left out.
+        counted: whether a column of row numbers was left out.
     """
 
     name: str
     columns: list[str]
     rows: list[tuple[int, list[str]]]
     named: bool
-    index: bool
+    counted: bool
 
     def without(self, names: Sequence[str], option: str) -> list[str]:
         """Return the columns that are not named.
@@ -143,14 +143,14 @@ def read_table(name: str) -> Table:
             )
     if not rows:
         raise ValueError(f"expected lines of numbers in {name!r}, got names alone; add samples")
-    index = named and len(columns) > 1 and columns[0] in INDEX
-    if index:
+    counted = named and len(columns) > 1 and columns[0] in INDEX
+    if counted:
         columns, rows = columns[1:], [(number, cells[1:]) for number, cells in rows]
     if twice := [column for column in columns if columns.count(column) > 1]:
         raise ValueError(
             f"expected columns of different names in {name!r}, got {twice[0]!r} twice; rename one"
         )
-    return Table(name, columns, rows, named, index)
+    return Table(name, columns, rows, named, counted)
 
 
 def samples_of(
