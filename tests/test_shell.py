@@ -221,6 +221,11 @@ def test_tables_arrays_and_targets(folder, capsys):
     lines = [f"{a},{p},{b},{c}" for (a, b, c), p in zip(x.tolist(), price.tolist())]
     (folder / "table.csv").write_text("\n".join(["a,price,b,c", *lines]) + "\n")
     words = ["--layers", "dense 1 linear", "--optimizer", "sgd 0.1", "--epochs", 20, "--quiet"]
+    whole = ["a,price", *(f"{i / 10},{2 * i}" for i in range(10))]  # numbers, and no classes
+    (folder / "whole.csv").write_text("\n".join(whole) + "\n")
+    done("train", "whole.csv", *words, "--save", "whole.safetensors")
+    done("predict", "whole.safetensors", "whole.csv", "--classes", status=2)
+    assert "expected --classes with a network of classes" in capsys.readouterr().err
     done("train", "table.csv", "--target", "price", *words, "--save", "net.safetensors")
     net = nnx.load("net.safetensors")
     np.testing.assert_allclose(nnx.to_numpy(net.layers[0].W), [[1.0, -2.0, 0.5]], atol=1e-2)

@@ -130,7 +130,8 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
         if about.targets:
             y, numbers = renumbered(y, net.output_shape[-1])
             labels = labels or numbers
-        about = about._replace(labels=labels)
+        several = net.output_shape[-1] > 1
+        about = about._replace(labels=labels, classes=bool(labels) or (about.classes and several))
         _check_outputs(net, about)
         y, y_test = (_targets(net, part) for part in (y, samples.y_test))
         checkpoint = chosen["checkpoint"]
