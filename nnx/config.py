@@ -202,6 +202,12 @@ def _check_arguments(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     except TypeError:  # a constructor of a user's own with *args or **kwargs
         return
     check_names(name, kwargs, known)
+    required = [n for n, p in known.items() if p.default is p.empty]
+    if missing := [n for n in required[len(args) :] if n not in kwargs]:
+        raise TypeError(
+            f"{name}: expected the arguments {', '.join(required)}, got none for "
+            f"{', '.join(missing)}; write {name}({', '.join(required)})"
+        )
     if args and not known:
         raise TypeError(f"{name}: expected no arguments, got {args!r:.60}; write {name}()")
 

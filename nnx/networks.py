@@ -160,7 +160,8 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or an array of the backend.
             training: True for layers that act differently in training.
         """
-        training = flag("evaluate", "training", training)
+        remedy = "for loss and accuracy: write net.score(x, y)"
+        training = flag("evaluate", "training", training, remedy)
         with working_on(self.backend):
             (x, *more), _ = equal_parts(self, x)
             if more:

@@ -60,6 +60,13 @@ CALLS = [
     (lambda: net().train(X, Y, foo=1), "got foo; leave it out"),
     (lambda: net().score(X, Y, verbose=0), "got verbose; leave it out"),
     (lambda: net().predict(X, batch=4), "write batch_size=4"),
+    (lambda: nnx.SequentialNet(LAYERS), "input_shape, layers, got none for layers; write Seq"),
+    (lambda: nnx.DenseLayer(10), "expected the arguments ni, no, got none for no; write Dense"),
+    (lambda: nnx.DenseLayer(2, 3, "relu"), "got 'relu'; write ReLU()"),
+    (lambda: nnx.DenseLayer(2, 3, nnx.ReLU(), "adam"), "got 'adam'; write Adam()"),
+    (lambda: nnx.SequentialNet(2, LAYERS, "crossentropy"), "write CrossEntropy()"),
+    (lambda: nnx.SequentialNet(2, [*LAYERS, nnx.ReLU()]), "write ActivationLayer(ReLU())"),
+    (lambda: net().evaluate(X, Y), "for loss and accuracy: write net.score(x, y)"),
 ]  # fmt: skip
 
 
@@ -71,6 +78,53 @@ def test_an_argument_of_another_library_is_one_error_with_what_to_write(call, sa
     assert said in text
     assert ": expected " in text
     assert ", got " in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(("name", "said"), [("gpu", "'cupy'"), ("cuda:1", "'torch:cuda'"),
+                                            ("cpu", "'numpy'")])  # fmt: skip
+def test_a_device_is_no_backend(name, said):
+    with pytest.raises(nnx.BackendError, match=f"write .*{said}"):
+        nnx.set_backend(name)
+
+
+CLASSES = np.arange(8) % 3
+BAD = [
+    (nnx.ReLU(), nnx.QuadraticCost(), "got QuadraticCost() with ReLU() in the last layer"),
+    (nnx.Linear(), nnx.MeanSquaredError(), "got MeanSquaredError() with Linear()"),
+    (nnx.Linear(), nnx.Huber(), "got Huber() with Linear()"),
+    (nnx.Logistic(), nnx.BinaryCrossEntropy(), "BinaryCrossEntropy() asks separate yes-or-no"),
+    (nnx.Linear(), nnx.LogisticCrossEntropy(), "LogisticCrossEntropy() asks separate yes-or-no"),
+]
+GOOD = [
+    (nnx.SoftMax(), nnx.CrossEntropy()),
+    (nnx.Linear(), nnx.SoftMaxCrossEntropy()),
+    (nnx.Linear(), nnx.Hinge()),
+    (nnx.SoftMax(), nnx.KullbackLeibler()),
+    (nnx.Logistic(), nnx.QuadraticCost()),
+    (nnx.SoftMax(), nnx.QuadraticCost()),
+]
+
+
+@pytest.mark.parametrize(("afun", "cost", "said"), [*BAD, *((*good, "") for good in GOOD)], ids=str)
+def test_classes_with_another_loss_are_warned_of(afun, cost, said, caplog):
+    made = nnx.SequentialNet(2, [nnx.DenseLayer(2, 3, afun)], cost)
+    made.train(X, CLASSES, progress=False)
+    assert len(caplog.messages) == bool(said)
+    for message in caplog.messages:
+        assert said in message
+        assert message.endswith("give the last layer SoftMax(), and the network CrossEntropy()")
+    caplog.clear()
+    made.train(X, np.eye(3)[CLASSES], progress=False)  # rows are what they are
+    assert caplog.messages == []
+
+
+def test_a_loss_that_does_not_take_the_end_or_the_targets_names_the_one_that_does():
+    with pytest.raises(ValueError, match=r"SoftMaxCrossEntropy\(\) with Linear\(\)"):
+        nnx.SequentialNet(2, [nnx.DenseLayer(2, 3, nnx.Linear())], nnx.CrossEntropy())
+    made = nnx.SequentialNet(2, [nnx.DenseLayer(2, 1, nnx.Logistic())], nnx.BinaryCrossEntropy())
+    with pytest.raises(ValueError, match=r"for 3 classes, .* 3 outputs and SoftMax\(\), and the"):
+        made.train(X, CLASSES, progress=False)
 
 
 def test_estimators_know_the_names_of_scikit_learn():
