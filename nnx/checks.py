@@ -154,7 +154,8 @@ def _message(owner: Any, name: str, expected: str, value: Any, remedy: str = "")
 
 def _below(kind: type) -> dict[str, str]:
     """Return the names of the subclasses of a class, by the name in lower case."""
-    found = {}
+    found: dict[str, str] = {}
+    sub: Any
     for sub in kind.__subclasses__():
         found |= {sub.__name__.lower(): sub.__name__, **_below(sub)}
     return found

@@ -191,13 +191,13 @@ def check_names(owner: str, given: Mapping[str, Any], known: Iterable[str]) -> N
 
 def named(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function say, of a named argument that it does not have, what to write instead."""
-    known = tuple(inspect.signature(function).parameters)
+    known = frozenset(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        if kwargs:
-            name = function.__name__
-            check_names(type(args[0]).__name__ if name == "__init__" else name, kwargs, known)
+        if not kwargs.keys() <= known:
+            name, parameters = function.__name__, inspect.signature(function).parameters
+            check_names(type(args[0]).__name__ if name == "__init__" else name, kwargs, parameters)
         return function(*args, **kwargs)
 
     return called
