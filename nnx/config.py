@@ -50,7 +50,10 @@ class Configured:
         def __new__(cls, *args, **kwargs):
             """Refuse arguments of other names, and say what they are called here."""
             if kwargs or args:
-                _check_arguments(cls, args, kwargs)
+                known, required = _names_of(cls)
+                there = kwargs.keys()
+                if not (there <= known and there >= set(required[len(args) :]) and known):
+                    _check_arguments(cls, args, kwargs)
             return object.__new__(cls)
 
     def arguments(self) -> dict[str, Any]:
@@ -195,6 +198,16 @@ def classes_of(thing: Any) -> set[type[Configured]]:
     return {type(thing) for thing in seen.values()}
 
 
+@functools.cache
+def _names_of(kind: Any) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of the constructor's parameters, and of those without a default."""
+    try:
+        known = parameters_of(kind)
+    except TypeError:  # a constructor of a user's own with *args or **kwargs
+        return frozenset(), ()
+    return frozenset(known), tuple(n for n, p in known.items() if p.default is p.empty)
+
+
 def _check_arguments(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     name = kind.__name__
     try:
@@ -202,7 +215,7 @@ def _check_arguments(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     except TypeError:  # a constructor of a user's own with *args or **kwargs
         return
     check_names(name, kwargs, known)
-    required = [n for n, p in known.items() if p.default is p.empty]
+    _, required = _names_of(kind)
     if missing := [n for n in required[len(args) :] if n not in kwargs]:
         raise TypeError(
             f"{name}: expected the arguments {', '.join(required)}, got none for "

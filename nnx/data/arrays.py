@@ -196,7 +196,7 @@ def unsuited_classes(cost: Any, last: Sequence[Any], outputs: int) -> str | None
     alone.
 
     Args:
-        cost: the loss.
+        cost: the loss, one without weights of classes or one of separate questions.
         last: the last activations.
         outputs: the number of outputs, at least 2: for a single one, indices are its targets.
     """
@@ -208,7 +208,7 @@ def unsuited_classes(cost: Any, last: Sequence[Any], outputs: int) -> str | None
             f"separate yes-or-no questions, got class indices, whose rows have one 1; {remedy}"
         )
     unbounded = [afun for afun in last if np.inf in afun.range]
-    if unbounded and not hasattr(cost, "class_weights"):
+    if unbounded:
         return (
             f"expected a loss of classes, because the targets are class indices, got {cost!r} with "
             f"{unbounded[0]!r} in the last layer, which fits numbers 0 and 1; {remedy}"

@@ -125,10 +125,10 @@ def warn_of_targets(net: Any, parts: Parts) -> None:
     rows should be within reach of the last activation.
     """
     if parts[0][1].ndim == len(net.output_shape):
-        if message := unsuited_classes(
-            net.cost, net.last_activations() or (), net.output_shape[-1]
-        ):
-            logging.getLogger("nnx").warning(message)
+        if net.cost.per_entry or not hasattr(net.cost, "class_weights"):
+            message = unsuited_classes(net.cost, net.last_activations() or (), net.output_shape[-1])
+            if message:
+                logging.getLogger("nnx").warning(message)
         return
     bounds = [(afun, *afun.range) for afun in net.last_activations() or ()]
     if all(-low == high == np.inf for _, low, high in bounds):
