@@ -25,6 +25,7 @@ from nnx.layers.summary import Summary
 from nnx.layers.tree import Slot, once
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
+from nnx.synonyms import named
 from nnx.training.callbacks import Callback
 from nnx.training.history import History, Score
 from nnx.training.plan import Plan
@@ -159,7 +160,8 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or an array of the backend.
             training: True for layers that act differently in training.
         """
-        training = flag("evaluate", "training", training)
+        remedy = "for loss and accuracy: write net.score(x, y)"
+        training = flag("evaluate", "training", training, remedy)
         with working_on(self.backend):
             (x, *more), _ = equal_parts(self, x)
             if more:
@@ -174,6 +176,7 @@ class SequentialNet(SequentialLayer):
 
     # The everyday interface.
 
+    @named
     def train(
         self,
         x: Any,
@@ -199,7 +202,7 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or arrays of the backend. If input_shape has free
                 axes, None, also a list of arrays that differ there; a batch has one shape.
             y: class indices (samples,), or rows (samples, *output_shape); a list for a list.
-            batch_size: samples per step; the last step of an epoch takes what is left.
+            batch_size: samples per step, all if there are fewer; the last step takes what is left.
             epochs: passes over the data.
             validation: (x, y) or (x, y, weights), scored after every epoch; or the fraction of the
                 samples that is kept for it, of each class its share.
@@ -253,6 +256,7 @@ class SequentialNet(SequentialLayer):
             )
             return run.train(progress)
 
+    @named
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.
 
@@ -277,6 +281,7 @@ class SequentialNet(SequentialLayer):
                 )
             return found[0] if indices is None else in_order(self, found, indices)
 
+    @named
     def score(
         self,
         x: Any,

@@ -25,6 +25,7 @@ HOST = {
     "nnx.backend.selection",
     "nnx.checks",
     "nnx.commands.check",
+    "nnx.commands.files",
     "nnx.commands.tables",
     "nnx.config",
     "nnx.data",
@@ -53,6 +54,7 @@ MATHEMATICS = [
 # the public names.
 ROOMS = [
     "checks",
+    "synonyms",
     "config",
     "backend",
     "randomness",

@@ -6,9 +6,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nnx
 from nnx.backend import BackendError, Memory, available_backends
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nnx.commands.doctor import Environment
 
 __all__ = ["EXIT_STATUS", "main"]
+
+T = TypeVar("T")
 
 EXIT_STATUS = """exit status:
   backends  0 if a backend is usable, else 1
@@ -75,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "into a bug report, and report.json to this folder",
     )
     shell.add_commands(commands)
-    chosen = parser.parse_args(arguments)
+    chosen, left = parser.parse_known_args(arguments)
+    if left:
+        commands.choices[chosen.command].error(f"unrecognized arguments: {' '.join(left)}")
     if chosen.command in shell.COMMANDS:
         return shell.run(chosen)
     if chosen.command == "bench":
@@ -118,20 +122,10 @@ def run_doctor() -> int:
 
 def run_bench(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
     """Time the backends, show and write the times; return 0 if all of them could be timed."""
-    from rich.progress import Progress
-
     from nnx.commands.bench import bench
 
-    try:
-        with Progress(transient=True) as bar:
-            task = bar.add_task("")
-            run = bench(
-                backends,
-                quick,
-                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
-            )
-    except BackendError as error:
-        print(error, file=sys.stderr)
+    run = _with_bar(bench, backends, quick)
+    if run is None:
         return 1
     show_bench(run)
     _write(file, run.to_dict())
@@ -164,20 +158,10 @@ def show_bench(run: BenchRun) -> None:
 
 def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
     """Check the backends, show and write the results; return 0 if all agree."""
-    from rich.progress import Progress
-
     from nnx.commands.check import check
 
-    try:
-        with Progress(transient=True) as bar:
-            task = bar.add_task("")
-            run = check(
-                backends,
-                quick,
-                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
-            )
-    except BackendError as error:
-        print(error, file=sys.stderr)
+    run = _with_bar(check, backends, quick)
+    if run is None:
         return 1
     show_check(run)
     _write(file, run.to_dict())
@@ -186,20 +170,10 @@ def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
 
 def run_report(backends: Sequence[str] | None, quick: bool, folder: Path) -> int:
     """Run all that a bug report needs, and write it; return 0 if every part went well."""
-    from rich.progress import Progress
-
     from nnx.commands.report import report
 
-    try:
-        with Progress(transient=True) as bar:
-            task = bar.add_task("")
-            found = report(
-                backends,
-                quick,
-                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
-            )
-    except BackendError as error:
-        print(error, file=sys.stderr)
+    found = _with_bar(report, backends, quick)
+    if found is None:
         return 1
     for name, good in found.passed.items():
         print(f"{name}: {'passed' if good else 'FAILED'}")
@@ -257,6 +231,23 @@ def show_environment(found: Environment) -> None:
         line(f"problem: {problem.reason}\n  {problem.remedy}", "red")
     for problem in found.advice:
         line(f"advice: {problem.reason}\n  {problem.remedy}")
+
+
+def _with_bar(work: Callable[..., T], backends: Sequence[str] | None, quick: bool) -> T | None:
+    """Return what the work gives, with a bar meanwhile; None if a backend cannot be used."""
+    from rich.progress import Progress
+
+    try:
+        with Progress(transient=True) as bar:
+            task = bar.add_task("")
+            return work(
+                backends,
+                quick,
+                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
+            )
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 def _write(file: Path | None, report: dict[str, Any]) -> None:

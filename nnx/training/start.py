@@ -116,7 +116,7 @@ def _run(
     samples = 0
     for x, *_ in parts:
         samples += x.shape[0]
-    size = check_batch_size(batch_size, samples)
+    size = min(check_batch_size(batch_size), samples)
     for x, *_ in parts:
         for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
             net.check_batch(tuple(x.shape[1:]), samples)
