@@ -85,13 +85,13 @@ def test_cutouts_by_hand(centre, expected, backend):
 
 
 def test_what_is_cut_out_or_shifted_out_is_zero_whatever_it_was(backend):
-    x = np.full((1, 1, 2, 2), np.nan)
-    x[0, 0, 1, 1] = 5.0
+    x = np.full((1, 1, 3, 3), np.nan)
+    x[0, 0, 1:, 1:] = 5.0
     centre = backend.asarray(np.zeros((2, 1), dtype="float32"))
     y, _ = varied(nnx.CutoutLayer(9), backend, x, centre)
-    np.testing.assert_array_equal(y, np.zeros((1, 1, 2, 2)))
+    np.testing.assert_array_equal(y, np.zeros((1, 1, 3, 3)))
     y, _ = varied(nnx.RandomShiftLayer(1), backend, x, centre - 1.0)
-    np.testing.assert_array_equal(y, [[[[5.0, 0.0], [0.0, 0.0]]]])
+    np.testing.assert_array_equal(y[0, 0], [[5, 5, 0], [5, 5, 0], [0, 0, 0]])
 
 
 # ---------------------------------------------------------------- one seed, statistics
@@ -160,7 +160,7 @@ def test_all_shifts_are_equally_likely(numpy):
 def test_every_cell_is_equally_likely_the_centre_of_what_is_cut_out(numpy):
     nnx.seed(1)
     y, _ = varied(nnx.CutoutLayer(1), numpy, np.ones((N, 2, 3, 4)))
-    sample, channel, row, column = np.nonzero(y == 0)
+    sample, _, row, column = np.nonzero(y == 0)
     np.testing.assert_array_equal(sample, np.repeat(np.arange(N), 2))  # both channels
     found, share, p, tolerance = shares(np.stack([row, column], axis=1))
     assert len(found) == 12
@@ -204,8 +204,6 @@ X = np.random.default_rng(0).standard_normal((24, *SHAPE[1:])) + Y[:, None, None
 def network():
     nnx.seed(5)
     layers = [
-        nnx.RescalingLayer(0.5),
-        *[make() for make in LAYERS.values()],
         nnx.Conv2DLayer(2, 3, 3, nnx.ReLU(), nnx.SGD(0.1)),
         *[make() for make in LAYERS.values()],  # these have a backward in training
         nnx.FlattenLayer(),
@@ -236,7 +234,7 @@ def test_nothing_is_read_back(make):
 
 
 # Kernels of forward and backward in training; one copy to the device, no other, and no wait.
-BUDGETS = {"flip": (2, 2), "shift": (22, 21), "cutout": (14, 1)}
+BUDGETS = {"flip": (2, 2), "shift": (21, 21), "cutout": (14, 1)}
 
 
 @pytest.mark.gpu

@@ -76,8 +76,8 @@ def _checked(layer: Any, given: Any, before: int) -> np.ndarray:
         layer.output_shape(block.shape[1:])
     except ShapeError as error:
         raise ShapeError(
-            f"{layer.name}.fit: expected samples that the layer takes, got an array of shape "
-            f"{block.shape}; {layer.name} {error}, each without the samples"
+            f"{layer.name}.fit {error}, each without the samples; pass what the layer gets in the "
+            "network, or change its arguments"
         ) from None
     block = np.array(block, dtype=np.float64)
     if not (finite := np.isfinite(block)).all():
@@ -110,7 +110,7 @@ def _blocks(layer: Any, x: Any) -> Iterator[Any]:
         per_sample *= int(n)
     rows = max(1, BLOCK // max(1, per_sample))
     for start in range(0, int(x.shape[0]), rows):
-        yield x[start : min(start + rows, int(x.shape[0]))]
+        yield x[start : min(start + rows, int(x.shape[0])), ...]
 
 
 def _batches(layer: Any, x: Any) -> Iterator[Any]:
