@@ -102,11 +102,12 @@ def main():
     print(f"backend {where}")
 
     # The learning rate falls from 0.1 to 0 along half a cosine, step by step.
-    steps = args.epochs * -(-len(x_train) // args.batch_size)
+    size = min(args.batch_size, len(x_train))
+    steps = args.epochs * -(-len(x_train) // size)
     eta = nnx.CosineSchedule(0.1, steps)
     net = build(x_train, args.channels, args.blocks, not args.plain, eta)
     net.summary()
-    history = net.train(x_train, y_train, args.batch_size, args.epochs, validation=(x_test, y_test))
+    history = net.train(x_train, y_train, size, args.epochs, validation=(x_test, y_test))
     seconds = statistics.median(history.seconds)
     accuracy = 100 * net.score(x_test, y_test).accuracy
     print(f"{seconds:.1f} s an epoch, test accuracy {accuracy:.2f} %")
