@@ -121,9 +121,9 @@ def test_a_convolutional_network_learns_digits():
     assert ("ratio" in printed) == ("--compare" in options)
 
 
-def test_a_residual_network_takes_bytes_and_generated_images(backend_spec):
+def test_a_residual_network_takes_bytes_and_generated_images():
     small = ["--generated", "--limit", "60", "--epochs", "1", "--channels", "3", "4"]
-    printed = run("cifar10.py", "--backend", usable(backend_spec), *small)
+    printed = run("cifar10.py", "--backend", "numpy", *small)
     assert "generated: 60 images for training, 200 for the test" in printed
     assert 0 <= float(re.search(r"test accuracy (\d+\.\d+) %", printed)[1]) <= 100
 
