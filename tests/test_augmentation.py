@@ -257,3 +257,44 @@ def test_launches_on_cupy(case, record_property):
     for counted, launches in zip(found, BUDGETS[case]):
         assert counted.pop("launches", 0) <= launches
         assert not any(counted.values()), counted
+
+
+# ---------------------------------------------------------------- mixing samples
+
+
+def test_mixing_by_hand(backend):
+    x, y = backend.asarray([[[1.0]], [[2.0]], [[4.0]]]), backend.asarray([[1.0, 0], [0, 1], [1, 0]])
+    with noise_from(lambda draw, like: backend.asarray([0.75])):
+        mixed = [backend.to_numpy(array) for array in nnx.MixUp()(x, y)]
+    np.testing.assert_array_equal(mixed[0], [[[1.75]], [[1.75]], [[3.5]]])  # with 4, 1, 2
+    np.testing.assert_array_equal(mixed[1], [[1, 0], [0.25, 0.75], [0.75, 0.25]])
+    nnx.seed(3)
+    found = [backend.to_numpy(array) for array in nnx.MixUp(0.4)(x, y)]
+    nnx.seed(3)
+    with nnx.use_backend("numpy", backend.dtype_name) as numpy:
+        given = [numpy.asarray(backend.to_numpy(array)) for array in (x, y)]
+        expected = nnx.MixUp(0.4)(*given)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-7)  # a compiler may fuse the product and sum
+        assert not np.array_equal(other, given[0] if other.ndim == 3 else given[1])
+
+
+def test_a_network_learns_from_mixed_samples(numpy):
+    net, mix = network(), nnx.MixUp(1.0)
+    plan, (x, y) = net.plan(), (numpy.asarray(X), numpy.asarray(np.eye(3)[Y]))
+    before = net.score(X, Y).loss
+    for epoch in range(30):
+        for start in range(0, 24, 6):
+            order = slice((start + epoch) % 18, (start + epoch) % 18 + 6)
+            plan.step(*mix(x[order], y[order]))
+    assert net.score(X, Y).loss < 0.8 * before
+
+
+def test_targets_that_are_not_rows_are_refused():
+    assert repr(nnx.MixUp(0.3)) == "MixUp(alpha=0.3)"
+    with pytest.raises(
+        nnx.ShapeError, match=r"one row for each of 24 samples, got shape \(24,\); wr"
+    ):
+        nnx.MixUp()(X, Y)
+    with pytest.raises(ValueError, match=r"MixUp: expected alpha to be a number > 0, got 0"):
+        nnx.MixUp(0)
