@@ -54,6 +54,7 @@ class MixUp(Configured):
 
         def mixed(array: Array) -> Array:
             part = xp.reshape(share, (1,) * array.ndim)
-            return part * array + (1.0 - part) * xp.roll(array, 1, axis=0)
+            neighbours = xp.concat([array[-1:, ...], array[:-1, ...]], axis=0)
+            return part * array + (1.0 - part) * neighbours
 
         return mixed(x), mixed(y)
