@@ -121,6 +121,31 @@ def test_a_convolutional_network_learns_digits():
     assert ("ratio" in printed) == ("--compare" in options)
 
 
+def test_a_residual_network_takes_bytes_and_generated_images():
+    small = ["--generated", "--limit", "60", "--epochs", "1", "--channels", "3", "4"]
+    printed = run("cifar10.py", "--backend", "numpy", *small)
+    assert "generated: 60 images for training, 200 for the test" in printed
+    assert 0 <= float(re.search(r"test accuracy (\d+\.\d+) %", printed)[1]) <= 100
+
+
+def test_without_cifar_10_images_are_generated(monkeypatch, capsys):
+    located = importlib.util.spec_from_file_location("cifar10", EXAMPLES / "cifar10.py")
+    script = importlib.util.module_from_spec(located)
+    located.loader.exec_module(script)
+
+    def offline(name, **options):
+        assert (name, options) == ("cifar-10", {"flat": False, "dtype": "uint8"})
+        raise script.nnx.datasets.DatasetNotFoundError("no network", "find one")
+
+    monkeypatch.setattr(script.nnx.datasets, "load", offline)
+    name, (x_train, y_train, x_test, y_test) = script.load(False, 40)
+    assert (name, x_train.shape, x_test.shape) == ("generated", (40, 3, 32, 32), (200, 3, 32, 32))
+    assert x_train.dtype == x_test.dtype == "uint8"
+    assert sorted(set(y_test)) == list(range(10))
+    assert len(y_train) == 40
+    assert "cannot be downloaded; using generated images" in capsys.readouterr().out
+
+
 def test_without_data_the_digits_of_scikit_learn_are_taken(monkeypatch, capsys):
     pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
     located = importlib.util.spec_from_file_location("_common", EXAMPLES / "_common.py")

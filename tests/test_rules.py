@@ -34,6 +34,7 @@ HOST = {
     "nnx.initializers",
     "nnx.interchange",
     "nnx.layers._by_hand",
+    "nnx.layers._moments",
     "nnx.layers.embedding",
     "nnx.metrics.door",
     "nnx.networks",

@@ -145,7 +145,10 @@ MISTAKES = [
     ([*TRAIN, TWO, "--loss", "huber -1"], "expected delta to be a number > 0, got -1"),
     ([*TRAIN, "lstm 3, lstm 4, dense 10 softmax"], "expected input that lstm takes, got samples"),
     (["train", "digit", "--layers", TWO], "unknown dataset 'digit'"),
-    (["train", "photo.png", "--layers", TWO], "expected a data set (mnist, fashion-mnist, digits)"),
+    (
+        ["train", "photo.png", "--layers", TWO],
+        "expected a data set (mnist, fashion-mnist, cifar-10, digits)",
+    ),
     (["train", "no.csv", "--layers", TWO], "expected a file, found none at 'no.csv'"),
     (["train", "x.npy", "--layers", TWO], "expected two .npy files"),
     (["train", "x.npy", "no.npy", "--layers", TWO], "found none at 'no.npy'"),

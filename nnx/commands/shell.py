@@ -36,9 +36,9 @@ MISTAKES = (
     ValueError, TypeError, OSError, ImportError, BackendError, DatasetError, MemoryError,
     OverflowError, RecursionError,
 )  # fmt: skip
-DATA = """DATA is a data set (mnist, fashion-mnist, digits), a .npz file with x and y, or x_train,
-y_train, x_test and y_test, two .npy files, or a .csv or .tsv file, whose last column is the target
-if --target names none."""
+DATA = """DATA is a data set (mnist, fashion-mnist, cifar-10, digits), a .npz file with x and y, or
+x_train, y_train, x_test and y_test, two .npy files, or a .csv or .tsv file, whose last column is
+the target if --target names none."""
 EXAMPLES = {
     "train": f"""examples:
   nnx train mnist --layers "dense 100 relu, dense 10 softmax" --optimizer "adam 0.001" \\
