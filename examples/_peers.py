@@ -23,14 +23,19 @@ BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's
 class Problem:
     """Data, initial weights and orders of batches from one seed: the same for all contenders."""
 
-    def __init__(self, sizes, batch, optimizer, steps, task):
+    def __init__(self, sizes, batch, optimizer, steps, task, target=None, seed=0):
         self.sizes, self.batch, self.optimizer, self.task = sizes, batch, optimizer, task
-        self.samples = 10_000 if task == "predict" else steps * batch
-        rng = np.random.default_rng(0)
-        # As in MNIST, four of five pixels are 0. Without zeros all units soon die under Adam, and
-        # its averages become subnormal numbers, with which a processor computes slowly.
-        self.x = np.maximum(5 * rng.random((self.samples, sizes[0]), dtype=np.float32) - 4, 0)
-        self.y = rng.integers(0, sizes[-1], self.samples)
+        self.target, self.seed = target, seed
+        rng = np.random.default_rng(seed)
+        if target:
+            self.x, self.y, *self.test = mnist()
+        else:
+            # As in MNIST, four of five pixels are 0. Without zeros all units soon die under Adam,
+            # and its averages become subnormal, with which a processor computes slowly.
+            samples = 10_000 if task == "predict" else steps * batch
+            self.x = np.maximum(5 * rng.random((samples, sizes[0]), dtype=np.float32) - 4, 0)
+            self.y = rng.integers(0, sizes[-1], samples)
+        self.samples = len(self.x)
         self.eta = ETA[optimizer]
         self.parameters = [
             (
@@ -45,13 +50,29 @@ class Problem:
 
     def loss(self, parameters):
         """Return the mean cross-entropy on the first samples, computed in float64 for everyone."""
-        a = self.x[:2000].astype(np.float64)
-        for layer, (W, b) in enumerate(parameters, start=1):
-            a = a @ np.asarray(W, np.float64).T + np.asarray(b, np.float64)
-            a = np.maximum(a, 0) if layer < len(parameters) else a
+        a = self.logits(parameters, self.x[:2000].astype(np.float64))
         a = a - a.max(axis=1, keepdims=True)
         chosen = a[np.arange(len(a)), self.y[: len(a)]]
         return float(np.mean(np.log(np.exp(a).sum(axis=1)) - chosen))
+
+    def accuracy(self, parameters):
+        """Return the accuracy on the test images of MNIST."""
+        x, y = self.test
+        return float(np.mean(self.logits(parameters, x).argmax(axis=1) == y))
+
+    def logits(self, parameters, a):
+        for layer, (W, b) in enumerate(parameters, start=1):
+            a = a @ np.asarray(W, a.dtype).T + np.asarray(b, a.dtype)
+            a = np.maximum(a, 0) if layer < len(parameters) else a
+        return a
+
+
+def mnist():
+    """Return x_train, y_train, x_test, y_test, with whole batches of 128 for training."""
+    from nnx import datasets
+
+    x, y, *test = datasets.load("mnist")
+    return x[:59_904], y[:59_904], *test
 
 
 class Contender:
@@ -437,6 +458,9 @@ def work(contender, problem, threads, start):
         problem = Problem(**problem)
         before = memory("VmRSS")
         peer.build(problem)
+        if problem.target:
+            tell(**reach(peer, problem))
+            return
         run = peer.train if problem.task == "train" else lambda rng, epochs: peer.predict()
         run(np.random.default_rng([1, 0]), 1)
         first = time.perf_counter() - start
@@ -452,6 +476,18 @@ def work(contender, problem, threads, start):
             tell(seconds=seconds, memory=peak and peak - before)
     except Exception as error:
         tell(error=reason(error))
+
+
+def reach(peer, problem):
+    """Train until the accuracy is reached; return the seconds of the training, and the epochs."""
+    seconds = 0.0
+    for epoch in range(1, 101):
+        start = time.perf_counter()
+        peer.train(np.random.default_rng([1, problem.seed, epoch]), 1)
+        seconds += time.perf_counter() - start
+        if problem.accuracy(peer.weights()) >= problem.target:
+            return {"seconds": seconds, "epochs": epoch}
+    return {"error": f"has not reached {100 * problem.target:g} % in 100 epochs"}
 
 
 def reason(error):

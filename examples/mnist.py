@@ -2,9 +2,11 @@
 
 python examples/mnist.py
 python examples/mnist.py --backend cupy --hidden 512 512 --batch-size 128
+python examples/mnist.py --hidden 512 512 --batch-size 128 --target 98 --epochs 20
 """
 
 import argparse
+import time
 from itertools import pairwise
 
 import nnx
@@ -19,6 +21,9 @@ def arguments():
     parser.add_argument("--batch-size", type=int, default=10)
     parser.add_argument("--limit", type=int, help="train only on this many samples, the first")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--target", type=float, metavar="PERCENT", help="stop at this test accuracy, with Adam"
+    )
     parser.add_argument("--hidden", type=int, nargs="*", default=[100], help="hidden units")
     return parser.parse_args()
 
@@ -34,9 +39,8 @@ def load(name):
         return "digits", nnx.datasets.load("digits")
 
 
-def build(sizes, eta):
+def build(sizes, optim):
     """Build hidden layers with ReLU, and an output layer with one probability for each digit."""
-    optim = nnx.SGD(eta)
     layers = [nnx.DenseLayer(ni, no, nnx.ReLU(), optim) for ni, no in pairwise(sizes[:-1])]
     layers.append(nnx.DenseLayer(sizes[-2], sizes[-1], nnx.SoftMax(), optim))
     return nnx.SequentialNet(sizes[0], layers, cost=nnx.CrossEntropy())
@@ -53,11 +57,20 @@ def main():
     where = f"{backend.name} {backend.version}, {backend.device_name()}, {backend.dtype_name}"
     print(f"backend {where}")
 
-    # The learning rate falls from 0.1 to 0 along half a cosine, step by step.
-    steps = args.epochs * -(-len(x_train) // args.batch_size)
-    net = build([x_train.shape[1], *args.hidden, 10], nnx.CosineSchedule(0.1, steps))
-    net.train(x_train, y_train, args.batch_size, args.epochs, validation=(x_test, y_test))
-
+    sizes, callbacks = [x_train.shape[1], *args.hidden, 10], []
+    if args.target:
+        net = build(sizes, nnx.Adam())
+        callbacks.append(lambda net, history: 100 * history.validation_accuracy[-1] >= args.target)
+    else:  # the learning rate falls from 0.1 to 0 along half a cosine, step by step
+        steps = args.epochs * -(-len(x_train) // args.batch_size)
+        net = build(sizes, nnx.SGD(nnx.CosineSchedule(0.1, steps)))
+    start = time.perf_counter()
+    net.train(
+        *(x_train, y_train, args.batch_size, args.epochs),
+        validation=(x_test, y_test),
+        callbacks=callbacks,
+    )
+    print(f"trained in {time.perf_counter() - start:.1f} s")
     print(f"test accuracy {100 * net.score(x_test, y_test).accuracy:.2f} %")
 
 

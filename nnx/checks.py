@@ -75,14 +75,20 @@ def count(owner: Any, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def flag(owner: Any, name: str, value: Any) -> bool:
+def flag(owner: Any, name: str, value: Any, remedy: str = "") -> bool:
     """Return True or False.
+
+    Args:
+        owner: see `number`.
+        name: of the argument.
+        value: the argument.
+        remedy: what to write instead of anything else.
 
     Raises:
         TypeError: anything else, 0 and 1 and text included.
     """
     if not isinstance(value, bool | np.bool_):
-        raise TypeError(_message(owner, name, "True or False", value))
+        raise TypeError(_message(owner, name, "True or False", value, remedy))
     return bool(value)
 
 
@@ -109,6 +115,8 @@ def instance(owner: Any, name: str, value: Any, kind: type, example: str) -> Any
     if isinstance(value, kind):
         return value
     remedy = f"write {value.__name__}()" if isinstance(value, type) else ""
+    if isinstance(value, str) and (named := _below(kind).get(value.lower())):
+        remedy = f"write {named}()"
     raise TypeError(_message(owner, name, f"an object such as {example}", value, remedy))
 
 
@@ -137,8 +145,20 @@ def shapes(items: Sequence[Any]) -> str:
 
 def _message(owner: Any, name: str, expected: str, value: Any, remedy: str = "") -> str:
     owner = owner if isinstance(owner, str) else type(owner).__name__
-    text = f"{owner}: expected {name} to be {expected}, got {value!r}"
+    got = repr(value)
+    if "\n" in got:  # an array or a table
+        got = f"{' '.join(got.split()):.80} ..."
+    text = f"{owner}: expected {name} to be {expected}, got {got}"
     return f"{text}; {remedy}" if remedy else text
+
+
+def _below(kind: type) -> dict[str, str]:
+    """Return the names of the subclasses of a class, by the name in lower case."""
+    found: dict[str, str] = {}
+    sub: Any
+    for sub in kind.__subclasses__():
+        found |= {sub.__name__.lower(): sub.__name__, **_below(sub)}
+    return found
 
 
 def _as_number(value: Any, kind: str) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+
+from nnx.synonyms import check_names
 
 __all__ = [
     "Configured",
@@ -42,6 +44,17 @@ class Configured:
 
     transient: ClassVar[tuple[str, ...]] = ()
     unique: ClassVar[bool] = False
+
+    if not TYPE_CHECKING:  # a checker of types knows the arguments from __init__
+
+        def __new__(cls, *args, **kwargs):
+            """Refuse arguments of other names, and say what they are called here."""
+            if kwargs or args:
+                known, required = _names_of(cls)
+                there = kwargs.keys()
+                if not (there <= known and there >= set(required[len(args) :]) and known):
+                    _check_arguments(cls, args, kwargs)
+            return object.__new__(cls)
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name, transient ones left out.
@@ -183,6 +196,33 @@ def classes_of(thing: Any) -> set[type[Configured]]:
         elif isinstance(thing, dict):
             left += thing.values()
     return {type(thing) for thing in seen.values()}
+
+
+@functools.cache
+def _names_of(kind: Any) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Return the names of the constructor's parameters, and of those without a default."""
+    try:
+        known = parameters_of(kind)
+    except TypeError:  # a constructor of a user's own with *args or **kwargs
+        return frozenset(), ()
+    return frozenset(known), tuple(n for n, p in known.items() if p.default is p.empty)
+
+
+def _check_arguments(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    name = kind.__name__
+    try:
+        known = parameters_of(kind)
+    except TypeError:  # a constructor of a user's own with *args or **kwargs
+        return
+    check_names(name, kwargs, known)
+    _, required = _names_of(kind)
+    if missing := [n for n in required[len(args) :] if n not in kwargs]:
+        raise TypeError(
+            f"{name}: expected the arguments {', '.join(required)}, got none for "
+            f"{', '.join(missing)}; write {name}({', '.join(required)})"
+        )
+    if args and not known:
+        raise TypeError(f"{name}: expected no arguments, got {args!r:.60}; write {name}()")
 
 
 _MISSING = object()

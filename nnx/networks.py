@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -24,9 +23,11 @@ from nnx.data import (
 )
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
-from nnx.layers.tree import Slot, once, slots, walk
+from nnx.layers.summary import Summary
+from nnx.layers.tree import Slot, once
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
+from nnx.synonyms import named
 from nnx.training.callbacks import Callback
 from nnx.training.history import History, Score
 from nnx.training.plan import Plan
@@ -162,7 +163,8 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or an array of the backend.
             training: True for layers that act differently in training.
         """
-        training = flag("evaluate", "training", training)
+        remedy = "for loss and accuracy: write net.score(x, y)"
+        training = flag("evaluate", "training", training, remedy)
         with working_on(self.backend):
             (x, *more), _ = equal_parts(self, x)
             if more:
@@ -177,6 +179,7 @@ class SequentialNet(SequentialLayer):
 
     # The everyday interface.
 
+    @named
     def train(
         self,
         x: Any,
@@ -203,7 +206,7 @@ class SequentialNet(SequentialLayer):
             x: (samples, *input_shape), NumPy data or arrays of the backend. If input_shape has free
                 axes, None, also a list of arrays that differ there; a batch has one shape.
             y: class indices (samples,), or rows (samples, *output_shape); a list for a list.
-            batch_size: samples per step; the last step of an epoch takes what is left.
+            batch_size: samples per step, all if there are fewer; the last step takes what is left.
             epochs: passes over the data.
             validation: (x, y) or (x, y, weights), scored after every epoch; or the fraction of the
                 samples that is kept for it, of each class its share.
@@ -263,6 +266,7 @@ class SequentialNet(SequentialLayer):
             )
             return run.train(progress)
 
+    @named
     def predict(self, x: Any, batch_size: int = 1024) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.
 
@@ -287,6 +291,7 @@ class SequentialNet(SequentialLayer):
                 )
             return found[0] if indices is None else in_order(self, found, indices)
 
+    @named
     def score(
         self,
         x: Any,
@@ -354,25 +359,14 @@ class SequentialNet(SequentialLayer):
         return {**super().__getstate__(), "_plan": None}
 
     def summary(self) -> None:
-        """Print each layer with its output shape for one sample and its number of parameters."""
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
+        """Print each layer with its output shape for one sample and its number of parameters.
 
-        table = Table("", "layer", "output shape")
-        table.add_column("parameters", justify="right")
-        shapes = self.shapes(self.input_shape, "")
-        table.add_row("", "input", str(self.input_shape), "")
-        for number, (layer, shape) in enumerate(zip(self.layers, shapes, strict=True), start=1):
-            text = f"{layer!r}{', frozen' if layer.frozen else ''}"
-            table.add_row(str(number), Text(text), str(shape), f"{_count(layer.parameters):,}")
-        console = Console()
-        console.print(table)
-        trained = [slot.array for slot in slots(walk(self), frozen=False)]
-        console.print(
-            f"{_count(self.parameters):,} parameters, {_count(trained):,} of them trained",
-            highlight=False,
-        )
+        A notebook shows an HTML table.
+        """
+        Summary(self).print()
+
+    def _repr_html_(self) -> str:
+        return Summary(self)._repr_html_()
 
 
 def _shape(shape: Any) -> tuple[Any, ...]:
@@ -394,9 +388,3 @@ def _shape(shape: Any) -> tuple[Any, ...]:
 def _optimizer(optim: Any) -> Optimizer:
     """Return an optimizer; anything else is refused."""
     return instance("SequentialNet", "optim", optim, Optimizer, "Adam()")
-
-
-def _count(arrays: Any) -> int:
-    """Return how many numbers there are in arrays, or in a dict of them."""
-    arrays = arrays if isinstance(arrays, list) else arrays.values()
-    return sum(math.prod(array.shape) for array in arrays)

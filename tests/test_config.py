@@ -16,6 +16,7 @@ MORE = {
     "optimizer with a schedule and a clip": lambda: nnx.Adam(
         nnx.WarmUpSchedule(nnx.CosineSchedule(0.1, 100), 10), clip=nnx.ClipNorm(2.0)
     ),
+    "mixing of samples": lambda: nnx.MixUp(0.3),
     "layer with everything": lambda: nnx.DenseLayer(
         3,
         4,

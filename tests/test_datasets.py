@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import io
 import os
 import pickle
 import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 import tracemalloc
 import zipfile
@@ -22,7 +24,7 @@ import numpy as np
 import pytest
 
 from nnx import datasets
-from nnx.datasets import DatasetError, DatasetNotFoundError, files, load, sources
+from nnx.datasets import DatasetError, DatasetNotFoundError, cifar, files, load, sources
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 IDX = (
@@ -46,7 +48,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(sources, "_cache_folder", lambda name: folder / name)
     monkeypatch.setattr(sources, "SYSTEM_FOLDERS", {})
-    monkeypatch.setattr(sources, "MIRRORS", {"mnist": (), "fashion-mnist": ()})
+    monkeypatch.setattr(sources, "MIRRORS", {"mnist": (), "fashion-mnist": (), "cifar-10": ()})
     return folder
 
 
@@ -188,7 +190,7 @@ def test_errors_pass_between_processes(kind: type[DatasetError]) -> None:
 
 
 def test_names() -> None:
-    assert datasets.names() == ("mnist", "fashion-mnist", "digits")
+    assert datasets.names() == ("mnist", "fashion-mnist", "cifar-10", "digits")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ def test_names() -> None:
 def test_unknown_name_lists_the_known_and_the_closest(wrong: str, meant: str) -> None:
     with pytest.raises(ValueError, match=f"did you mean '{meant}'") as caught:
         load(wrong)
-    assert "mnist, fashion-mnist, digits" in str(caught.value)
+    assert "mnist, fashion-mnist, cifar-10, digits" in str(caught.value)
 
 
 def test_digits_take_no_path(tmp_path: Path) -> None:
@@ -526,6 +528,175 @@ def test_more_samples_than_any_honest_file_has(
     assert_holds(load("mnist", tmp_path / kind), arrays)
 
 
+# ---- CIFAR-10 ------------------------------------------------------------------------------------
+
+ARCHIVE = "cifar-10-binary.tar.gz"
+BATCHES = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]
+
+
+def photographs(seed: int = 0) -> Arrays:
+    rng = np.random.default_rng(seed)
+    return {
+        "x_train": rng.integers(0, 256, (10, 3, 32, 32), dtype=np.uint8),
+        "y_train": rng.integers(0, 10, 10, dtype=np.uint8),
+        "x_test": rng.integers(0, 256, (2, 3, 32, 32), dtype=np.uint8),
+        "y_test": rng.integers(0, 10, 2, dtype=np.uint8),
+    }
+
+
+def batch_files(arrays: Arrays) -> dict[str, bytes]:
+    """A label, 1024 bytes of red, of green, of blue, for each of two images per file."""
+    x = np.concatenate([arrays["x_train"], arrays["x_test"]])
+    y = np.concatenate([arrays["y_train"], arrays["y_test"]])
+    records = [bytes([label]) + image.tobytes() for image, label in zip(x, y, strict=True)]
+    return {name: records[2 * i] + records[2 * i + 1] for i, name in enumerate(BATCHES)}
+
+
+def tar_of(members: list[tuple[str, bytes]]) -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as archive:
+        folder = tarfile.TarInfo("cifar-10-batches-bin")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name, raw in members:
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(raw)
+            archive.addfile(member, io.BytesIO(raw))
+    return whole.getvalue()
+
+
+def tar_bytes(**replaced: bytes | None) -> bytes:
+    """The archive, with its files in an order of their own and two that are not read."""
+    named = batch_files(photographs()) | {
+        name.replace("_bin", ".bin"): raw for name, raw in replaced.items()
+    }
+    kept = [(name, raw) for name, raw in named.items() if raw is not None]
+    return tar_of([*kept[::-1], ("batches.meta.txt", b"airplane\n"), ("readme.html", b"<html>")])
+
+
+def write_archive(folder: Path, raw: bytes | None = None) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ARCHIVE).write_bytes(gzip.compress(tar_bytes(), mtime=0) if raw is None else raw)
+    return folder / ARCHIVE
+
+
+def test_cifar_archive(tmp_path: Path) -> None:
+    file = write_archive(tmp_path)
+    data = load("cifar-10", file)
+    assert_holds(data, photographs())
+    assert (data.x_train.shape, data.x_test.shape) == ((10, 3072), (2, 3072))
+    assert load("cifar-10", tmp_path, flat=False).x_test.shape == (2, 3, 32, 32)
+    (tmp_path / "plain.tar").write_bytes(tar_bytes())
+    assert_holds(load("cifar-10", tmp_path / "plain.tar"), photographs())
+    assert files_in(tmp_path) == [ARCHIVE, "plain.tar"]  # nothing is unpacked
+
+
+def test_bytes_stay_bytes_if_asked_for(tmp_path: Path) -> None:
+    data = load("cifar-10", write_archive(tmp_path), flat=False, dtype="uint8")
+    for x, key in ((data.x_train, "x_train"), (data.x_test, "x_test")):
+        assert x.dtype == np.uint8
+        np.testing.assert_array_equal(x, photographs()[key])
+        assert x.flags.c_contiguous
+        assert x.flags.writeable
+    file = write_npz(tmp_path / "mine.npz", small())
+    np.testing.assert_array_equal(
+        load("mnist", file, flat=False, dtype="uint8").x_train[:, 0], small()["x_train"]
+    )
+    with pytest.raises(ValueError, match="dtype to be one of 'float32', 'uint8', got 'int8'"):
+        load("cifar-10", file, dtype="int8")
+
+
+BROKEN_TAR = {
+    "truncated gzip": (lambda raw: truncated(gzip.compress(raw)), "a whole .tar archive"),
+    "truncated at its checksum": (lambda raw: gzip.compress(raw)[:-6], "a whole .tar archive"),
+    "flipped byte": (
+        lambda raw: (
+            gzip.compress(replaced(raw, 6000, bytes([raw[6000] ^ 1])), 0)[:-8]
+            + gzip.compress(raw, 0)[-8:]
+        ),
+        "CRC check failed",
+    ),
+    "garbage after the gzip": (lambda raw: gzip.compress(raw) + b"garbage", "a whole .tar archive"),
+    "truncated archive": (lambda raw: gzip.compress(truncated(raw)), "a whole .tar archive"),
+    "not an archive": (lambda raw: gzip.compress(bytes(range(256)) * 40), "a whole .tar archive"),
+    "empty": (lambda raw: b"", "a whole .tar archive"),
+    "far too long": (
+        lambda raw: gzip.compress(raw + bytes(2 << 20), 1),
+        "at most 1048576 bytes after the end",
+    ),
+    "a file missing": (
+        lambda raw: gzip.compress(tar_bytes(data_batch_3_bin=None)),
+        "one without data_batch_3.bin",
+    ),
+    "a file twice": (
+        lambda raw: gzip.compress(tar_of([("test_batch.bin", bytes(3073))] * 2)),
+        "one file test_batch.bin, got two of them",
+    ),
+    "half a record": (
+        lambda raw: gzip.compress(tar_bytes(data_batch_2_bin=bytes(5000))),
+        "data_batch_2.bin: expected records of 3073 bytes, .* got 5000 bytes",
+    ),
+    "no record": (lambda raw: gzip.compress(tar_bytes(test_batch_bin=b"")), "got 0 bytes"),
+    "label 10": (
+        lambda raw: gzip.compress(tar_bytes(data_batch_5_bin=b"\x0a" + bytes(3072))),
+        "data_batch_5.bin: expected labels 0 ... 9, got the label 10",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_TAR)
+def test_broken_cifar_archive(tmp_path: Path, case: str) -> None:
+    change, expected = BROKEN_TAR[case]
+    file = write_archive(tmp_path, change(tar_bytes()))
+    with pytest.raises(DatasetError, match=expected) as caught:
+        load("cifar-10", file)
+    assert caught.value.reason.startswith(str(file))
+    assert "complete copy" in caught.value.remedy
+    assert not isinstance(caught.value, DatasetNotFoundError)
+
+
+def test_a_file_of_absurd_size_is_refused_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cifar, "MAX_RECORDS", 1)
+    with pytest.raises(DatasetError, match=r"from 1 to 1 of them, got 6146 bytes"):
+        load("cifar-10", write_archive(tmp_path))
+
+
+def test_search_for_cifar(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(DatasetNotFoundError) as caught:
+        load("cifar-10", download=False)
+    assert f"{cache / 'cifar-10'}: expected {ARCHIVE}, but it does not exist" in str(caught.value)
+    assert f"Put {ARCHIVE} into {cache / 'cifar-10'}, or set NNX_DATA" in caught.value.remedy
+    write_archive(cache / "cifar-10")
+    # A file or folder of another dataset is passed over, and this one by the others.
+    for place in (write_npz(tmp_path / "mnist.npz", small(1)), tmp_path):
+        monkeypatch.setenv("NNX_DATA", str(place))
+        assert_holds(load("cifar-10"), photographs())
+        assert_holds(load("mnist"), small(1))
+    write_npz(cache / "mnist" / "mnist.npz", small(2))
+    monkeypatch.setenv("NNX_DATA", str(write_archive(tmp_path / "user" / "cifar-10")))
+    assert_holds(load("mnist"), small(2))
+    monkeypatch.setenv("NNX_DATA", str(tmp_path / "user"))
+    (cache / "cifar-10" / ARCHIVE).unlink()
+    assert_holds(load("cifar-10"), photographs())
+
+
+def test_download_of_cifar_keeps_the_archive(
+    monkeypatch: pytest.MonkeyPatch, cache: Path, site: Site
+) -> None:
+    raw = gzip.compress(tar_bytes(), mtime=0)
+    site.replies[f"/good/{ARCHIVE}"] = Reply(raw)
+    site.replies[f"/bad/{ARCHIVE}"] = Reply(truncated(raw))
+    mirrors = [sources.Mirror(f"{site.address}/{at}/", 170, {ARCHIVE: sha256(raw)}) for at in
+               ("bad", "good")]  # fmt: skip
+    use_mirrors(monkeypatch, "cifar-10", *mirrors)
+    assert_holds(load("cifar-10"), photographs())
+    assert_holds(load("cifar-10", download=False), photographs())
+    assert files_in(cache) == [ARCHIVE]
+    assert len(site.requests) == 2
+
+
 # ---- downloads -----------------------------------------------------------------------------------
 
 
@@ -761,14 +932,15 @@ def test_cache_that_cannot_be_written_is_reported(
 
 def test_published_mirrors() -> None:
     """Every mirror gives what a folder must hold, with a hash of the right length."""
-    assert sorted(PUBLISHED_MIRRORS) == ["fashion-mnist", "mnist"]
+    assert sorted(PUBLISHED_MIRRORS) == ["cifar-10", "fashion-mnist", "mnist"]
     lengths = {"sha256": 64, "md5": 32}
     for name, mirrors in PUBLISHED_MIRRORS.items():
         assert len(mirrors) >= 2
         for mirror in mirrors:
             assert mirror.address.startswith("http")
             assert mirror.address.endswith("/")
-            assert list(mirror.hashes) in ([f"{name}.npz"], [f"{stem}.gz" for stem in IDX])
+            one = "cifar-10-binary.tar.gz" if name == "cifar-10" else f"{name}.npz"
+            assert list(mirror.hashes) in ([one], [f"{stem}.gz" for stem in IDX])
             for known in mirror.hashes.values():
                 kind, value = known.split(":")
                 assert len(bytes.fromhex(value)) * 2 == lengths[kind]

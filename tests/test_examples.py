@@ -121,6 +121,31 @@ def test_a_convolutional_network_learns_digits():
     assert ("ratio" in printed) == ("--compare" in options)
 
 
+def test_a_residual_network_takes_bytes_and_generated_images():
+    small = ["--generated", "--limit", "60", "--epochs", "1", "--channels", "3", "4"]
+    printed = run("cifar10.py", "--backend", "numpy", *small)
+    assert "generated: 60 images for training, 200 for the test" in printed
+    assert 0 <= float(re.search(r"test accuracy (\d+\.\d+) %", printed)[1]) <= 100
+
+
+def test_without_cifar_10_images_are_generated(monkeypatch, capsys):
+    located = importlib.util.spec_from_file_location("cifar10", EXAMPLES / "cifar10.py")
+    script = importlib.util.module_from_spec(located)
+    located.loader.exec_module(script)
+
+    def offline(name, **options):
+        assert (name, options) == ("cifar-10", {"flat": False, "dtype": "uint8"})
+        raise script.nnx.datasets.DatasetNotFoundError("no network", "find one")
+
+    monkeypatch.setattr(script.nnx.datasets, "load", offline)
+    name, (x_train, y_train, x_test, y_test) = script.load(False, 40)
+    assert (name, x_train.shape, x_test.shape) == ("generated", (40, 3, 32, 32), (200, 3, 32, 32))
+    assert x_train.dtype == x_test.dtype == "uint8"
+    assert sorted(set(y_test)) == list(range(10))
+    assert len(y_train) == 40
+    assert "cannot be downloaded; using generated images" in capsys.readouterr().out
+
+
 def test_without_data_the_digits_of_scikit_learn_are_taken(monkeypatch, capsys):
     pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
     located = importlib.util.spec_from_file_location("_common", EXAMPLES / "_common.py")
@@ -204,3 +229,30 @@ def test_the_other_contenders_solve_the_same_problem(name, tmp_path):
             assert list(result["contenders"]) == ["numpy"] + [name] * (not alone)
             assert result["disagree"] == {}
             assert all("error" not in row for row in result["contenders"].values())
+
+
+def test_seconds_to_an_accuracy(tmp_path):
+    if not os.environ.get("NNX_DATA"):
+        pytest.skip("set NNX_DATA to MNIST")
+    file = tmp_path / "times.json"
+    benchmark("--target", "50", "--contenders", "nnx:numpy", "--threads", "1", "--json", file)
+    row = json.loads(file.read_text())["results"]["target"]["contenders"]["nnx:numpy"]
+    assert row["epochs"] == [1, 1]
+    assert all(seconds > 0 for seconds in row["times"])
+    printed = run("mnist.py", "--limit", "2000", "--target", "30", "--batch-size", "100")
+    assert "epoch 1/5" in printed
+    assert "epoch 2/5" not in printed
+
+
+def test_benchmark_of_layers():
+    options = ["--workloads", "gru,embedding", "--contenders", "nnx:numpy", "--rounds", "1"]
+    printed = run("benchmark_layers.py", *options)
+    assert len(re.findall(r"nnx:numpy +\d+ +first epoch", printed)) == 2
+
+
+def test_growth(tmp_path):
+    pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
+    out = tmp_path / "growth.png"
+    printed = run("growth.py", "--largest", "64", "--seconds", "0.02", "--out", out)
+    assert printed.count("slope") == 4
+    check_pictures(tmp_path, "growth.png")

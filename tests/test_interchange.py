@@ -493,3 +493,12 @@ def test_training_goes_on_with_the_weights_of_a_module():
     np.testing.assert_array_equal(nnx.to_numpy(net.predict(x)), np.full((3, 1), 5.0))
     plan.step(*map(net.backend.asarray, (x, x[:, :1])))
     assert not (nnx.to_numpy(net.layers[1].W) == 1).all()
+
+
+@pytest.mark.parametrize("ending", ["pt", "pth", "bin", "ckpt"])
+def test_a_file_of_torch_save_is_told_how_to_be_read(tmp_path, ending):
+    path = tmp_path / f"w.{ending}"
+    path.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(nnx.FileError) as caught:
+        nnx.interchange.load_torch(nnx.DenseLayer(2, 3), path)
+    assert f'write load_torch(net, torch.load("{path}", weights_only=True))' in str(caught.value)

@@ -46,6 +46,7 @@ SHAPES = {
         "": ((3, None, None), (4, None, None)),
         ", strided": ((4, None, None), (6, None, None)),
     },
+    nnx.CutoutLayer: {"": ((None, None, None), (None, None, None))},
     nnx.DenseLayer: {
         "": ((None, 6), (None, 4)),
         ", penalty": ((None, 6), (None, 4)),
@@ -76,9 +77,17 @@ SHAPES = {
     nnx.PermuteLayer: {"": ((None, None, None), (None, None, None))},
     nnx.PositionalEncodingLayer: {"": ((None, 4), (None, 4))},
     nnx.RNNLayer: {"": ((None, 3), (4,)), ", sequences": ((None, 3), (None, 4))},
+    nnx.RandomFlipLayer: {"": ((None, None, None), (None, None, None))},
+    nnx.RandomShiftLayer: {"": ((None, None, None), (None, None, None))},
+    nnx.RescalingLayer: {"": ((None,), (None,))},
     nnx.ReshapeLayer: {"": ((None, 6), (2, None))},
     nnx.ResidualLayer: {"": ((None, 6), (None, 6))},
     nnx.SequentialLayer: {"": ((None, 6), (None, 6))},
+    nnx.StandardizeLayer: {
+        "": ((6, None), (6, None)),
+        ", images": ((3, None, None), (3, None, None)),
+        ", last axis": ((None, 6), (None, 6)),
+    },
     nnx.UpSampling2DLayer: {"": ((None, None, None), (None, None, None))},
     nnx.ZeroPadding2DLayer: {"": ((None, None, None), (None, None, None))},
 }

@@ -35,8 +35,8 @@ def test_the_top_has_what_a_network_is_made_from_and_nothing_else():
     assert public >= IN_THEIR_MODULES
     setting = {
         "Backend", "BackendError", "CommunicationError", "FileError", "OutOfMemoryError",
-        "array_namespace", "communicator", "available_backends", "backend", "datasets", "get_backend", "load", "metrics",
-        "randomness", "seed",
+        "array_namespace", "available_backends", "backend", "communicator", "datasets",
+        "get_backend", "load", "metrics", "randomness", "seed",
         "set_backend", "to_numpy", "use_backend",
     }  # fmt: skip
     assert set(nnx.__all__) == (public - IN_THEIR_MODULES) | setting

@@ -46,7 +46,7 @@ def pictures(outputs):
 @pytest.fixture(scope="module")
 def plain():
     pytest.importorskip("matplotlib", reason='pip install "nnx-array[notebook]"')
-    return execute(HIDE_IPYWIDGETS, TRAIN, PLOT, KEPT, PYPLOT, KEPT)
+    return execute(HIDE_IPYWIDGETS, TRAIN, "net.summary()", "net", PLOT, KEPT, PYPLOT, KEPT)
 
 
 def test_without_ipywidgets_every_epoch_is_a_line_of_text(plain):
@@ -69,6 +69,15 @@ def test_a_figure_that_ends_a_cell_is_shown_once_with_and_without_pyplot(plain):
         assert base64.b64decode(picture).startswith(b"\x89PNG")
         assert len(outputs) == 1
     assert kept == kept_with_pyplot == []
+
+
+def test_the_summary_is_an_html_table_and_so_is_a_network_that_ends_a_cell(plain):
+    _, _, (summary,), (net,), *_ = plain
+    for output in (summary, net):
+        assert output.data["text/html"].startswith("<table>")
+        assert "DenseLayer(4, 2, afun=Linear())" in output.data["text/html"]
+    assert "10 parameters, 10 of them trained" in summary.data["text/plain"]
+    assert net.data["text/plain"].startswith("SequentialNet(")
 
 
 def test_with_ipywidgets_a_bar_is_shown_and_the_lines_stay():

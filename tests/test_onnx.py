@@ -57,6 +57,10 @@ OPERATORS = {
     "ReshapeLayer": ["Reshape"],
     "ResidualLayer": ["Gemm", "Tanh", "Gemm", "Sigmoid", "Add"],
     "SequentialLayer": ["Gemm", "Tanh", "Gemm", "Sigmoid"],
+    "RandomFlipLayer": ["Identity"],
+    "RescalingLayer": ["Mul", "Add"],
+    "StandardizeLayer": ["Sub", "Div"],
+    "StandardizeLayer, images": ["Sub", "Div"],
     "UpSampling2DLayer": ["Resize"],
     "ZeroPadding2DLayer": ["Pad"],
 }

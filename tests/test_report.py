@@ -146,6 +146,24 @@ def test_results_that_differ_are_on_the_page(small, only, tmp_path, monkeypatch)
     assert "| check | **FAILED** |" in page
 
 
+def test_the_doctor_judges_the_backends_that_are_asked_for(only, tmp_path, monkeypatch):
+    """Another one that is broken is a fault of this machine, but not of these backends."""
+    only("doctor")
+
+    kind = type("Broken", (nnx.Backend,), {"name": "broken", "library": "json"})
+    known = {**nnx.backend.installed_backends(), "broken": kind}
+    status = nnx.backend.BackendStatus("broken", False, reason="no such driver")
+    state = {**nnx.available_backends(), "broken": status}
+    monkeypatch.setattr("nnx.commands.doctor.installed_backends", lambda: known)
+    monkeypatch.setattr("nnx.commands.doctor.available_backends", lambda: state)
+    _, data, _ = written(tmp_path / "one", "--backends", "numpy")
+    assert "backend broken" not in data["doctor"]["facts"]
+    assert not [p for p in data["doctor"]["problems"] if "broken" in p["reason"]]
+    _, data, _ = written(tmp_path / "all")
+    assert [p for p in data["doctor"]["problems"] if "no such driver" in p["reason"]]
+    assert data["passed"] == {"doctor": False}
+
+
 def test_too_much_memory_is_a_failure(small, only, tmp_path, monkeypatch):
     only("memory")
     peaks = iter([10**9, 5, 5])

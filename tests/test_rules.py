@@ -25,6 +25,7 @@ HOST = {
     "nnx.backend.selection",
     "nnx.checks",
     "nnx.commands.check",
+    "nnx.commands.files",
     "nnx.commands.processes",
     "nnx.commands.tables",
     "nnx.communication",
@@ -35,6 +36,7 @@ HOST = {
     "nnx.initializers",
     "nnx.interchange",
     "nnx.layers._by_hand",
+    "nnx.layers._moments",
     "nnx.layers.embedding",
     "nnx.metrics.door",
     "nnx.networks",
@@ -55,6 +57,7 @@ MATHEMATICS = [
 # the public names.
 ROOMS = [
     "checks",
+    "synonyms",
     "config",
     "backend",
     "communication",

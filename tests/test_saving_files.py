@@ -406,3 +406,21 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(file, tmp_path):
         assert len(os.listdir(tmp_path)) <= 2  # the next writer removes what this one has left
     saving.write_file(file, {}, {})
     assert os.listdir(tmp_path) == [file.name]
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"a text of several words\n", "text"),
+        (b"\x08\x0a\x12\x07pytorch" + bytes(40), "an ONNX file"),
+        (b"PK\x03\x04" + bytes(40), "a zip archive"),
+    ],
+    ids=["text", "onnx", "zip"],
+)
+def test_a_file_that_is_no_network_is_called_what_it_is(tmp_path, content, what):
+    path = tmp_path / "net"
+    path.write_bytes(content)
+    with pytest.raises(
+        nnx.FileError, match=f"got {what}.*; name a file that net.save has written$"
+    ):
+        nnx.load(path)

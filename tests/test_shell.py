@@ -221,6 +221,11 @@ def test_tables_arrays_and_targets(folder, capsys):
     lines = [f"{a},{p},{b},{c}" for (a, b, c), p in zip(x.tolist(), price.tolist())]
     (folder / "table.csv").write_text("\n".join(["a,price,b,c", *lines]) + "\n")
     words = ["--layers", "dense 1 linear", "--optimizer", "sgd 0.1", "--epochs", 20, "--quiet"]
+    whole = ["a,price", *(f"{i / 10},{2 * i}" for i in range(10))]  # numbers, and no classes
+    (folder / "whole.csv").write_text("\n".join(whole) + "\n")
+    done("train", "whole.csv", *words, "--save", "whole.safetensors")
+    done("predict", "whole.safetensors", "whole.csv", "--classes", status=2)
+    assert "expected --classes with a network of classes" in capsys.readouterr().err
     done("train", "table.csv", "--target", "price", *words, "--save", "net.safetensors")
     net = nnx.load("net.safetensors")
     np.testing.assert_allclose(nnx.to_numpy(net.layers[0].W), [[1.0, -2.0, 0.5]], atol=1e-2)
@@ -253,6 +258,104 @@ def test_tables_arrays_and_targets(folder, capsys):
         assert (printed == labels).mean() > 0.9
 
 
+FLOWERS = ["a,b,species"]
+FLOWERS += [f"{i / 5 - 2},{i % 3 - 1},{'rose' if i < 10 else 'iris'}" for i in range(20)]
+
+
+def as_pandas(lines):
+    return [f"{'' if i == 0 else i - 1},{line}" for i, line in enumerate(lines)]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        FLOWERS,
+        as_pandas(FLOWERS),
+        ["Unnamed: 0" + line if i == 0 else line for i, line in enumerate(as_pandas(FLOWERS))],
+        [line.replace(",", ";") for line in FLOWERS],
+        [line.replace(",", " , ") for line in FLOWERS],
+        FLOWERS[1:],
+    ],
+    ids=["plain", "pandas", "pandas twice", "semicolons", "spaces", "no names"],
+)
+def test_labels_are_classes_whose_names_are_printed(folder, capsys, lines):
+    (folder / "flowers.csv").write_text("\n".join(lines) + "\n")
+    options = ["--optimizer", "adam 0.1", "--epochs", 40, "--save", "net.safetensors"]
+    done("train", "flowers.csv", "--layers", "dense 2 softmax", *options)
+    printed = capsys.readouterr().out
+    assert ("the first column has no name and is left out" in printed) == lines[0].startswith(
+        (",", "Un")
+    )
+    expected = [line.rpartition(",")[2] for line in FLOWERS[1:]]
+    done("predict", "net.safetensors", "flowers.csv", "--classes")
+    assert capsys.readouterr().out.split() == expected
+    done("evaluate", "net.safetensors", "flowers.csv")
+    assert "accuracy  1\n" in capsys.readouterr().out
+    # Without the column of the targets, and with nothing in it.
+    lines = [line.rpartition(",")[0] for line in FLOWERS]
+    (folder / "new.csv").write_text("\n".join(lines) + "\n")
+    (folder / "open.csv").write_text("".join(f"{line},\n" for line in lines[1:]))
+    for name in ("new.csv", "open.csv"):
+        done("predict", "net.safetensors", name, "--classes", "--output", "out.csv")
+        assert (folder / "out.csv").read_text().split() == expected
+    done("predict", "net.safetensors", "new.csv", "--classes", "--output", "out.npy")
+    assert np.load("out.npy").tolist() == expected
+    done("show", "net.safetensors")
+    assert "classes  iris, rose\n" in capsys.readouterr().out
+
+
+def test_inputs_are_found_by_their_names(folder, capsys):
+    (folder / "flowers.csv").write_text("\n".join(FLOWERS) + "\n")
+    words = ["--layers", "dense 1 logistic", "--epochs", 40, "--optimizer", "adam 0.1", "--quiet"]
+    done("train", "flowers.csv", *words, "--save", "net.safetensors")
+    rows = [line.split(",") for line in FLOWERS]
+    # Other columns, in another order, of which some are no numbers.
+    lines = [f"{'name' if i == 0 else f'n{i}'},{b},{c},{a}" for i, (a, b, c) in enumerate(rows)]
+    (folder / "other.csv").write_text("\n".join(lines) + "\n")
+    done("predict", "net.safetensors", "other.csv", "--classes")
+    assert capsys.readouterr().out.split() == [row[2] for row in rows[1:]]
+    done("evaluate", "net.safetensors", "other.csv")
+    assert "accuracy  1\n" in capsys.readouterr().out
+    words += ["--ignore", "name", "--target", "species"]
+    done("train", "other.csv", *words, "--save", "other.safetensors")
+    done("predict", "other.safetensors", "flowers.csv", "--classes")
+    assert capsys.readouterr().out.split() == [row[2] for row in rows[1:]]
+
+
+def test_several_targets_and_classes_with_other_numbers(folder, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 2)).round(3)
+    y = (x @ [[1.0, 0.5], [-2.0, 1.0]]).round(3)
+    table = np.concatenate([x, y], axis=1)
+    np.savetxt("two.csv", table, delimiter=",", header="a,b,u,v", comments="", fmt="%.3f")
+    words = ["--optimizer", "sgd 0.1", "--epochs", 30, "--quiet", "--save", "net.safetensors"]
+    done("train", "two.csv", "--target", "u,v", "--layers", "dense 2 linear", *words)
+    weights = nnx.to_numpy(nnx.load("net.safetensors").layers[0].W)
+    np.testing.assert_allclose(weights, [[1.0, -2.0], [0.5, 1.0]], atol=1e-2)
+    done("evaluate", "net.safetensors", "two.csv", "--metrics", "r2")
+    r2 = dict(line.split() for line in capsys.readouterr().out.splitlines())["r2"]
+    assert float(r2) > 0.999
+    done("predict", "net.safetensors", "two.csv")
+    assert len(capsys.readouterr().out.splitlines()[0].split(",")) == 2
+    # Classes 3 and 5 of a column of whole numbers.
+    labels = np.where(x[:, 0] > 0, 5, 3)
+    lines = [f"{a},{b},{c}" for (a, b), c in zip(x.tolist(), labels.tolist())]
+    (folder / "odd.csv").write_text("\n".join(lines) + "\n")
+    done("train", "odd.csv", "--layers", "dense 2 softmax", *words)
+    done("predict", "net.safetensors", "odd.csv", "--classes")
+    assert (np.asarray(capsys.readouterr().out.split(), int) == labels).mean() > 0.9
+    done("evaluate", "net.safetensors", "odd.csv")
+    assert capsys.readouterr().out.startswith("loss")
+
+
+def test_what_nnx_warns_of_is_a_line_in_the_words_of_the_shell(capsys):
+    done("train", DIGITS, "--layers", "dense 10 relu", "--checkpoint", "run.safetensors")
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("nnx train: expected a loss of classes, because the targets are ")
+    assert said[0].endswith("give the last of --layers softmax, and --loss crossentropy")
+
+
 def test_images_go_to_layers_of_images(capsys):
     layers = "conv2d 4 3 relu, maxpool2d, flatten, dense 10 softmax"
     done("train", DIGITS, "--layers", layers, "--save", "net.safetensors", "--json", "-")
@@ -263,7 +366,9 @@ def test_images_go_to_layers_of_images(capsys):
 def test_numbers_that_become_infinite_end_with_status_1(capsys):
     words = ["train", DIGITS, "--layers", "dense 10 linear, dense 10 linear", "--quiet"]
     done(*words, "--optimizer", "sgd 1e30", "--epochs", 3, status=1)
-    assert capsys.readouterr().err.startswith("nnx train: the loss is ")
+    warned, ended = capsys.readouterr().err.splitlines()
+    assert warned.startswith("nnx train: expected a loss of classes")
+    assert ended.startswith("nnx train: the loss is ")
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "show"])

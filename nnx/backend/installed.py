@@ -68,10 +68,11 @@ def _unknown(name: str, known: list[str]) -> BackendError:
             "in that folder: pip install -e .",
         )
     close = difflib.get_close_matches(name.lower(), known, n=1)
-    return BackendError(
-        f"unknown backend {name!r}; known are {', '.join(known)}",
-        f"did you mean {close[0]!r}?" if close else "run `nnx backends` for what works here",
-    )
+    remedy = f"did you mean {close[0]!r}?" if close else "run `nnx backends` for what works here"
+    if name.lower() in ("cpu", "gpu", "cuda"):  # of a library, which comes first
+        device = "cpu" if name.lower() == "cpu" else "cuda"
+        remedy = f"write 'torch:{device}', or {'numpy' if device == 'cpu' else 'cupy'!r}"
+    return BackendError(f"unknown backend {name!r}; known are {', '.join(known)}", remedy)
 
 
 def _broken(entry: importlib.metadata.EntryPoint, fault: str) -> BackendError:

@@ -83,6 +83,11 @@ def _two_layers() -> list[nnx.Layer]:
     return [nnx.DenseLayer(6, 6, nnx.TanH()), nnx.DenseLayer(6, 6, nnx.Logistic(), nnx.Adam())]
 
 
+def _features(n: int) -> np.ndarray:
+    """Return samples of n features that differ in mean and deviation."""
+    return np.linspace(-1.0, 2.0, 7)[:, None] * np.arange(1.0, n + 1) - 0.5
+
+
 # Class -> what to append to its name -> how it is made, the shape of its inputs, and for tokens
 # their number.
 ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
@@ -154,6 +159,15 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
     },
     nnx.DropoutLayer: {"": (lambda: nnx.DropoutLayer(0.3), (8, 6))},
     nnx.GaussianNoiseLayer: {"": (lambda: nnx.GaussianNoiseLayer(0.5), (8, 6))},
+    nnx.RandomFlipLayer: {"": (lambda: nnx.RandomFlipLayer(True, True), (8, 2, 4, 5))},
+    nnx.RandomShiftLayer: {"": (lambda: nnx.RandomShiftLayer((2, 1)), (8, 2, 4, 5))},
+    nnx.CutoutLayer: {"": (lambda: nnx.CutoutLayer((2, 3)), (8, 2, 4, 5))},
+    nnx.RescalingLayer: {"": (lambda: nnx.RescalingLayer(0.5, -1.0), (8, 6))},
+    nnx.StandardizeLayer: {
+        "": (lambda: nnx.StandardizeLayer(6).fit(_features(6)), (8, 6)),
+        ", images": (lambda: nnx.StandardizeLayer(3).fit(_features(3)), (4, 3, 2, 5)),
+        ", last axis": (lambda: nnx.StandardizeLayer(6, -1).fit(_features(6)), (3, 5, 6)),
+    },
     nnx.Conv1DLayer: {
         "": (lambda: nnx.Conv1DLayer(3, 4, 3, nnx.TanH(), nnx.SGD(0.1)), (5, 3, 9)),
         ", strided": (lambda: nnx.Conv1DLayer(2, 4, 3, stride=2, dilation=2), (3, 2, 10)),

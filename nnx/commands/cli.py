@@ -6,9 +6,9 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nnx
 from nnx.backend import BackendError, Memory, available_backends
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nnx.commands.doctor import Environment
 
 __all__ = ["EXIT_STATUS", "main"]
+
+T = TypeVar("T")
 
 EXIT_STATUS = """exit status:
   backends  0 if a backend is usable, else 1
@@ -88,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     started.add_argument("program", metavar="FILE", help="a Python program")
     started.add_argument("arguments", nargs=argparse.REMAINDER, help="what is passed to it")
-    chosen = parser.parse_args(arguments)
+    chosen, left = parser.parse_known_args(arguments)
+    if left:
+        commands.choices[chosen.command].error(f"unrecognized arguments: {' '.join(left)}")
     if chosen.command == "run":
         from nnx.commands.run import run
 
@@ -140,20 +144,10 @@ def run_doctor() -> int:
 
 def run_bench(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
     """Time the backends, show and write the times; return 0 if all of them could be timed."""
-    from rich.progress import Progress
-
     from nnx.commands.bench import bench
 
-    try:
-        with Progress(transient=True) as bar:
-            task = bar.add_task("")
-            run = bench(
-                backends,
-                quick,
-                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
-            )
-    except BackendError as error:
-        print(error, file=sys.stderr)
+    run = _with_bar(bench, backends, quick)
+    if run is None:
         return 1
     show_bench(run)
     _write(file, run.to_dict())
@@ -186,20 +180,10 @@ def show_bench(run: BenchRun) -> None:
 
 def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) -> int:
     """Check the backends, show and write the results; return 0 if all agree."""
-    from rich.progress import Progress
-
     from nnx.commands.check import check
 
-    try:
-        with Progress(transient=True) as bar:
-            task = bar.add_task("")
-            run = check(
-                backends,
-                quick,
-                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
-            )
-    except BackendError as error:
-        print(error, file=sys.stderr)
+    run = _with_bar(check, backends, quick)
+    if run is None:
         return 1
     show_check(run)
     _write(file, run.to_dict())
@@ -208,20 +192,10 @@ def run_check(backends: Sequence[str] | None, quick: bool, file: Path | None) ->
 
 def run_report(backends: Sequence[str] | None, quick: bool, folder: Path) -> int:
     """Run all that a bug report needs, and write it; return 0 if every part went well."""
-    from rich.progress import Progress
-
     from nnx.commands.report import report
 
-    try:
-        with Progress(transient=True) as bar:
-            task = bar.add_task("")
-            found = report(
-                backends,
-                quick,
-                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
-            )
-    except BackendError as error:
-        print(error, file=sys.stderr)
+    found = _with_bar(report, backends, quick)
+    if found is None:
         return 1
     for name, good in found.passed.items():
         print(f"{name}: {'passed' if good else 'FAILED'}")
@@ -286,6 +260,23 @@ def _processes(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of processes from 1 on, got {text!r}")
     return int(text)
+
+
+def _with_bar(work: Callable[..., T], backends: Sequence[str] | None, quick: bool) -> T | None:
+    """Return what the work gives, with a bar meanwhile; None if a backend cannot be used."""
+    from rich.progress import Progress
+
+    try:
+        with Progress(transient=True) as bar:
+            task = bar.add_task("")
+            return work(
+                backends,
+                quick,
+                lambda done, of, name: bar.update(task, completed=done, total=of, description=name),
+            )
+    except BackendError as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 def _write(file: Path | None, report: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,12 @@ class Environment:
         }
 
 
-def environment() -> Environment:
-    """Return what is known of this machine; this imports the library of every backend."""
+def environment(backends: Sequence[str] | None = None) -> Environment:
+    """Return what is known of this machine; this imports the library of every backend.
+
+    Args:
+        backends: those that are asked about, "cupy:1" for example; all if not given.
+    """
     found = Environment()
     found.facts["machine"] = {
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -68,7 +73,10 @@ def environment() -> Environment:
     if variables:
         found.facts["variables"] = variables
     statuses, packages = available_backends(), importlib.metadata.packages_distributions()
+    asked = set(statuses) if backends is None else {spec.partition(":")[0] for spec in backends}
     for name, status in statuses.items():
+        if name not in asked:
+            continue
         if name in libraries:
             library = libraries[name]
             _backend(found, status, library, sorted(set(packages.get(library, ()))))

@@ -118,7 +118,7 @@ Part = tuple[bool, dict[str, Any]]
 
 
 def _doctor(backends: Sequence[str] | None, quick: bool, tell: Tell) -> Part:
-    found = environment()
+    found = environment(backends)
     return not found.problems, found.to_dict()
 
 

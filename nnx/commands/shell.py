@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import math
 import os
+import re
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from nnx.backend import BackendError
 from nnx.commands.show import lines_of, show
-from nnx.commands.train import can_export, evaluate, export, predict, settings, train
+from nnx.commands.train import (
+    OPTIONS,
+    can_export,
+    evaluate,
+    export,
+    meant,
+    predict,
+    settings,
+    train,
+)
 from nnx.datasets import DatasetError
 from nnx.training import NonFiniteLossError
 
@@ -23,9 +36,9 @@ MISTAKES = (
     ValueError, TypeError, OSError, ImportError, BackendError, DatasetError, MemoryError,
     OverflowError, RecursionError,
 )  # fmt: skip
-DATA = """DATA is a data set (mnist, fashion-mnist, digits), a .npz file with x and y, or x_train,
-y_train, x_test and y_test, two .npy files, or a .csv or .tsv file, whose last column is the target
-if --target names none."""
+DATA = """DATA is a data set (mnist, fashion-mnist, cifar-10, digits), a .npz file with x and y, or
+x_train, y_train, x_test and y_test, two .npy files, or a .csv or .tsv file, whose last column is
+the target if --target names none."""
 EXAMPLES = {
     "train": f"""examples:
   nnx train mnist --layers "dense 100 relu, dense 10 softmax" --optimizer "adam 0.001" \\
@@ -70,6 +83,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, and exit with 2."""
+        option = re.match(r"unrecognized arguments: --?([\w-]+)", message)
+        if option and (close := meant(option[1])):
+            name, _, value = close.partition(" ")
+            name = f"--{name.replace('_', '-')}"
+            if name in self.format_usage():
+                message += f"; did you mean {name}{value and ' '}{value}?"
         self.exit(2, f"{self.prog}: {_line(message)}; see {self.prog} --help\n")
 
 
@@ -115,7 +134,9 @@ def add_commands(commands: Any) -> None:
         help="fraction of the samples kept for validation, such as 0.2",
     )
     trained.add_argument("--metrics", metavar="NAME,NAME", help="f1, recall, r2, ...")
-    trained.add_argument("--target", metavar="NAME", help="the column of the targets of a table")
+    columns = "the column of the targets of a table, or columns with commas"
+    trained.add_argument("--target", metavar="NAME", help=columns)
+    trained.add_argument("--ignore", metavar="NAME,NAME", help="columns of a table to leave out")
     trained.add_argument(
         "--checkpoint", metavar="FILE", help="write the run to it, and go on from it if it is there"
     )
@@ -147,7 +168,7 @@ def add_commands(commands: Any) -> None:
 def run(chosen: Any) -> int:
     """Run a command, and return its exit status; a mistake of the user is one line of text."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _warnings_of_nnx(chosen.command):
             # Of an overflow in a formula; an infinite loss ends the training with an error.
             warnings.simplefilter("ignore", RuntimeWarning)
             status = _run(chosen)
@@ -164,8 +185,33 @@ def run(chosen: Any) -> int:
     except (*MISTAKES, NonFiniteLossError) as error:
         if chosen.debug:
             raise
-        print(f"nnx {chosen.command}: {_line(error)}", file=sys.stderr)
+        print(f"nnx {chosen.command}: {_in_options(_line(error))}", file=sys.stderr)
         return 1 if isinstance(error, NonFiniteLossError) else 2
+
+
+class _Lines(logging.Formatter):
+    """Messages as lines of this command."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__()
+        self.command = command
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line."""
+        return f"nnx {self.command}: {_in_options(_line(record.getMessage()))}"
+
+
+@contextlib.contextmanager
+def _warnings_of_nnx(command: str) -> Iterator[None]:
+    """A block in which what nnx warns of is a line of this command."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines(command))
+    logger = logging.getLogger("nnx")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _run(chosen: Any) -> int:
@@ -236,6 +282,38 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+# What Python's functions say -> what the command line says.
+IN_OPTIONS = [
+    (r"^(train|score|predict|seed): ", ""),
+    (r"\[Errno 2\] [^']*No such file or directory: ", "expected a file, found none at "),
+    (r"(found none at '[^']*')$", r"\1; check the path"),
+    (r"^\[Errno \d+\] (cannot read: )?", "cannot read or write: "),
+    (r"expected number to be", "expected --seed to be"),
+    (r"(a fraction in \(0, 1\)), \(x, y\) or \(x, y, weights\)", r"\1"),
+    (r"pass a function f\(outputs, targets\)", "choose one of these"),
+    (r"nnx\.set_backend\(\"[\w:]+\", dtype=\"(\w+)\"\)", r"--dtype \1"),
+    (r"nnx\.load reads the network in it, and .*", "name another file for --checkpoint"),
+    (r"arrays with the names of parameters are read by .*", "name a file of nnx train --save"),
+    (r"; to list them: write numpy\.argwhere.*", ""),
+    (r" The epochs before it are in \.history", ""),
+    (r"; convert text first: \w+\(.*?\)", "; write a number there"),
+    (r"\b(give )?the network ([A-Z]\w+\(\))", r"--loss \2"),
+    (r"the last layer (?=[A-Z]\w+\(\)|\d+ outputs)", "the last of --layers "),
+    (r"\b[A-Z]\w+\(\)", lambda found: found[0][:-2].lower()),
+]
+
+
+def _in_options(text: str) -> str:
+    """Return a message of Python's functions in the words of the command line."""
+    for pattern, words in IN_OPTIONS:
+        text = re.sub(pattern, words, text)  # type: ignore[call-overload]
+    for name in OPTIONS.keys() - {"data", "layers", "optimizer", "loss"}:  # said of keys in TOML
+        option = f"--{name.replace('_', '-')}"
+        text = re.sub(rf"\bexpected {name} (to be|at)\b", rf"expected {option} \1", text)
+        text = re.sub(rf"\b(write|pass) {name}=([\w.\"']+)", rf"\1 {option} \2", text)
+    return text
 
 
 def _line(message: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import nnx
+from nnx.commands.tables import About
 from nnx.commands.words import KINDS, words_of
 from nnx.config import parameters_of, plain
 from nnx.saving import FileError, read_file
@@ -60,6 +61,8 @@ def _network(data: Mapping[str, Any], weights: Mapping[str, Any]) -> dict[str, A
         used = [made["optim"]] if made.get("optim") else [of["made"] for of in data["optimizers"]]
         found["optimizers"] = list(dict.fromkeys(_called(optimizer, known) for optimizer in used))
         found["own_classes"] = data.get("classes", [])
+    about = About.of(data.get("about")).plain()
+    found["data"] = {name: value for name, value in about.items() if value}
     if "run" in data:
         found["run"] = {name: data["run"][name] for name in ("epoch", "batches", "seconds")}
     return found
@@ -80,6 +83,9 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"optimizer  {one}"
         if found["own_classes"]:
             yield f"classes of its own  {', '.join(map(str, found['own_classes']))}"
+    for name, names in found.get("data", {}).items():
+        if name != "classes":
+            yield f"{'classes' if name == 'labels' else name}  {', '.join(names)}"
     if "run" in found:
         run = found["run"]
         yield f"run  {run['epoch']} epochs finished, {run['batches']} batches of the next"

@@ -13,10 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import nnx
-from nnx.commands import tables
+from nnx.commands import files
+from nnx.commands.tables import About, renumbered
 from nnx.commands.words import Item, as_items, network_of, words_of
+from nnx.losses.classification import Classification
+from nnx.saving import FileError, read_file
+from nnx.saving.networks import save
 
-__all__ = ["OPTIONS", "can_export", "evaluate", "export", "predict", "settings", "train"]
+__all__ = [
+    "OPTIONS",
+    "can_export",
+    "evaluate",
+    "export",
+    "meant",
+    "predict",
+    "settings",
+    "train",
+]
 
 # Keys of a run in TOML, which are the options of the command line too: their types and defaults.
 OPTIONS: dict[str, tuple[Any, Any]] = {
@@ -31,9 +44,29 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "seed": (int, 0),
     "validation": ((int, float), None),
     "metrics": ((str, list), None),
-    "target": (str, None),
+    "target": ((str, list), None),
+    "ignore": ((str, list), None),
     "checkpoint": (str, None),
     "save": (str, None),
+}
+
+# What other programs call an option -> what to write.
+ELSEWHERE = {
+    "lr learning_rate eta": 'optimizer "sgd 0.1"',
+    "model architecture net network hidden units activation layer": 'layers "dense 10 softmax"',
+    "batch bs": "batch_size",
+    "device gpu cuda": "backend",
+    "val val_split validation_split validation_data valid": "validation",
+    "out output o output_dir save_model": "save",
+    "resume restore": "checkpoint",
+    "metric": "metrics",
+    "label labels y target_column targets": "target",
+    "drop exclude skip": "ignore",
+    "criterion cost objective": "loss",
+    "opt optim solver": "optimizer",
+    "random_state": "seed",
+    "verbose": "quiet",
+    "precision": "dtype",
 }
 
 NAMES = {str: "text", int: "an integer", float: "a number", list: "a list", dict: "a table"}
@@ -56,7 +89,7 @@ def settings(data: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(found["data"], str):
         found["data"] = [found["data"]]
     if not found["data"]:
-        raise ValueError(f"expected data, got none; name {tables.WHAT}")
+        raise ValueError(f"expected data, got none; name {files.WHAT}")
     if not found["layers"]:
         raise ValueError(
             'expected layers, got none; write --layers "dense 100 relu, dense 10 softmax"'
@@ -87,12 +120,23 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
     metrics = chosen["metrics"]
     if isinstance(metrics, str):
         metrics = metrics.replace(",", " ").split()
-    samples = tables.read(chosen["data"], chosen["target"], _takes_images(layers))
+    of_table = chosen["target"], chosen["ignore"]
+    samples = files.read(chosen["data"], _takes_images(layers), *of_table)
     with _on(chosen["backend"], chosen["dtype"]):
         nnx.seed(chosen["seed"])
         net = network_of(layers, samples.x.shape[1:], loss, optimizer)
-        y, y_test = (_targets(net, part) for part in (samples.y, samples.y_test))
+        about = samples.about
+        y, labels = samples.y, about.labels
+        if about.targets:
+            y, numbers = renumbered(y, net.output_shape[-1])
+            labels = labels or numbers
+        several = net.output_shape[-1] > 1
+        about = about._replace(labels=labels, classes=bool(labels) or (about.classes and several))
+        _check_outputs(net, about)
+        y, y_test = (_targets(net, part) for part in (y, samples.y_test))
         checkpoint = chosen["checkpoint"]
+        for note in samples.notes:
+            show(note)
         history = net.train(
             samples.x,
             y,
@@ -101,7 +145,7 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
             validation=chosen["validation"],
             metrics=metrics,
             callbacks=[nnx.Checkpoint(checkpoint)] if checkpoint else [],
-            resume=checkpoint,
+            resume=checkpoint if checkpoint and Path(checkpoint).exists() else None,
             progress=not quiet,
         )
         show(repr(net))
@@ -110,7 +154,7 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
             test = _score(net, samples.x_test, y_test, metrics)
             show(f"test: {_told(test)}")
     if chosen["save"]:
-        net.save(chosen["save"])
+        save(net, chosen["save"], about.plain())
         show(f"written to {chosen['save']}")
     quantities = {name: history[name] for name in history}
     return {
@@ -130,10 +174,13 @@ def evaluate(
     backend: str | None,
 ) -> dict[str, Any]:
     """Return the score of a saved network on data; on the test of a data set."""
-    net = _loaded(path, backend)
+    net, about = _loaded(path, backend)
     with nnx.use_backend(net.backend):
-        samples = tables.read(data, target, len(net.input_shape) == 3)
-        x, y = samples[:2] if samples.x_test is None else samples[2:]
+        images = len(net.input_shape) == 3
+        samples = files.read(data, images, target, None, about)
+        if samples.about.targets:
+            _check_outputs(net, samples.about)
+        x, y = samples[:2] if samples.x_test is None else samples[2:4]
         names = metrics.replace(",", " ").split() if metrics else None
         return _score(net, x, _targets(net, y), names)
 
@@ -150,16 +197,21 @@ def predict(
     if output is not None and Path(output).suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --output to end in .npy or .csv, got {output!r}; rename it")
     _check_writable("--output", output)
-    net = _loaded(path, backend)
+    net, about = _loaded(path, backend)
+    if classes:
+        _check_classes(path, net, about)
     with nnx.use_backend(net.backend):
         shape = net.input_shape
         features = shape[0] if len(shape) == 1 else -1
-        x = tables.read_inputs(data, features, target, len(shape) == 3)
+        x = files.read_inputs(data, len(shape) == 3, features, target, about)
         outputs = nnx.to_numpy(net.predict(x))
     if classes:
-        wide = outputs.shape[-1] > 1
-        outputs = outputs.argmax(axis=-1) if wide else (outputs[..., 0] >= 0.5).astype("int64")
-    tables.write(output, outputs, sys.stdout)
+        wide, threshold = outputs.shape[-1] > 1, net.cost.threshold
+        found = outputs.argmax(axis=-1) if wide else (outputs[..., 0] >= threshold).astype("int64")
+        if about.labels:
+            found = files.labelled(found, about.labels)
+        outputs = found
+    files.write(output, outputs, sys.stdout)
     return outputs
 
 
@@ -171,7 +223,7 @@ def can_export() -> bool:
 def export(path: str, output: str) -> None:
     """Write a saved network to an ONNX file."""
     _check_writable("OUTPUT", output)
-    importlib.import_module("nnx.onnx").export(_loaded(path, None), output)
+    importlib.import_module("nnx.onnx").export(_loaded(path, None)[0], output)
 
 
 def _toml(path: str) -> dict[str, Any]:
@@ -184,8 +236,8 @@ def _toml(path: str) -> dict[str, Any]:
         ) from error
     for name, value in found.items():
         if name not in OPTIONS:
-            close = difflib.get_close_matches(name, OPTIONS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(OPTIONS)}"
+            close = meant(name)
+            hint = f"did you mean {close}?" if close else f"the keys are {', '.join(OPTIONS)}"
             raise ValueError(f"expected known keys in {path!r}, got {name!r}; {hint}")
         types = OPTIONS[name][0]
         types = types if isinstance(types, tuple) else (types,)
@@ -195,6 +247,16 @@ def _toml(path: str) -> dict[str, Any]:
                 f"expected {name} in {path!r} to be {kinds}, got {value!r}; write another value"
             )
     return found
+
+
+def meant(name: str) -> str:
+    """Return what an option or key of another name is called here; empty if it is not known."""
+    key = name.lower().replace("-", "_")
+    for word, text in ELSEWHERE.items():
+        if key in word.split():
+            return text
+    close = difflib.get_close_matches(key, OPTIONS, n=1)
+    return close[0] if close else ""
 
 
 def _one(value: Any, name: str) -> Item | None:
@@ -229,13 +291,57 @@ def _told(score: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in score.items() if value is not None)
 
 
-def _loaded(path: str, backend: str | None) -> Any:
+def _loaded(path: str, backend: str | None) -> tuple[Any, About]:
+    """Return a network, and what its file says about its data."""
     net = nnx.load(path, backend)
     if not isinstance(net, nnx.SequentialNet):
         raise ValueError(
             f"expected a network in {path!r}, got {type(net).__name__}; save a SequentialNet"
         )
-    return net
+    with read_file(path) as file:
+        about = About.of(file.data.get("about"))
+    features, outputs = net.input_shape, net.output_shape[-1]
+    if (about.inputs and features != (len(about.inputs),)) or (
+        about.labels and len(about.labels) != max(outputs, 2)
+    ):
+        raise FileError(
+            f"{path}: expected the names of {features} inputs and {outputs} outputs, got others; "
+            "the file is damaged: copy it or train again"
+        )
+    return net, about
+
+
+def _check_outputs(net: Any, about: About) -> None:
+    """Refuse a network whose number of outputs is not that of the targets of a table."""
+    outputs, labels, several = net.output_shape[-1], about.labels, len(about.targets)
+    if labels and len(labels) != max(outputs, 2):
+        names = ", ".join(labels[:5]) + (", ..." if len(labels) > 5 else "")
+        raise ValueError(
+            f"expected an output for each of the {len(labels)} classes in column "
+            f"{about.targets[0]!r} ({names}), got {outputs}; end --layers with "
+            f'"dense {len(labels)} softmax"'
+        )
+    if several > 1 and several != outputs:
+        raise ValueError(
+            f"expected an output for each of the targets {', '.join(about.targets)}, got "
+            f'{outputs}; end --layers with "dense {several} linear"'
+        )
+
+
+def _check_classes(path: str, net: Any, about: About) -> None:
+    """Refuse --classes for a network that does not choose one class."""
+    last, cost = net.last_activations() or (), net.cost
+    sure = any(afun.distribution or isinstance(afun, nnx.Logistic) for afun in last)
+    if cost.per_entry and net.output_shape[-1] > 1 and not about.classes:
+        kind = "one of separate yes-or-no outputs"
+    elif sure or about.classes or isinstance(cost, Classification):
+        return
+    else:
+        kind = "one of real numbers"
+    raise ValueError(
+        f"expected --classes with a network of classes in {path!r}, got {kind} "
+        f"({cost!r}); leave --classes out"
+    )
 
 
 def _on(backend: str | None, dtype: str | None) -> Any:
@@ -248,5 +354,9 @@ def _check_writable(name: str, path: str | None) -> None:
         return
     folder = Path(path).parent
     if Path(path).is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        what = "is a directory" if Path(path).is_dir() else f"has no directory {str(folder)!r}"
+        what = f"has no directory {str(folder)!r}; make it"
+        if Path(path).is_dir():
+            what = f"is a directory; write {str(Path(path) / 'a-file')!r}"
+        elif folder.is_dir():
+            what = f"is in {str(folder)!r}, where you must not write; name another folder"
         raise ValueError(f"expected {name} to be a file that can be written, {path!r} {what}")

@@ -25,6 +25,7 @@ from typing import Any
 import nnx
 from nnx.config import build, parameters_of
 from nnx.randomness import without_draws
+from nnx.synonyms import of_argument
 
 __all__ = ["Item", "as_items", "described", "layers_of", "network_of", "parse", "words_of"]
 
@@ -59,14 +60,10 @@ def words_of(kind: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in nnx.__all__:
         thing = getattr(nnx, name)
-        if isinstance(thing, type) and issubclass(thing, base) and _is_concrete(thing, base):
+        abstract = thing in (base, nnx.SequentialNet, nnx.Container)
+        if isinstance(thing, type) and issubclass(thing, base) and not abstract:
             found[name.removesuffix(kind).lower()] = thing
     return found
-
-
-def _is_concrete(thing: Any, base: type) -> bool:
-    networks = (nnx.SequentialNet, nnx.Container)
-    return thing is not base and thing not in networks
 
 
 def parse(text: str) -> list[Item]:
@@ -294,7 +291,11 @@ def _plain(kind: str, item: Item, shape: Any) -> dict[str, Any]:
             name = left[0]
         if name not in parameters or name in found:
             what = "once" if name in found else f"with {_signature(owner, sizes)}"
-            raise ValueError(f"expected {item.word} {what}, got {name!r}; leave it out")
+            there = [] if name in found else [key for key in parameters if key not in sizes]
+            shown = "..." if isinstance(value, Item | list) else value
+            own = of_argument(str(name), there)
+            remedy = f"write {own}={shown}" if own else "leave it out"
+            raise ValueError(f"expected {item.word} {what}, got {name!r}; {remedy}")
         found[name] = _argument(parameters[name], value, shape)
     required = [n for n, p in parameters.items() if p.default is p.empty and n not in found]
     if owner is nnx.LayerNormLayer and shape is not None and "shape" in required:
@@ -327,9 +328,10 @@ def _sized(word: str, data: dict[str, Any], sizes: list[str], shape: Any) -> dic
     if not shape:
         raise ValueError(f"expected an input with axes for {word}, got shape {shape}; add one")
     error = error_of(shape[-1], shape)
-    if error is None or error_of(shape[0], shape) is None:
+    if error is None or (other := error_of(shape[0], shape)) is None:
         return data
     whole = math.prod(shape)
+    error = other if len(shape) > 2 else error
     remedy = str(error) if error_of(whole, (whole,)) else "write flatten before it"
     raise ValueError(f"expected input that {word} takes, got samples of shape {shape}; {remedy}")
 

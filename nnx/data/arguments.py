@@ -13,31 +13,19 @@ from nnx.data.containers import kind_of
 __all__ = ["check_batch_size", "checked_rng", "checked_validation"]
 
 
-def check_batch_size(
-    batch_size: Any,
-    samples: int | None = None,
-    owner: str = "train",
-    name: str = "batch_size",
-) -> int:
-    """Return a positive int, at most the number of samples if that is given.
+def check_batch_size(batch_size: Any, owner: str = "train", name: str = "batch_size") -> int:
+    """Return a positive int.
 
     Args:
         batch_size: the argument.
-        samples: how many there are.
         owner: the method whose argument it is.
         name: of the argument: "batch_size" or "validation_batch_size".
 
     Raises:
         TypeError: not an integer.
-        ValueError: less than 1, or more than `samples`.
+        ValueError: less than 1.
     """
-    size = count(owner, name, batch_size)
-    if samples is not None and size > samples:
-        raise ValueError(
-            f"{owner}: expected {name} to be at most {samples}, the number of samples, got "
-            f"{size}; write {name}={samples}"
-        )
-    return size
+    return count(owner, name, batch_size)
 
 
 def checked_rng(rng: Any) -> np.random.Generator | None:

@@ -30,6 +30,7 @@ __all__ = [
     "is_integer",
     "on_host",
     "unreachable_targets",
+    "unsuited_classes",
 ]
 
 Shape = tuple[int | None, ...]
@@ -186,6 +187,33 @@ def unreachable_targets(
         f"({layer}), got targets from {least:g} to {largest:g}, {outside / rows.size:.0%} of them "
         "outside; the network cannot reach these: give the last layer Linear()"
     )
+
+
+def unsuited_classes(cost: Any, last: Sequence[Any], outputs: int) -> str | None:
+    """Return a message if class indices are trained with a loss that is not one of classes.
+
+    Bounded activations with a loss of real numbers, the course's way to learn classes, are left
+    alone.
+
+    Args:
+        cost: the loss, one without weights of classes or one of separate questions.
+        last: the last activations.
+        outputs: the number of outputs, at least 2: for a single one, indices are its targets.
+    """
+    remedy = "for one class of several, give the last layer SoftMax(), and the network "
+    remedy += "CrossEntropy()"
+    if cost.per_entry:
+        return (
+            f"expected rows with an answer for each of {outputs} outputs, because {cost!r} asks "
+            f"separate yes-or-no questions, got class indices, whose rows have one 1; {remedy}"
+        )
+    unbounded = [afun for afun in last if np.inf in afun.range]
+    if unbounded:
+        return (
+            f"expected a loss of classes, because the targets are class indices, got {cost!r} with "
+            f"{unbounded[0]!r} in the last layer, which fits numbers 0 and 1; {remedy}"
+        )
+    return None
 
 
 def check_finite(array: Array, name: str, indices: np.ndarray | None = None) -> None:

@@ -20,6 +20,7 @@ from nnx.data.arrays import (
     check_finite,
     is_classification,
     unreachable_targets,
+    unsuited_classes,
 )
 from nnx.data.division import held_out
 from nnx.data.parts import equal_parts, selected, taken
@@ -118,8 +119,16 @@ def are_classes(net: Any, parts: Parts) -> bool:
 
 
 def warn_of_targets(net: Any, parts: Parts) -> None:
-    """Log a warning if the last activation of a network cannot reach some checked targets."""
+    """Log a warning of checked targets that do not go with the end of a network.
+
+    Class indices go with a loss of classes, not with one of real numbers or of separate questions;
+    rows should be within reach of the last activation.
+    """
     if parts[0][1].ndim == len(net.output_shape):
+        if net.cost.per_entry or not hasattr(net.cost, "class_weights"):
+            message = unsuited_classes(net.cost, net.last_activations() or (), net.output_shape[-1])
+            if message:
+                logging.getLogger("nnx").warning(message)
         return
     bounds = [(afun, *afun.range) for afun in net.last_activations() or ()]
     if all(-low == high == np.inf for _, low, high in bounds):

@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IDX_FILES", "Bytes", "Dataset", "DatasetError", "DatasetNotFoundError", "read"]
+__all__ = [
+    "CLASSES",
+    "IDX_FILES",
+    "Bytes",
+    "Dataset",
+    "DatasetError",
+    "DatasetNotFoundError",
+    "broken",
+    "read",
+]
 
 Bytes = NDArray[np.uint8]
 
@@ -63,17 +72,19 @@ class Dataset(NamedTuple):
     """Images and labels to learn from and to test with: `x_train, y_train, x_test, y_test`.
 
     Attributes:
-        x_train, x_test: float32 in [0, 1], shape (n, features) or (n, 1, height, width).
+        x_train, x_test: float32 in [0, 1], or uint8 as stored; shape (n, features) or
+            (n, channels, height, width).
         y_train, y_test: int64 class indices 0 ... 9, shape (n,).
     """
 
-    x_train: NDArray[np.float32]
+    x_train: NDArray[np.float32] | Bytes
     y_train: NDArray[np.int64]
-    x_test: NDArray[np.float32]
+    x_test: NDArray[np.float32] | Bytes
     y_test: NDArray[np.int64]
 
 
-def _broken(source: str | Path, expected: str, came: str) -> DatasetError:
+def broken(source: str | Path, expected: str, came: str) -> DatasetError:
+    """Return the error for a file that is not what it should be."""
     return DatasetError(
         f"{source}: expected {expected}, got {came}",
         "Replace it with a complete copy, or remove it and load without a path to download one.",
@@ -102,9 +113,9 @@ def read(place: Path, name: str) -> list[Bytes]:
         images, labels = arrays[i], arrays[i + 1]
         if len(images) != len(labels):
             came = f"{len(images)} images in {sources[i]} and {len(labels)} labels"
-            raise _broken(sources[i + 1], "one label for each image", came)
+            raise broken(sources[i + 1], "one label for each image", came)
         if labels.max() >= CLASSES:
-            raise _broken(sources[i + 1], "labels 0 ... 9", f"the label {labels.max()}")
+            raise broken(sources[i + 1], "labels 0 ... 9", f"the label {labels.max()}")
     for other, first_labels in FIRST_LABELS.items():
         if other != name and arrays[1][:10].tolist() == first_labels:
             raise _another(place, name, other)
@@ -117,6 +128,8 @@ def _files(place: Path, name: str) -> list[Path]:
     if os.path.isfile(place):
         if place.stem in FIRST_LABELS and place.stem != name:
             raise _another(place, name, place.stem)
+        if place.name.endswith((".tar", ".tar.gz", ".tgz")):
+            raise _another(place, name, "cifar-10")
         return [place]
     for folder in (place / name, place):
         if os.path.isfile(folder / f"{name}.npz"):
@@ -153,7 +166,7 @@ def _check_layout(
     count = shape[0] if shape else 0
     if dtype != np.uint8 or tuple(shape[1:]) != sample or not 1 <= count <= MAX_SAMPLES:
         expected = ", ".join(["n", *map(str, sample)]) if sample else "n,"
-        raise _broken(
+        raise broken(
             source,
             f"uint8 of shape ({expected}) with n from 1 to {MAX_SAMPLES}",
             f"{dtype} of shape {tuple(shape)}",
@@ -185,7 +198,7 @@ def _read_npz(path: Path) -> list[Bytes]:
                     raise ValueError(f"{trailing} bytes too many after {key}")
     except NPZ_ERRORS as error:
         keys = ", ".join(Dataset._fields)
-        raise _broken(
+        raise broken(
             path, f"an NPZ file with {keys}", f"{type(error).__name__}: {error}"
         ) from error
     for key, array, sample in zip(Dataset._fields, arrays, SAMPLE_SHAPES, strict=True):
@@ -205,15 +218,15 @@ def _read_idx(path: Path, sample: tuple[int, ...]) -> Bytes:
                 expected = (
                     f"an IDX file with the magic number {magic:#010x} and {1 + len(sample)} sizes"
                 )
-                raise _broken(path, expected, f"a file that starts with 0x{header.hex()}")
+                raise broken(path, expected, f"a file that starts with 0x{header.hex()}")
             shape = np.frombuffer(header, ">u4")[1:].tolist()
             _check_layout(path, np.dtype(np.uint8), shape, sample)
             size = int(np.prod(shape))
             data = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:
         came = f"{type(error).__name__}: {error}"
-        raise _broken(path, "a whole IDX file, gzipped or not", came) from error
+        raise broken(path, "a whole IDX file, gzipped or not", came) from error
     if len(data) != size:
         came = "more" if len(data) > size else f"{len(data)}"
-        raise _broken(path, f"{size} bytes for the shape {tuple(shape)}", came)
+        raise broken(path, f"{size} bytes for the shape {tuple(shape)}", came)
     return np.frombuffer(data, np.uint8).reshape(shape)

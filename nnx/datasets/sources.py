@@ -11,22 +11,22 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from nnx.datasets import cifar, files
 from nnx.datasets.files import (
     IDX_FILES,
     Bytes,
     Dataset,
     DatasetError,
     DatasetNotFoundError,
-    read,
 )
 
-__all__ = ["MIRRORS", "Mirror", "search"]
+__all__ = ["MIRRORS", "Mirror", "read", "search"]
 
 SYSTEM_FOLDERS = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 
 
 class Mirror(NamedTuple):
-    """A place to download from: one NPZ file or four IDX files, each with its published hash."""
+    """A place to download from: one file or four IDX files, each with its published hash."""
 
     address: str
     megabytes: int
@@ -53,7 +53,14 @@ FASHION_IDX = {  # its publishers give MD5
     "t10k-images-idx3-ubyte.gz": "md5:bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte.gz": "md5:bb300cfdad3c16e7a12a480ee83cd310",
 }
+CIFAR_TAR = {
+    cifar.ARCHIVE: "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+}
 MIRRORS = {
+    "cifar-10": (
+        Mirror("https://www.cs.toronto.edu/~kriz/", 170, CIFAR_TAR),
+        Mirror("https://cave.cs.toronto.edu/kriz/", 170, CIFAR_TAR),
+    ),
     "mnist": (
         Mirror("https://storage.googleapis.com/tensorflow/tf-keras-datasets/", 11, MNIST_NPZ),
         Mirror("https://storage.googleapis.com/cvdf-datasets/mnist/", 12, MNIST_IDX),
@@ -75,6 +82,11 @@ def _cache_folder(name: str) -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("nnx", appauthor=False)) / name
+
+
+def read(place: Path, name: str) -> list[Bytes]:
+    """Return the four arrays as they are stored, checked, from a file or a folder."""
+    return cifar.read(place) if name == cifar.NAME else files.read(place, name)
 
 
 def search(name: str, download: bool) -> list[Bytes]:
@@ -106,16 +118,18 @@ def search(name: str, download: bool) -> list[Bytes]:
         except (OSError, ValueError, DatasetError) as error:
             cause = error.reason if isinstance(error, DatasetError) else str(error)
             reasons.append(f"{mirror.address}: {' '.join(cause.split())}")
+    wanted = cifar.ARCHIVE
+    if name != cifar.NAME:
+        wanted = f"{name}.npz, or the four files {IDX_FILES[0]}.gz, ...,"
     package = ", or `apt install dataset-fashion-mnist` (Debian)" if name in SYSTEM_FOLDERS else ""
     raise DatasetNotFoundError(
         f"the dataset {name!r} was not found:" + "".join(f"\n  - {reason}" for reason in reasons),
-        f"Put {name}.npz, or the four files {IDX_FILES[0]}.gz, ..., into {cache}, "
-        f"or set NNX_DATA to the file or folder you have{package}.",
+        f"Put {wanted} into {cache}, or set NNX_DATA to the file or folder you have{package}.",
     )
 
 
 def _download(mirror: Mirror, name: str, cache: Path) -> list[Bytes]:
-    """Download from one mirror, check the data, and keep it in the cache as one NPZ file.
+    """Download from one mirror, check the data, and keep it in the cache as one file.
 
     The work happens in a temporary folder, and one atomic rename makes the result visible, so that
     neither a broken download nor a second process leaves half a dataset behind.
@@ -139,7 +153,7 @@ def _download(mirror: Mirror, name: str, cache: Path) -> list[Bytes]:
                     mirror.address + file, known_hash, file, path=scratch, downloader=downloader
                 )
             arrays = read(Path(scratch), name)
-            whole = Path(scratch, f"{name}.npz")
+            whole = Path(scratch, file if len(mirror.hashes) == 1 else f"{name}.npz")
             if not whole.exists():
                 by_key: dict[str, Any] = dict(zip(Dataset._fields, arrays, strict=True))
                 np.savez(whole, **by_key)

@@ -24,6 +24,7 @@ from nnx.estimators.streams import noise_of, streams_of
 from nnx.layers.container import SequentialLayer
 from nnx.losses import Loss
 from nnx.networks import SequentialNet
+from nnx.synonyms import named
 from nnx.training import EarlyStopping, History
 from nnx.training.callbacks import as_callbacks
 
@@ -44,6 +45,7 @@ class NetworkEstimator(BaseEstimator):
 
     quantity: ClassVar[str]
 
+    @named
     def __init__(
         self,
         hidden: Any = (100,),

@@ -23,6 +23,7 @@ from nnx.losses import (
     Loss,
     SoftMaxCrossEntropy,
 )
+from nnx.synonyms import named
 
 __all__ = ["NetworkClassifier"]
 
@@ -82,6 +83,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
 
     quantity = "accuracy"
 
+    @named
     def __init__(
         self,
         hidden: Any = (100,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,11 +12,12 @@ from nnx.backend import use_backend
 from nnx.checks import ShapeError
 from nnx.layers.base import Layer
 from nnx.layers.tree import walk
+from nnx.saving import FileError, read_file
 from nnx.saving.networks import unchanged_on_error
 from nnx.saving.packing import arrays_of, check_finite
 from nnx.saving.unpacking import converted
 
-__all__ = ["at_path", "host", "joined", "leaves", "put"]
+__all__ = ["at_path", "host", "joined", "leaves", "put", "torch_file"]
 
 
 def host(name: str, value: Any) -> np.ndarray:
@@ -98,3 +100,22 @@ def put(layer: Layer, values: Mapping[str, np.ndarray], error: Callable[[str], E
 
 def _type(value: Any) -> str:
     return str(getattr(value, "dtype", ""))
+
+
+def torch_file(path: str | os.PathLike[str], counts: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the arrays of a safetensors file whose names count.
+
+    Raises:
+        FileError: it is another file; how to read one of torch.save.
+    """
+    try:
+        with read_file(path) as file:
+            return {name: file.read(name) for name in sorted(file.shapes) if counts(name)}
+    except FileError as error:
+        if not os.fsdecode(path).endswith((".pt", ".pth", ".bin", ".ckpt")):
+            raise
+        raise FileError(
+            f"{os.fsdecode(path)}: expected a safetensors file, got one of torch.save, which nnx "
+            f'does not read; write load_torch(net, torch.load("{os.fsdecode(path)}", '
+            "weights_only=True))"
+        ) from error

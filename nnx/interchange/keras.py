@@ -20,6 +20,7 @@ from nnx.layers import (
     BatchNormLayer,
     BidirectionalLayer,
     ConvolutionLayer,
+    CutoutLayer,
     DenseLayer,
     DropoutLayer,
     EmbeddingLayer,
@@ -35,6 +36,9 @@ from nnx.layers import (
     MultiHeadAttentionLayer,
     PermuteLayer,
     PoolingLayer,
+    RandomFlipLayer,
+    RandomShiftLayer,
+    RescalingLayer,
     ReshapeLayer,
     RNNLayer,
     SequentialLayer,
@@ -291,9 +295,9 @@ _WEIGHTS = (
     LSTMLayer, GRULayer, RNNLayer, MultiHeadAttentionLayer,
 )  # fmt: skip
 _WITHOUT = (
-    ActivationLayer, AvgPool2DLayer, DropoutLayer, FlattenLayer, GaussianNoiseLayer,
-    GlobalAvgPoolLayer, MaxPool2DLayer, PermuteLayer, ReshapeLayer, UpSampling2DLayer,
-    ZeroPadding2DLayer,
+    ActivationLayer, AvgPool2DLayer, CutoutLayer, DropoutLayer, FlattenLayer, GaussianNoiseLayer,
+    GlobalAvgPoolLayer, MaxPool2DLayer, PermuteLayer, RandomFlipLayer, RandomShiftLayer,
+    RescalingLayer, ReshapeLayer, UpSampling2DLayer, ZeroPadding2DLayer,
 )  # fmt: skip
 
 

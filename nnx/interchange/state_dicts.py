@@ -16,7 +16,7 @@ import numpy as np
 
 from nnx.activations import Linear
 from nnx.checks import flag
-from nnx.interchange.arrays import at_path, host, joined, leaves, put
+from nnx.interchange.arrays import at_path, host, joined, leaves, put, torch_file
 from nnx.layers import (
     ActivationLayer,
     AffineLayer,
@@ -45,7 +45,7 @@ from nnx.layers import (
     UpSampling2DLayer,
     ZeroPadding2DLayer,
 )
-from nnx.saving import Differences, read_file
+from nnx.saving import Differences
 from nnx.saving.errors import listed
 from nnx.saving.packing import host_arrays
 
@@ -140,8 +140,7 @@ def load_torch(
     """
     strict = flag("load_torch", "strict", strict)
     if isinstance(state_dict, str | os.PathLike):
-        with read_file(state_dict) as file:
-            values: dict[str, Any] = {n: file.read(n) for n in sorted(file.shapes) if _counts(n)}
+        values: dict[str, Any] = torch_file(state_dict, _counts)
     elif isinstance(state_dict, Mapping):
         values = {name: value for name, value in state_dict.items() if _counts(name)}
     else:

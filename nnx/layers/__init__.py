@@ -6,6 +6,7 @@ The exercise sheets of the course have L2Regularizer in their layers.py, so it i
 from nnx.checks import ShapeError
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.attention import MultiHeadAttentionLayer, PositionalEncodingLayer
+from nnx.layers.augmentation import CutoutLayer, RandomFlipLayer, RandomShiftLayer
 from nnx.layers.base import AffineLayer, Layer, Parameter
 from nnx.layers.bidirectional import BidirectionalLayer
 from nnx.layers.branches import ParallelLayer, ResidualLayer
@@ -17,6 +18,7 @@ from nnx.layers.gated import GRULayer, LSTMLayer
 from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
 from nnx.layers.pooling import AvgPool2DLayer, GlobalAvgPoolLayer, MaxPool2DLayer, PoolingLayer
+from nnx.layers.preparation import RescalingLayer, StandardizeLayer
 from nnx.layers.recurrent import RecurrentLayer, RNNLayer
 from nnx.layers.shape import (
     FlattenLayer,
@@ -39,6 +41,7 @@ __all__ = [
     "Conv2DLayer",
     "ConvTranspose2DLayer",
     "ConvolutionLayer",
+    "CutoutLayer",
     "DenseLayer",
     "DropoutLayer",
     "EmbeddingLayer",
@@ -59,11 +62,15 @@ __all__ = [
     "PoolingLayer",
     "PositionalEncodingLayer",
     "RNNLayer",
+    "RandomFlipLayer",
+    "RandomShiftLayer",
     "RecurrentLayer",
+    "RescalingLayer",
     "ReshapeLayer",
     "ResidualLayer",
     "SequentialLayer",
     "ShapeError",
+    "StandardizeLayer",
     "UpSampling2DLayer",
     "ZeroPadding2DLayer",
 ]

@@ -23,6 +23,7 @@ from nnx.layers._shapes import Shape
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
+from nnx.synonyms import METHODS
 
 __all__ = ["AffineLayer", "Layer", "Parameter", "checked_name"]
 
@@ -326,6 +327,7 @@ class Layer(Watched):
             f"{type(self).__name__!r} object has no attribute {name!r}"
             + (" before backprop" if name[1:] in known.get("parameters", {}) else "")
             + ("" if "name" in known else "; call super().__init__() first in its constructor")
+            + (f"; write {METHODS[name]}" if name in METHODS else "")
         )
 
 

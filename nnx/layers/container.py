@@ -275,6 +275,8 @@ def as_layer(owner: str, name: str, child: Any) -> Layer:
         return SequentialLayer(child)
     if not isinstance(child, Layer):
         remedy = f"; write {child.__name__}(...)" if isinstance(child, type) else ""
+        if isinstance(child, Activation):
+            remedy = f"; write ActivationLayer({child!r})"
         raise TypeError(f"{owner}: expected {name} to be a layer, got {child!r}{remedy}")
     return child.as_child()
 

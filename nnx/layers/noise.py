@@ -14,7 +14,7 @@ from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Gradients, Layer
 from nnx.randomness import noise
 
-__all__ = ["DropoutLayer", "GaussianNoiseLayer"]
+__all__ = ["DropoutLayer", "GaussianNoiseLayer", "unchanged"]
 
 
 class DropoutLayer(Layer):
@@ -44,7 +44,7 @@ class DropoutLayer(Layer):
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """x / (1 - rate) if kept, else 0; backward: the same of delta. Identity in evaluation."""
         if not training or self.frozen or self.rate == 0:
-            return x, _unchanged
+            return x, unchanged
         xp, shape, rate = array_namespace(x), tuple(x.shape), self.rate
         kept = noise(lambda rng: rng.random(shape, dtype="float32") >= rate, x)
         scale = 1.0 / (1.0 - rate)
@@ -86,15 +86,16 @@ class GaussianNoiseLayer(Layer):
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """x + deviation e; backward: dx = delta. The identity in evaluation."""
         if not training or self.frozen or self.deviation == 0:
-            return x, _unchanged
+            return x, unchanged
         shape, deviation = tuple(x.shape), self.deviation
         e = noise(lambda rng: deviation * rng.standard_normal(shape, dtype="float32"), x)
-        return x + e, _unchanged
+        return x + e, unchanged
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Unchanged."""
         return input_shape
 
 
-def _unchanged(delta: Array) -> tuple[Array, Gradients]:
+def unchanged(delta: Array) -> tuple[Array, Gradients]:
+    """The backward of the identity: dx = delta."""
     return delta, {}

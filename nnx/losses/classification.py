@@ -132,9 +132,16 @@ def check_fractions(owner: Loss, y: Array) -> None:
     xp = array_namespace(y)
     least, most = float(xp.min(y)), float(xp.max(y))
     if not (least >= 0 and most <= 1):
+        several = int(most) + 1
+        remedy = "use QuadraticCost for other targets"
+        if least >= 0 and y.shape[-1] == 1 and bool(xp.all(y == xp.floor(y))):
+            remedy += (
+                f"; for {several} classes, give the last layer {several} outputs and SoftMax(), "
+                "and the network CrossEntropy()"
+            )
         raise ValueError(
             f"{type(owner).__name__} expects targets from 0 to 1, got {least:.3g} to {most:.3g}; "
-            "use QuadraticCost for other targets"
+            f"{remedy}"
         )
 
 

@@ -16,6 +16,21 @@ from nnx.losses.logits import LogisticCrossEntropy, SoftMaxCrossEntropy
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "KullbackLeibler"]
 
 
+def _check_sums_to_1(loss: Loss, afun: Activation, outputs: int) -> None:
+    """Refuse activations whose rows do not sum to 1."""
+    what = "an activation whose values sum to 1"
+    if outputs == 1:
+        remedy = "for a single output, give the network BinaryCrossEntropy() with Logistic()"
+        raise loss._refused("several outputs", afun, outputs, remedy)
+    if not afun.distribution:
+        remedy = (
+            "give the last layer SoftMax(), or, if the outputs are logits, the network "
+            "SoftMaxCrossEntropy() with Linear(); for separate yes-or-no questions, give the "
+            "network BinaryCrossEntropy() with Logistic()"
+        )
+        raise loss._refused(what, afun, outputs, remedy)
+
+
 class CrossEntropy(Classification):
     """-sum_j y_j log a_j, averaged over the samples; a are the probabilities that SoftMax gives.
 
@@ -41,13 +56,12 @@ class CrossEntropy(Classification):
         """Refuse rows that are not distributions."""
         check_distributions(self, y)
 
-    def check_activation(self, afun: Activation, outputs: int) -> None:
-        """Refuse activations whose rows do not sum to 1."""
-        _check_sums_to_1(self, afun, outputs)
+    check_activation = _check_sums_to_1
 
     def fused(self, afun: Activation) -> Loss | None:
         """Return `SoftMaxCrossEntropy` for SoftMax."""
-        if not (_is(SoftMax, afun) and self._keeps_formulas_of(CrossEntropy)):
+        same = type(afun).forward is SoftMax.forward
+        if not (same and self._keeps_formulas_of(CrossEntropy)):
             return None
         return SoftMaxCrossEntropy(self.label_smoothing, self.class_weights)
 
@@ -75,9 +89,7 @@ class KullbackLeibler(Loss):
         """Refuse rows that are not distributions."""
         check_distributions(self, y)
 
-    def check_activation(self, afun: Activation, outputs: int) -> None:
-        """Refuse activations whose rows do not sum to 1."""
-        _check_sums_to_1(self, afun, outputs)
+    check_activation = _check_sums_to_1
 
 
 class BinaryCrossEntropy(Classification):
@@ -123,27 +135,10 @@ class BinaryCrossEntropy(Classification):
 
     def fused(self, afun: Activation) -> Loss | None:
         """Return `LogisticCrossEntropy` for Logistic."""
-        if not (_is(Logistic, afun) and self._keeps_formulas_of(BinaryCrossEntropy)):
+        same = type(afun).forward is Logistic.forward
+        if not (same and self._keeps_formulas_of(BinaryCrossEntropy)):
             return None
         return LogisticCrossEntropy(self.label_smoothing, self.class_weights, afun.k)  # type: ignore[attr-defined]
-
-
-def _check_sums_to_1(loss: Loss, afun: Activation, outputs: int) -> None:
-    what = "an activation whose values sum to 1"
-    if outputs == 1:
-        remedy = "for a single output, give the network BinaryCrossEntropy() with Logistic()"
-        raise loss._refused("several outputs", afun, outputs, remedy)
-    if not afun.distribution:
-        remedy = (
-            "give the last layer SoftMax(), or, if the outputs are separate yes-or-no questions, "
-            "give the network BinaryCrossEntropy() with Logistic()"
-        )
-        raise loss._refused(what, afun, outputs, remedy)
-
-
-def _is(kind: type[Activation], afun: Activation) -> bool:
-    """Return whether the formulas of the activation are those of the kind."""
-    return isinstance(afun, kind) and type(afun).forward is kind.forward
 
 
 def _above_zero(a: Array) -> Array:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnx.layers import BatchNormLayer, GroupNormLayer, Layer, LayerNormLayer
+from nnx.layers import (
+    BatchNormLayer,
+    GroupNormLayer,
+    Layer,
+    LayerNormLayer,
+    RescalingLayer,
+    StandardizeLayer,
+)
 from nnx.onnx.graph import Graph, Value
 
-__all__ = ["batch_norm", "group_norm", "layer_norm"]
+__all__ = ["batch_norm", "group_norm", "layer_norm", "rescaling", "standardize"]
 
 
 def batch_norm(graph: Graph, layer: BatchNormLayer, x: Value) -> str:
@@ -41,6 +48,22 @@ def group_norm(graph: Graph, layer: GroupNormLayer, x: Value) -> str:
         stash_type=graph.kind("float64"),
     )
     return graph.node("Squeeze", y, graph.integers([2])) if flat else y
+
+
+def rescaling(graph: Graph, layer: RescalingLayer, x: Value) -> str:
+    """Mul, and Add if there is an offset."""
+    y = graph.node("Mul", x, graph.number(layer.scale))
+    return graph.node("Add", y, graph.number(layer.offset)) if layer.offset else y
+
+
+def standardize(graph: Graph, layer: StandardizeLayer, x: Value) -> str:
+    """Sub and Div, the statistics with an axis of length 1 for each axis of positions."""
+    layer.check_inputs(None)
+    y, positions = x.name, (1,) * (len(x.shape) - 1 if layer.axis == 1 else 0)
+    for operator, name in (("Sub", "mean"), ("Div", "deviation")):
+        array = graph.array(layer, name).reshape(-1, *positions)
+        y = graph.node(operator, y, graph.initializer(layer, name, array))
+    return y
 
 
 def _affine(graph: Graph, layer: Layer, shape: tuple[int, ...]) -> list[str]:

@@ -53,5 +53,5 @@ def up_sampling(graph: Graph, layer: UpSampling2DLayer, x: Value) -> str:
 
 
 def identity(graph: Graph, layer: Layer, x: Value) -> str:
-    """The input: dropout and noise are for training."""
+    """The input: dropout, noise and augmentation are for training."""
     return x.name

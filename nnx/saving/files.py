@@ -49,6 +49,7 @@ OTHERS = {
     b"PK": "a zip archive, such as one of numpy.savez or torch.save",
     b"\x93NUMPY": "a file of numpy.save",
     b"\x89HDF": "an HDF5 file",
+    b"\x08": "an ONNX file or other bytes of protocol buffers; nnx writes ONNX and reads none",
     b"<": "a web page or XML",
     b"{": "JSON text",
     b"version https://git-lfs": "a pointer of Git LFS; run git lfs pull",
@@ -194,11 +195,20 @@ def _check_beginning(name: str) -> None:
     length = int.from_bytes(first[:8], "little")
     if len(first) < 8 or not 2 <= length <= min(status.st_size - 8, HEADER) or first[8:9] != b"{":
         what = next((what for start, what in OTHERS.items() if first.startswith(start)), None)
+        if (
+            what is None
+            and len(first) >= 8
+            and all(chr(b).isprintable() or b in b"\t\r\n" for b in first)
+        ):
+            what = "text"
         if what is None and len(first) < 8:
             what = f"one of {len(first)} bytes"
         if what is None:
             what = f"one whose header would have {length:,} of its {status.st_size:,} bytes"
-        raise FileError(f"{name}: expected a whole safetensors file, got {what}")
+        raise FileError(
+            f"{name}: expected a whole safetensors file, got {what}; name a file that net.save has "
+            "written"
+        )
 
 
 def _check_target(target: Path) -> None:

@@ -20,8 +20,15 @@ from nnx.saving.unpacking import checked, unpacked
 __all__ = ["first_difference", "load", "pack", "restore", "save", "unchanged_on_error", "unpack"]
 
 
-def save(layer: Layer, path: str | os.PathLike[str]) -> None:
+def save(
+    layer: Layer, path: str | os.PathLike[str], about: Mapping[str, Any] | None = None
+) -> None:
     """Write a network or layer to a safetensors file, with all that training goes on with.
+
+    Args:
+        layer: the network or layer.
+        path: the file.
+        about: plain data to keep beside it: `read_file(path).data["about"]`.
 
     Raises:
         ValueError: a parameter or buffer is not finite, or the network could not be read again.
@@ -39,7 +46,7 @@ def save(layer: Layer, path: str | os.PathLike[str]) -> None:
             f"arguments, got others: {error}; a changed layer can keep its values alone: "
             "save_weights"
         ) from error
-    write_file(path, arrays, data)
+    write_file(path, arrays, data if about is None else {**data, "about": dict(about)})
 
 
 def load(

@@ -4,6 +4,7 @@ from nnx.training.callbacks import Callback, EarlyStopping, ReduceOnPlateau
 from nnx.training.checkpoints import Checkpoint
 from nnx.training.history import History, NonFiniteLossError, Score
 from nnx.training.loggers import CSVLogger, EpochLogger, TensorBoard
+from nnx.training.mixing import MixUp
 from nnx.training.plan import Plan
 from nnx.training.run import Run
 
@@ -14,6 +15,7 @@ __all__ = [
     "EarlyStopping",
     "EpochLogger",
     "History",
+    "MixUp",
     "NonFiniteLossError",
     "Plan",
     "ReduceOnPlateau",

@@ -13,6 +13,7 @@ from nnx.checks import choice, count, flag, number, sequence
 from nnx.config import Configured
 from nnx.layers.tree import once
 from nnx.schedules import Schedule
+from nnx.synonyms import CALLBACKS
 from nnx.training.history import History
 
 __all__ = [
@@ -246,6 +247,16 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
         )
     checked: list[Callback] = []
     for i, callback in enumerate(sequence("train", "callbacks", callbacks, what)):
+        expected = (
+            f"train: expected callbacks[{i}] to be a Callback or a function of (net, history)"
+        )
+        if not isinstance(callback, type) and (own := _elsewhere(callback)):
+            kind = type(callback).__name__
+            raise TypeError(
+                f"{expected}, got {kind} with a method {own}, which nothing calls; derive it from "
+                f"nnx.Callback and define {CALLBACKS[own]}: def {CALLBACKS[own].split(',')[0]}"
+                "(self, run)"
+            )
         if isinstance(callback, Callback):
             if callback in checked:
                 raise ValueError(
@@ -255,9 +266,6 @@ def as_callbacks(callbacks: Any) -> tuple[Callback, ...]:
                 count(callback, "interval", callback.interval)
             checked.append(callback)
             continue
-        expected = (
-            f"train: expected callbacks[{i}] to be a Callback or a function of (net, history)"
-        )
         if isinstance(callback, type):
             raise TypeError(f"{expected}, got {callback!r}; write {callback.__name__}()")
         if not callable(callback):
@@ -287,6 +295,11 @@ def file_path(owner: Callback, path: Any) -> str:
             f'{type(owner).__name__}("run.safetensors")'
         )
     return os.fsdecode(path)
+
+
+def _elsewhere(callback: Any) -> str:
+    """Return the first method that another library calls; empty if there is none."""
+    return next((name for name in CALLBACKS if callable(getattr(callback, name, None))), "")
 
 
 def _name(function: Any) -> str:

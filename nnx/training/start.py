@@ -120,7 +120,7 @@ def _run(
     samples = 0
     for x, *_ in parts:
         samples += x.shape[0]
-    size = check_batch_size(batch_size, samples)
+    size = min(check_batch_size(batch_size), samples)
     for x, *_ in parts:
         for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
             shape = tuple(x.shape[1:])
