@@ -189,11 +189,12 @@ class Run:
         for index, first, order in self.order:
             x, _, *weights = self.data.parts[index]
             stop = first + (x.shape[0] if order is None else len(order))
-            order = self._own_order(x, order)
+            shared = self.communicator.size > 1
+            order = self._own_order(x, order) if shared else order
             while first <= self.done < stop:
                 plan = self.net.plan()
                 if plan is not known:
-                    known, compiled = plan, self._compiled(plan)
+                    known, compiled = plan, self._joined(plan) if shared else plan.compiled()
                     plan.forget_gradients()
                 data = (x, self._targets(plan, index), *weights)
                 take = taker(plan, order)
@@ -243,8 +244,8 @@ class Run:
         """Return how many of the first samples of a stretch this process computes."""
         return done
 
-    def _compiled(self, plan: Plan) -> CompiledLoop | None:
-        return plan.compiled()
+    def _joined(self, plan: Plan) -> None:
+        """Add up the gradients of all processes in the steps of this plan; none is compiled."""
 
     def _validated(self, data: Scored) -> Score:
         return score(self.net, data)

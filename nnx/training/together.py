@@ -88,7 +88,7 @@ class SharedRun(Run):
         super().__init__(*arguments, **options)
         self.communicator = communicator
         self._wishes: set[str] = set()  # of this process, to end the training
-        self._joined: Plan | None = None  # the plan whose gradients are added up
+        self._plan: Plan | None = None  # the plan whose gradients are added up
         self._stretch = 0  # how many samples the current stretch has, of all processes
         self._begun = False
 
@@ -114,8 +114,8 @@ class SharedRun(Run):
             self.communicator.abort(f"{type(error).__name__}: {error}")
             raise
         finally:
-            if self._joined is not None:
-                self._joined.exchange = None
+            if self._plan is not None:
+                self._plan.exchange = None
 
     def tally_of_all(self) -> Tally:
         """Return what all processes have counted in this epoch."""
@@ -159,11 +159,10 @@ class SharedRun(Run):
         (start, stop), (first, last) = map(self._rows_of, (self.data.batch_size, rest))
         return batches * (stop - start) + last - first
 
-    def _compiled(self, plan: Plan) -> None:
-        """Add up the gradients of all processes in the steps of this plan; none is compiled."""
-        if self._joined is not None:
-            self._joined.exchange = None
-        self._joined = plan
+    def _joined(self, plan: Plan) -> None:
+        if self._plan is not None:
+            self._plan.exchange = None
+        self._plan = plan
         plan.exchange = Exchange(self.communicator, plan.backend, plan.slots)
 
     def _outputs(
