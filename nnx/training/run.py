@@ -244,8 +244,9 @@ class Run:
         """Return how many of the first samples of a stretch this process computes."""
         return done
 
-    def _joined(self, plan: Plan) -> None:
+    def _joined(self, plan: Plan) -> CompiledLoop | None:
         """Add up the gradients of all processes in the steps of this plan; none is compiled."""
+        raise NotImplementedError
 
     def _validated(self, data: Scored) -> Score:
         return score(self.net, data)

@@ -159,11 +159,12 @@ class SharedRun(Run):
         (start, stop), (first, last) = map(self._rows_of, (self.data.batch_size, rest))
         return batches * (stop - start) + last - first
 
-    def _joined(self, plan: Plan) -> None:
+    def _joined(self, plan: Plan) -> CompiledLoop | None:
         if self._plan is not None:
             self._plan.exchange = None
         self._plan = plan
         plan.exchange = Exchange(self.communicator, plan.backend, plan.slots)
+        return None
 
     def _outputs(
         self,
