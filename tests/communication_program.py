@@ -42,9 +42,9 @@ def agree(file, *specs):
     """Compare with one process, on each backend, and write the largest difference."""
     found = {}
     for spec in specs:
-        name, _, dtype = spec.partition("/")
+        name, dtype, *which = spec.split("/")
         with nnx.use_backend(name, dtype):
-            communicator = nnx.communicator(timeout=60.0)
+            communicator = nnx.communicator(*which, timeout=60.0)
             together, history = train(communicator)
             alone, expected = train(None)
             error = max(np.abs(a - b).max() for a, b in zip(together, alone))
@@ -126,7 +126,7 @@ def nccl(file):
     nccl.get_unique_id = lambda: (7, 7, 7) if MPI.COMM_WORLD.rank == 0 else None
     nccl.NcclCommunicator = Stand
     nccl.NCCL_FLOAT32, nccl.NCCL_FLOAT64, nccl.NCCL_SUM = "float32", "float64", "sum"
-    agree(file, "cupy/float64")
+    agree(file, "cupy/float64", "cupy/float64/mpi")
     assert calls
 
 

@@ -49,10 +49,12 @@ def test_gpus_agree_over_the_host_and_by_a_stand_in_for_nccl(tmp_path):
     pytest.importorskip("cpusim", reason="needs the simulated GPU")
     file = tmp_path / "found.json"
     assert launch(2, [PROGRAM, "nccl", str(file)]).wait(120) == 0
-    for name, error, losses in json.loads(file.read_text())["cupy/float64"]["of"]:
-        assert name == "nccl"
-        assert error < 1e-10
-        assert losses < 1e-10
+    found = json.loads(file.read_text())
+    for expected, spec in (("nccl", "cupy/float64"), ("mpi", "cupy/float64/mpi")):
+        for name, error, losses in found[spec]["of"]:
+            assert name == expected
+            assert error < 1e-10
+            assert losses < 1e-10
 
 
 # What goes wrong on rank 1 -> what is on the screen, and the exit status.
