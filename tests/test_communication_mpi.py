@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from nnx.commands.cli import main
+from nnx.commands.processes import model
 from nnx.commands.run import LaunchError, launch, launcher
 from nnx.testing.plugin import why_unusable
 
@@ -117,3 +118,14 @@ def test_check_and_bench_on_two_processes(tmp_path, capsys):
     assert found["passed"] is True
     assert found["size"] == 2
     assert {row["dtype"] for row in found["rows"]} == {"float64", "float32"}
+    assert main(["bench", "--processes", "2", "--quick", "--json", str(file)]) == 0
+    assert "efficiency on more ranks, as modelled" in capsys.readouterr().out
+    for row in json.loads(file.read_text())["rows"]:
+        assert 0 < row["sums"] < row["step"]
+        assert row["own"] < row["modelled"]
+
+
+def test_the_model_of_a_step_by_hand():
+    # 1 MB on 4 ranks at 1 GB/s: each sends 2 * 3 / 4 MB, in 2 * 2 messages of 10 us
+    assert model(0.005, 250_000, 4, 1e-5, 1e9) == pytest.approx(0.005 + 0.0015 + 0.00004)
+    assert model(0.005, 250_000, 1, 1e-5, 1e9) == 0.005

@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from nnx.commands import processes
 
         does = getattr(processes, f"{chosen.command}_processes")
-        return does(chosen.processes, chosen.backends, chosen.json)
+        return does(chosen.processes, chosen.backends, chosen.quick, chosen.json)
     if chosen.command == "bench":
         return run_bench(chosen.backends, chosen.quick, chosen.json)
     if chosen.command == "check" and chosen.report:

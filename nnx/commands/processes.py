@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -23,7 +24,7 @@ import numpy as np
 import nnx
 from nnx.backend import resolve
 from nnx.commands.run import LaunchError, launch
-from nnx.communication import Communicator, SingleProcess
+from nnx.communication import Communicator, SingleProcess, own_samples
 from nnx.training.exchange import Exchange
 from nnx.training.plan import Plan
 
@@ -33,15 +34,25 @@ __all__ = ["bench_processes", "check_processes", "model"]
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 SIZES = (784, 512, 512, 10)
 BATCHES = (128, 1024)
+# Seconds of an empty message, and bytes in a second, that such networks reach.
+NETWORKS = {
+    "10 Gbit Ethernet": (25e-6, 1.1e9),
+    "100 Gbit InfiniBand": (1.5e-6, 11e9),
+    "400 Gbit InfiniBand": (1.5e-6, 45e9),
+}
+RANKS = (8, 32, 128, 1024)
+WARM, BLOCKS = 5, 7  # steps before the clock starts, and how often it does
 
 
-def check_processes(processes: int, backends: Sequence[str] | None, file: Path | None) -> int:
+def check_processes(
+    processes: int, backends: Sequence[str] | None, quick: bool, file: Path | None
+) -> int:
     """Compare a training on several processes with one of a single process; print a table.
 
     Returns:
         The exit status: 0 if they agree.
     """
-    found = _results(processes, "check", backends)
+    found = _results(processes, "check", backends, quick)
     if isinstance(found, int):
         return found
     from rich.console import Console
@@ -60,13 +71,15 @@ def check_processes(processes: int, backends: Sequence[str] | None, file: Path |
     return 0 if passed else 1
 
 
-def bench_processes(processes: int, backends: Sequence[str] | None, file: Path | None) -> int:
+def bench_processes(
+    processes: int, backends: Sequence[str] | None, quick: bool, file: Path | None
+) -> int:
     """Time a step on one process and on several, communication apart; print a table.
 
     Returns:
         The exit status: 0 if it was timed.
     """
-    found = _results(processes, "bench", backends)
+    found = _results(processes, "bench", backends, quick)
     if isinstance(found, int):
         return found
     from rich.console import Console
@@ -74,15 +87,31 @@ def bench_processes(processes: int, backends: Sequence[str] | None, file: Path |
 
     name = "-".join(map(str, SIZES))
     table = Table("backend", "batch", title=f"milliseconds of a step of {name}, SGD, float32")
-    for column in ("1 process", f"{processes} processes", "waiting for sums", "efficiency"):
+    several = f"{processes} processes"
+    for column in ("1 process", several, "of it sums", "as modelled", "efficiency"):
         table.add_column(column, justify="right")
+    growth = Table("backend", "of a rank", "network", title="efficiency on more ranks, as modelled")
+    for ranks in RANKS:
+        growth.add_column(str(ranks), justify="right")
     for row in found["rows"]:
-        alone, step, waiting = (1e3 * row[key] for key in ("alone", "step", "waiting"))
-        share = alone / step / processes
-        cells = (f"{alone:.2f}", f"{step:.2f}", f"{waiting:.2f}", f"{100 * share:.0f} %")
+        times = [row["alone"], row["step"], row["sums"], row["modelled"]]
+        share = row["alone"] / row["step"] / processes
+        cells = [*(f"{1e3 * seconds:.2f}" for seconds in times), f"{100 * share:.0f} %"]
         table.add_row(row["backend"], str(row["batch"]), *cells)
-    Console().print(table)
-    print(f"{found['communicator']}; efficiency: time on 1 process / time on all / their number")
+        for network, (latency, bandwidth) in NETWORKS.items():
+            steps = [model(row["own"], row["numbers"], n, latency, bandwidth) for n in RANKS]
+            samples = str(row["batch"] // processes)
+            shares = [f"{100 * row['own'] / step:.0f} %" for step in steps]
+            growth.add_row(row["backend"], samples, network, *shares)
+    console = Console()
+    console.print(table)
+    print(
+        f"{found['communicator']}: a sum takes {1e6 * found['latency']:.0f} us and moves "
+        f"{found['bandwidth'] / 1e9:.2f} GB/s; efficiency: time on 1 process / time on all / their "
+        "number"
+    )
+    console.print(growth)
+    print("a rank keeps its samples per step; nothing disturbs it, and sums hide behind nothing")
     _write(file, found)
     return 0
 
@@ -112,11 +141,12 @@ def model(
     return compute + 2 * (ranks - 1) / ranks * numbers * bytes_each / bandwidth + passes * latency
 
 
-def _results(processes: int, what: str, backends: Sequence[str] | None) -> Any:
+def _results(processes: int, what: str, backends: Sequence[str] | None, quick: bool) -> Any:
     """Return what rank 0 has found, or an exit status."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "found.json"
         command = ["-m", __name__, what, str(path), *(backends or ["numpy"])]
+        command += ["--quick"] if quick else []
         try:
             status = launch(processes, command).wait()
         except LaunchError as error:
@@ -139,16 +169,33 @@ def _main(arguments: Sequence[str]) -> None:
     parser.add_argument("what", choices=("check", "bench"))
     parser.add_argument("file", type=Path)
     parser.add_argument("backends", nargs="+")
+    parser.add_argument("--quick", action="store_true")
     chosen = parser.parse_args(arguments)
+    blocks = 1 if chosen.quick else BLOCKS
     communicator, rows = None, []
     for spec in chosen.backends:
-        for dtype in ("float64", "float32") if chosen.what == "check" else ("float32",):
+        both = chosen.what == "check" and not chosen.quick
+        for dtype in ("float64", "float32") if both else ("float32",):
             with nnx.use_backend(resolve(spec, dtype)):
                 communicator = nnx.communicator()
-                work = _checked if chosen.what == "check" else _timed
-                rows += [{"backend": spec, "dtype": dtype, **row} for row in work(communicator)]
-    if communicator is not None and communicator.rank == 0:
-        found = {"communicator": communicator.name, "size": communicator.size, "rows": rows}
+                if chosen.what == "check":
+                    some = _checked(communicator)
+                else:
+                    some = _timed(communicator, blocks)
+                rows += [{"backend": spec, "dtype": dtype, **row} for row in some]
+    if communicator is None:
+        return
+    found: dict[str, Any] = {
+        "communicator": communicator.name,
+        "size": communicator.size,
+        "rows": rows,
+    }
+    if chosen.what == "bench":
+        found |= _speed(communicator)
+        for row in rows:
+            size, speed = communicator.size, (found["latency"], found["bandwidth"])
+            row["modelled"] = model(row["own"], row["numbers"], size, *speed)
+    if communicator.rank == 0:
         chosen.file.write_text(json.dumps(found))
 
 
@@ -200,7 +247,7 @@ def _checked(communicator: Communicator) -> list[dict[str, Any]]:
     return rows
 
 
-def _timed(communicator: Communicator) -> list[dict[str, Any]]:
+def _timed(communicator: Communicator, blocks: int) -> list[dict[str, Any]]:
     """Time steps on random data: of one process with the whole batch, and of all together."""
     rows, backend = [], nnx.get_backend()
     for batch in BATCHES:
@@ -212,37 +259,60 @@ def _timed(communicator: Communicator) -> list[dict[str, Any]]:
         x = backend.asarray(rng.random((batch, SIZES[0]), dtype="float32"))
         y = backend.asarray(rng.integers(0, SIZES[-1], batch))
         plan = net.plan()
-        alone = [0.0]
+        own = slice(*own_samples(batch, communicator.rank, communicator.size))
+        alone = 0.0
         if communicator.rank == 0:  # by itself: the others wait, without work
-            alone = _steps(plan, x, y, batch)
-        communicator.barrier()
+            alone = _seconds(SingleProcess(), blocks, plan, x, y)
+        by_itself = _seconds(communicator, blocks, plan, x[own, ...], y[own])
         exchange = plan.exchange = Exchange(communicator, backend, plan.slots)
         exchange.share.of_batch(batch)
-        own = slice(exchange.share.start, exchange.share.stop)
-        _steps(plan, x[own, ...], y[own], batch)
-        exchange.seconds, steps = 0.0, _steps(plan, x[own, ...], y[own], batch)
-        waiting = communicator.gather(exchange.seconds / len(steps))
-        median = communicator.gather(statistics.median(steps))
+        step = _seconds(communicator, blocks, plan, x[own, ...], y[own])
         rows.append(
             {
                 "batch": batch,
-                "alone": statistics.median(alone),
-                "step": max(median),
-                "waiting": statistics.mean(waiting),
+                "alone": alone,
+                "own": by_itself,
+                "step": step,
+                "sums": exchange.seconds / (WARM + blocks * _several(batch // communicator.size)),
+                "numbers": sum(math.prod(slot.array.shape) for slot in plan.slots),
             }
         )
     return rows
 
 
-def _steps(plan: Plan, x: Any, y: Any, batch: int) -> list[float]:
-    """Return the seconds of each step, which the host waits for."""
-    backend, found = plan.backend, []
-    for _ in range(max(10, 20_000 // batch)):
+def _speed(communicator: Communicator) -> dict[str, float]:
+    """Return the latency and the bandwidth of sums among these processes, of arrays of the host."""
+    found = []
+    for numbers in (1, 1 << 19):
+        array, total, seconds = np.zeros(numbers, np.float32), np.zeros(numbers, np.float32), []
+        for _ in range(50):
+            communicator.barrier()
+            start = time.perf_counter()
+            communicator.start_sum(array, total)()
+            seconds.append(time.perf_counter() - start)
+        found.append(max(communicator.gather(statistics.median(seconds))))
+    ranks = communicator.size
+    moved = 2 * (ranks - 1) / ranks * total.nbytes
+    latency = found[0] / max(1, 2 * (ranks - 1).bit_length())
+    return {"latency": latency, "bandwidth": moved / max(found[1] - found[0], 1e-9)}
+
+
+def _seconds(communicator: Communicator, blocks: int, plan: Plan, x: Any, y: Any) -> float:
+    """Return the seconds of a step, from when all processes begin until the last one ends."""
+    backend, found, several = plan.backend, [], _several(x.shape[0])
+    for number in range(-1, blocks):
+        communicator.barrier()
         start = time.perf_counter()
-        plan.step(x, y)
+        for _ in range(several if number >= 0 else WARM):
+            plan.step(x, y)
         backend.synchronize()
-        found.append(time.perf_counter() - start)
-    return found
+        communicator.barrier()
+        found.append((time.perf_counter() - start) / several)
+    return statistics.median(communicator.gather(statistics.median(found[1:])))
+
+
+def _several(samples: int) -> int:
+    return max(4, 5_000 // samples)
 
 
 if __name__ == "__main__":
