@@ -17,7 +17,14 @@ from nnx.backend import (
     Problem,
 )
 from nnx.backend.loops import stacked
-from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
+from nnx_backends._host import (
+    cores,
+    host_memory,
+    keep_freed_memory,
+    missing,
+    subnormals_flushed,
+    too_many_threads,
+)
 from nnx_backends._lean import lean_torch
 
 
@@ -48,6 +55,7 @@ class TorchBackend(Backend):
                 'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
+            keep_freed_memory()
             self.block, self.slow_where = 1 << 18, True
         return lean_torch(compat), chosen
 

@@ -25,7 +25,7 @@ class _LSTMCell(Cell):
 
     def __init__(self, layer: Any, like: Array) -> None:
         super().__init__(layer, like)
-        self.a = _by_gates(self.no, like, (0.5, 0.5, 1.0, 0.5))
+        self.a = _by_gates((self.no, like.shape[-1]), like, (0.5, 0.5, 1.0, 0.5))
         self.offset = 1.0 - self.a
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
@@ -48,19 +48,19 @@ class _LSTMCell(Cell):
         i, f, g, o = self._parts(gates)
         S = gates + (1.0 - 2.0 * self.offset)
         S *= 1.0 - gates
-        S *= array_namespace(gates).concat([g, c, i, y], axis=-1)
+        S *= array_namespace(gates).concat([g, c, i, y], axis=-2)
         return o * (1.0 - y * y), S, f
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None, Array]]:
         """dc = dc + dh o (1 - y^2), dz = (dc, dc, dc, dh) S; dc of the step before is dc f."""
         (dh, dc), (of_h, S, f) = d, slopes
         dc = dc + dh * of_h
-        dz = array_namespace(dc).concat([dc, dc, dc, dh], axis=-1)
+        dz = array_namespace(dc).concat([dc, dc, dc, dh], axis=-2)
         dz *= S
         return dz, dz, (None, dc * f)
 
     def _parts(self, gates: Array) -> list[Array]:
-        return [gates[..., k * self.no : (k + 1) * self.no] for k in range(4)]
+        return [gates[..., k * self.no : (k + 1) * self.no, :] for k in range(4)]
 
 
 class LSTMLayer(RecurrentLayer):
@@ -123,12 +123,12 @@ class LSTMLayer(RecurrentLayer):
             reverse=reverse,
         )
         self.forget_bias = checks.number(self, "forget_bias", forget_bias)
-        self.b_ih = _by_gates(self.no, self.W_ih, (0.0, self.forget_bias, 0.0, 0.0))
+        self.b_ih = _by_gates((self.no,), self.W_ih, (0.0, self.forget_bias, 0.0, 0.0))
         self.b_hh = self._zero_bias()
 
-    def biases(self) -> tuple[Array, None]:
+    def biases(self) -> tuple[Array]:
         """b_ih + b_hh, of which only the sum matters."""
-        return self.parameters["b_ih"] + self.parameters["b_hh"], None
+        return (self.parameters["b_ih"] + self.parameters["b_hh"],)
 
 
 class _GRUCell(Cell):
@@ -137,14 +137,14 @@ class _GRUCell(Cell):
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep r and z, n, and v_n."""
         xp, two = array_namespace(u), 2 * self.no
-        rz = u[..., :two] + v[..., :two]
+        rz = u[:two, :] + v[:two, :]
         rz *= 0.5
         rz = xp.tanh(rz)  # s(x) = (1 + tanh(x / 2)) / 2
         rz *= 0.5
         rz += 0.5
-        r, z, v_n = rz[..., : self.no], rz[..., self.no :], v[..., two:]
+        r, z, v_n = rz[: self.no, :], rz[self.no :, :], v[two:, :]
         n = r * v_n
-        n += u[..., two:]
+        n += u[two:, :]
         n = xp.tanh(n)
         h = state[0] - n
         h *= z
@@ -154,18 +154,18 @@ class _GRUCell(Cell):
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
         """du / dh, dv / dh, and z."""
         (h,), (rz, n, v_n) = before, kept
-        xp, r, z = array_namespace(n), rz[..., : self.no], rz[..., self.no :]
+        xp, r, z = array_namespace(n), rz[:, : self.no, :], rz[:, self.no :, :]
         du_n = (1.0 - z) * (1.0 - n * n)
-        du_rz = xp.concat([du_n * v_n, h - n], axis=-1)
+        du_rz = xp.concat([du_n * v_n, h - n], axis=-2)
         du_rz *= rz
         du_rz *= 1.0 - rz
-        of_u, of_v = (xp.concat([du_rz, last], axis=-1) for last in (du_n, du_n * r))
+        of_u, of_v = (xp.concat([du_rz, last], axis=-2) for last in (du_n, du_n * r))
         return of_u, of_v, z
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array]]:
         """Each gradient is dh times what `slopes` returned."""
         (dh,), (of_u, of_v, z) = d, slopes
-        dh_3 = array_namespace(dh).concat([dh, dh, dh], axis=-1)
+        dh_3 = array_namespace(dh).concat([dh, dh, dh], axis=-2)
         return dh_3 * of_u, dh_3 * of_v, (dh * z,)
 
 
@@ -229,7 +229,7 @@ class GRULayer(RecurrentLayer):
         return self.parameters["b_ih"], self.parameters["b_hh"]
 
 
-def _by_gates(no: int, like: Array, numbers: tuple[float, ...]) -> Array:
-    """A row (gates * no,) with one number for each gate."""
+def _by_gates(shape: tuple[int, ...], like: Array, numbers: tuple[float, ...]) -> Array:
+    """Blocks of this shape, one for each gate, with one number each."""
     xp, options = array_namespace(like), {"dtype": like.dtype, "device": place(like)}
-    return xp.concat([xp.full((no,), number, **options) for number in numbers])
+    return xp.concat([xp.full(shape, number, **options) for number in numbers])

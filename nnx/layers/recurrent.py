@@ -1,15 +1,18 @@
 """Recurrent layers: a cell computes one time step, and one loop over time serves all of them.
 
-A cell takes the inputs' part u = x_t W_ih^T + b, the state's part v = h W_hh^T, both (samples,
-gates * no), and the state (h, ...), and returns the next state. The loop computes u for all steps
+A cell takes the inputs' part u = W_ih x_t + b, the state's part v = W_hh h and the state (h, ...),
+and returns the next state. The loop computes u for all steps
 in one product before it begins, v step by step, and the gradients of the weights in one product for
 all steps at its end:
 
-    dW_ih = sum_t du_t^T x_t,   dW_hh = sum_t dv_t^T h_(t-1),   dx_t = du_t W_ih
+    dW_ih = sum_t du_t x_t^T,   dW_hh = sum_t dv_t h_(t-1)^T,   dx_t = W_ih^T du_t
 
 where du and dv are the gradients of u and v, which the cell's way back returns. What that needs of
-the slopes of the gates is computed for all steps at once, before the loop back begins. Arrays of
-all steps have the time first, so that those of one step are contiguous.
+the slopes of the gates is computed for all steps at once, before the loop back begins.
+
+Inside of the loops the samples are last: u and v are (gates * no, samples), the state (no,
+samples), and arrays of all steps have the time first. So the numbers of a gate are contiguous, and
+products with a matrix on the left are the faster ones.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ Arrays = tuple[Array, ...]
 class Cell:
     """One time step, and its way back; made anew for each forward.
 
+    u and v are (gates * no, samples), an array of the state is (no, samples).
+
     Args:
         layer: whose cell it is.
         like: an array of its library, dtype and device.
@@ -51,7 +56,7 @@ class Cell:
         """Return what `back` needs, for all steps at once.
 
         Args:
-            before: the states before each step, arrays (time, samples, no).
+            before: the states before each step, arrays (time, no, samples).
             kept: what `step` kept, (time, ...).
         """
         raise NotImplementedError(f"{type(self).__name__} must define slopes(before, kept)")
@@ -143,8 +148,8 @@ class RecurrentLayer(Layer):
         self.W_ih = xp.concat([initializer.weights(shape, self.factor) for _ in gates])
         self.W_hh = xp.concat([of_states.weights((self.no, self.no)) for _ in gates])
 
-    def biases(self) -> tuple[Array, Array | None]:
-        """The bias of u, and that of v, or None if the bias of u contains it."""
+    def biases(self) -> tuple[Array, ...]:
+        """The bias of u, and that of v, if that of u does not contain it."""
         raise NotImplementedError(f"{type(self).__name__} must define biases()")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
@@ -153,22 +158,20 @@ class RecurrentLayer(Layer):
         W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
         xp = array_namespace(x, W_ih)
         samples, time, _ = x.shape
-        inputs = xp.reshape(_turned(x), (-1, self.ni))
-        bias, state_bias = self.biases()
-        u = inputs @ W_ih.T
-        u += bias
-        u = xp.reshape(u, (time, samples, -1))
-        data = is_data(_turned(x), self.mask_value)
-        masks = () if data is None else (data,)
-        zeros = xp.zeros((samples, self.no), dtype=x.dtype, device=place(x))
-        cell = self.cell(self, u)
-        W = xp.reshape(xp.reshape(W_hh.T, (-1,)), W_hh.T.shape)  # contiguous, for many products
+        inputs = xp.permute_dims(x, (1, 2, 0))
+        zeros = xp.zeros((self.no, samples), dtype=x.dtype, device=place(x))
+        biases = [_columns(b, samples) for b in self.biases()]
+        u = W_ih @ inputs
+        u += biases[0]
+        data = is_data(x, self.mask_value)
+        masks = () if data is None else (xp.permute_dims(data, (1, 2, 0)),)
+        cell = self.cell(self, u[0, ...])
 
         def step(state: Arrays, row: Any) -> tuple[Arrays, Any]:
             u, mask = row
-            v = state[0] @ W
-            if state_bias is not None:
-                v += state_bias
+            v = W_hh @ state[0]
+            if len(biases) > 1:
+                v += biases[1]
             after, kept = cell.step(*u, v, state)
             return _choose(mask, after, state), (state, kept)
 
@@ -176,19 +179,22 @@ class RecurrentLayer(Layer):
 
         def only_data(array: Array) -> Array:
             """The array with zeros for padding."""
-            return array if data is None else xp.where(data, array, 0.0)
+            return xp.where(masks[0], array, 0.0) if masks else array
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
             nothing = (zeros,) * self.memories
-            first = nothing if self.return_sequences else (delta, *nothing[1:])
-            deltas = (only_data(_turned(delta)),) if self.return_sequences else ()
+            first, deltas = nothing, ()
+            if self.return_sequences:
+                deltas = (only_data(xp.permute_dims(delta, (1, 2, 0))),)
+            else:
+                first = (delta.T, *nothing[1:])
 
-            def step_back(d: Arrays, row: Any) -> tuple[Arrays, Arrays]:
+            def step_back(d: Arrays, row: Any) -> tuple[Arrays, Any]:
                 slopes, mask, delta, inside = row
                 if delta:
                     d = (d[0] + delta[0], *d[1:])
                 du, dv, beside = cell.back(d, slopes)
-                dh = dv @ W_hh
+                dh = W_hh.T @ dv
                 if beside[0] is not None:
                     dh += beside[0]
                 d = _choose(mask, (dh, *beside[1:]), d)
@@ -196,21 +202,21 @@ class RecurrentLayer(Layer):
 
             rows = cell.slopes(before, kept), masks, deltas, self._inside(x)
             _, (found,) = scan(step_back, first, rows, not self.reverse)
-            du, *others = [xp.reshape(only_data(a), (-1, self.gates * self.no)) for a in found]
-            dv = others[0] if others else du
-            h = xp.reshape(before[0], (-1, self.no))
-            gradients = {"W_ih": du.T @ inputs, "W_hh": dv.T @ h}
+            du_all = only_data(found[0])
+            du = _flat(du_all)
+            dv = _flat(only_data(found[1])) if len(found) > 1 else du
+            gradients = {"W_ih": du @ _flat(inputs).T, "W_hh": dv @ _flat(before[0]).T}
             for name in self.parameters:
                 if name not in gradients:
-                    gradients[name] = xp.sum(dv if name == "b_hh" else du, axis=0)
-            dx = xp.reshape(du @ W_ih, (time, samples, self.ni)) if need_dx else None
-            return dx if dx is None else _turned(dx), gradients
+                    gradients[name] = xp.sum(dv if name == "b_hh" else du, axis=1)
+            dx = xp.permute_dims(W_ih.T @ du_all, (2, 0, 1)) if need_dx else None
+            return dx, gradients
 
         if not self.return_sequences:
-            return last[0], backward
+            return last[0].T, backward
         end = xp.expand_dims(last[0], axis=0)
         h = (end, before[0][:-1, ...]) if self.reverse else (before[0][1:, ...], end)
-        return _turned(only_data(xp.concat(h))), backward
+        return xp.permute_dims(only_data(xp.concat(h)), (2, 0, 1)), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, no) with return_sequences, else (no,); time may be None, any."""
@@ -236,21 +242,22 @@ class _RNNCell(Cell):
     """h = phi(u + v)."""
 
     def __init__(self, layer: Any, like: Array) -> None:
+        super().__init__(layer, like)
         self.phi = layer.afun.forward
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
-        """h = phi(z)."""
-        z = u + v
-        return (self.phi(z)[0],), (z,)
+        """h = phi(z), phi of each sample, which may be a function of all its entries."""
+        z = (u + v).T
+        return (self.phi(z)[0].T,), (z.T,)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """z itself, since phi may be a function of whole rows."""
+        """z."""
         return kept
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None]]:
         """du = dv = phi'(z) dh."""
         (dh,), (z,) = d, slopes
-        dz = self.phi(z)[1](dh)
+        dz = self.phi(z.T)[1](dh.T).T
         return dz, dz, (None,)
 
 
@@ -307,14 +314,21 @@ class RNNLayer(RecurrentLayer):
         )
         self.b = self._zero_bias()
 
-    def biases(self) -> tuple[Array, None]:
+    def biases(self) -> tuple[Array]:
         """b."""
-        return self.parameters["b"], None
+        return (self.parameters["b"],)
 
 
-def _turned(x: Array) -> Array:
-    """(samples, time, n) -> (time, samples, n), or back."""
-    return array_namespace(x).permute_dims(x, (1, 0, 2))
+def _columns(b: Array, samples: int) -> Array:
+    """(n,) -> (n, samples), in memory: adding a column to many arrays takes longer."""
+    xp = array_namespace(b)
+    return xp.reshape(b, (-1, 1)) + xp.zeros((1, samples), dtype=b.dtype, device=place(b))
+
+
+def _flat(x: Array) -> Array:
+    """(time, n, samples) -> (n, time samples)."""
+    xp = array_namespace(x)
+    return xp.reshape(xp.permute_dims(x, (1, 0, 2)), (x.shape[1], -1))
 
 
 def _choose(mask: Arrays, yes: Any, no: Any) -> Any:
