@@ -56,7 +56,7 @@ def plain_scan(step: Step, carry: Any, rows: Any, reverse: bool = False) -> tupl
 
 def _many(a: Array, steps: int) -> Array:
     """Return an array for as many arrays like this one."""
-    return array_namespace(a).zeros((steps, *a.shape), dtype=a.dtype, device=a.device)
+    return array_namespace(a).empty((steps, *a.shape), dtype=a.dtype, device=a.device)
 
 
 def stacked(outputs: list[Any]) -> Any:

@@ -43,13 +43,19 @@ class Cell:
     Args:
         layer: whose cell it is.
         like: an array of its library, dtype and device.
+
+    Attributes:
+        scale: None, or a column by which `step` gets u and v multiplied; `back` returns the
+            gradients of u and v without it.
     """
+
+    scale: Array | None = None
 
     def __init__(self, layer: Any, like: Array) -> None:
         self.no = layer.no
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the next state, and arrays to keep for the way back."""
+        """Return the next state, and arrays to keep for the way back; it may write to v."""
         raise NotImplementedError(f"{type(self).__name__} must define step(u, v, state)")
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
@@ -157,19 +163,23 @@ class RecurrentLayer(Layer):
         check_input(self, x)
         W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
         xp = array_namespace(x, W_ih)
-        samples, time, _ = x.shape
-        inputs = xp.permute_dims(x, (1, 2, 0))
+        samples, inputs = x.shape[0], xp.permute_dims(x, (1, 2, 0))
         zeros = xp.zeros((self.no, samples), dtype=x.dtype, device=place(x))
-        biases = [_columns(b, samples) for b in self.biases()]
-        u = W_ih @ inputs
+        cell = self.cell(self, zeros)
+        affine = [W_ih, W_hh, *(xp.reshape(b, (-1, 1)) for b in self.biases())]
+        if cell.scale is not None:
+            affine = [part * cell.scale for part in affine]
+        W_u, W_v, *columns = affine
+        # in memory, since adding a column to many arrays takes longer
+        biases = [column + xp.zeros_like(zeros[:1, :]) for column in columns]
+        u = W_u @ inputs
         u += biases[0]
         data = is_data(x, self.mask_value)
         masks = () if data is None else (xp.permute_dims(data, (1, 2, 0)),)
-        cell = self.cell(self, u[0, ...])
 
         def step(state: Arrays, row: Any) -> tuple[Arrays, Any]:
             u, mask = row
-            v = W_hh @ state[0]
+            v = W_v @ state[0]
             if len(biases) > 1:
                 v += biases[1]
             after, kept = cell.step(*u, v, state)
@@ -206,9 +216,10 @@ class RecurrentLayer(Layer):
             du = _flat(du_all)
             dv = _flat(only_data(found[1])) if len(found) > 1 else du
             gradients = {"W_ih": du @ _flat(inputs).T, "W_hh": dv @ _flat(before[0]).T}
-            for name in self.parameters:
-                if name not in gradients:
-                    gradients[name] = xp.sum(dv if name == "b_hh" else du, axis=1)
+            of_u = xp.sum(du, axis=1)
+            of_v = xp.asarray(of_u, copy=True) if dv is du else xp.sum(dv, axis=1)
+            for name in self.parameters.keys() - gradients.keys():
+                gradients[name] = of_v if name == "b_hh" else of_u
             dx = xp.permute_dims(W_ih.T @ du_all, (2, 0, 1)) if need_dx else None
             return dx, gradients
 
@@ -247,8 +258,8 @@ class _RNNCell(Cell):
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """h = phi(z), phi of each sample, which may be a function of all its entries."""
-        z = (u + v).T
-        return (self.phi(z)[0].T,), (z.T,)
+        v += u
+        return (self.phi(v.T)[0].T,), (v,)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
         """z."""
@@ -317,12 +328,6 @@ class RNNLayer(RecurrentLayer):
     def biases(self) -> tuple[Array]:
         """b."""
         return (self.parameters["b"],)
-
-
-def _columns(b: Array, samples: int) -> Array:
-    """(n,) -> (n, samples), in memory: adding a column to many arrays takes longer."""
-    xp = array_namespace(b)
-    return xp.reshape(b, (-1, 1)) + xp.zeros((1, samples), dtype=b.dtype, device=place(b))
 
 
 def _flat(x: Array) -> Array:
