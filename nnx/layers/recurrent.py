@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from nnx import checks
-from nnx.activations import Activation, TanH
+from nnx.activations import Activation, LogSoftMax, SoftMax, TanH
 from nnx.backend import Array, array_namespace, scan
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
@@ -239,7 +239,7 @@ class RecurrentLayer(Layer):
         if self.truncate is None:
             return ()
         xp, time = array_namespace(x), x.shape[1]
-        t = xp.arange(time, device=place(x))
+        t = xp.arange(time, dtype=xp.int32, device=place(x))
         t = xp.reshape(time - 1 - t if self.reverse else t, (-1, 1, 1))
         return (t % self.truncate != 0,)
 
@@ -255,20 +255,22 @@ class _RNNCell(Cell):
     def __init__(self, layer: Any, like: Array) -> None:
         super().__init__(layer, like)
         self.phi = layer.afun.forward
+        self.elementwise = not isinstance(layer.afun, SoftMax | LogSoftMax)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
-        """h = phi(z), phi of each sample, which may be a function of all its entries."""
+        """Keep z."""
         v += u
         return (self.phi(v.T)[0].T,), (v,)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """z."""
-        return kept
+        """phi'(z); z itself if phi is a function of all entries of a sample."""
+        (z,) = kept
+        return (self.phi(z)[1](array_namespace(z).ones_like(z)),) if self.elementwise else kept
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None]]:
         """du = dv = phi'(z) dh."""
-        (dh,), (z,) = d, slopes
-        dz = self.phi(z.T)[1](dh.T).T
+        (dh,), (s,) = d, slopes
+        dz = s * dh if self.elementwise else self.phi(s.T)[1](dh.T).T
         return dz, dz, (None,)
 
 
