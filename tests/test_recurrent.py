@@ -324,7 +324,7 @@ def test_a_cell_of_ones_own():
     check_backends(lambda: LeakyLayer(3, 4), X, dtypes=["float32"])
 
 
-@pytest.mark.parametrize("afun", [nnx.SoftMax(), nnx.LogSoftMax(), nnx.SoftSign()], ids=str)
+@pytest.mark.parametrize("afun", [nnx.SoftMax(), nnx.LogSoftmax(), nnx.SoftSign()], ids=str)
 def test_an_activation_of_rows_or_of_entries(afun):
     assert check_gradients(nnx.RNNLayer(3, 4, afun, return_sequences=True), X, autodiff=())
 

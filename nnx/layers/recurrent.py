@@ -20,7 +20,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from nnx import checks
-from nnx.activations import Activation, LogSoftMax, SoftMax, TanH
+from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
 from nnx.backend import Array, array_namespace, scan
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
@@ -255,7 +255,7 @@ class _RNNCell(Cell):
     def __init__(self, layer: Any, like: Array) -> None:
         super().__init__(layer, like)
         self.phi = layer.afun.forward
-        self.elementwise = not isinstance(layer.afun, SoftMax | LogSoftMax)
+        self.elementwise = not isinstance(layer.afun, SoftMax | LogSoftmax)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep z."""
