@@ -16,7 +16,15 @@ from nnx.backend import (
     Memory,
     Problem,
 )
-from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
+from nnx.backend.loops import stacked
+from nnx_backends._host import (
+    cores,
+    host_memory,
+    keep_freed_memory,
+    missing,
+    subnormals_flushed,
+    too_many_threads,
+)
 from nnx_backends._lean import lean_torch
 
 
@@ -47,6 +55,7 @@ class TorchBackend(Backend):
                 'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
+            keep_freed_memory()
             self.block, self.slow_where = 1 << 18, True
         return lean_torch(compat), chosen
 
@@ -75,6 +84,16 @@ class TorchBackend(Backend):
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
+
+    def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+        way = -1 if reverse else 1
+        parts = [[array.unbind()[::way] for array in group] for group in rows]
+        steps = len(next(array for group in parts for array in group))
+        outputs = []
+        for t in range(steps):
+            carry, output = step(carry, [[array[t] for array in group] for group in parts])
+            outputs.append(output)
+        return carry, stacked(outputs[::way])
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if rows.device.type not in ("cpu", "meta"):
