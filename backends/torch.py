@@ -16,7 +16,14 @@ from nnx.backend import (
     Memory,
     Problem,
 )
-from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
+from nnx_backends._host import (
+    cores,
+    host_memory,
+    keep_freed_memory,
+    missing,
+    subnormals_flushed,
+    too_many_threads,
+)
 from nnx_backends._lean import lean_torch
 
 
@@ -47,7 +54,8 @@ class TorchBackend(Backend):
                 'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
-            self.block, self.slow_where = 1 << 18, True
+            self.block, self.slow_where = 1 << 17, True
+            keep_freed_memory()
         return lean_torch(compat), chosen
 
     def device_name(self) -> str:
