@@ -16,6 +16,7 @@ from nnx.backend import (
     Memory,
     Problem,
 )
+from nnx.backend.loops import stacked
 from nnx_backends._host import (
     cores,
     host_memory,
@@ -83,6 +84,16 @@ class TorchBackend(Backend):
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
+
+    def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+        way = -1 if reverse else 1
+        parts = [[array.unbind()[::way] for array in group] for group in rows]
+        steps = len(next(array for group in parts for array in group))
+        outputs = []
+        for t in range(steps):
+            carry, output = step(carry, [[array[t] for array in group] for group in parts])
+            outputs.append(output)
+        return carry, stacked(outputs[::way])
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if rows.device.type not in ("cpu", "meta"):

@@ -55,6 +55,12 @@ class OptionalHooks:
         """
         return None
 
+    def scan(
+        self, step: Callable[..., Any], carry: Any, rows: Any, reverse: bool
+    ) -> tuple[Any, Any] | None:
+        """Return what `nnx.backend.scan` does, or None if a Python loop is as good."""
+        return None
+
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         """Return (count, n), at i the sum of the rows with index i, added in a fixed order.
 

@@ -7,17 +7,18 @@ all steps at its end:
 
     dW_ih = sum_t du_t^T x_t,   dW_hh = sum_t dv_t^T h_(t-1),   dx_t = du_t W_ih
 
-where du and dv are the gradients of u and v, which the cell's backward returns.
+where du and dv are the gradients of u and v, which the cell's way back returns. What that needs of
+the slopes of the gates is computed for all steps at once, before the loop back begins. Arrays of
+all steps have the time first, so that those of one step are contiguous.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from nnx import checks
 from nnx.activations import Activation, TanH
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, scan
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
@@ -26,26 +27,55 @@ from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
-__all__ = ["RNNLayer", "RecurrentLayer"]
+__all__ = ["Cell", "RNNLayer", "RecurrentLayer"]
 
-State = tuple[Array, ...]
-# The gradients of the next state -> du, dv, and for each array of the state the gradient of what
-# does not pass through v, None if there is no such part.
-CellBackward = Callable[..., tuple[Array, Array, tuple[Array | None, ...]]]
-Cell = Callable[[Array, Array, State], tuple[State, CellBackward]]
+Arrays = tuple[Array, ...]
+
+
+class Cell:
+    """One time step, and its way back; made anew for each forward.
+
+    Args:
+        layer: whose cell it is.
+        like: an array of its library, dtype and device.
+    """
+
+    def __init__(self, layer: Any, like: Array) -> None:
+        self.no = layer.no
+
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+        """Return the next state, and arrays to keep for the way back."""
+        raise NotImplementedError(f"{type(self).__name__} must define step(u, v, state)")
+
+    def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
+        """Return what `back` needs, for all steps at once.
+
+        Args:
+            before: the states before each step, arrays (time, samples, no).
+            kept: what `step` kept, (time, ...).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define slopes(before, kept)")
+
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array | None, ...]]:
+        """Return du, dv, and for each array of the state the gradient of what is not in v, or None.
+
+        du and dv are one array if u and v appear in their sum alone.
+
+        Args:
+            d: the gradients of the next state.
+            slopes: the step's part of what `slopes` returned.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define back(d, slopes)")
 
 
 class RecurrentLayer(Layer):
     """Base class of the layers that process sequences step by step: the loop over time.
 
     Subclasses set `gates`, the number of their gates, and `memories`, the number of arrays in their
-    state. They define `cell(u)`, the function of one time step, and `biases()`.
+    state. They define `biases()`, and `cell`, a class derived from `Cell`.
 
     Shapes: x (samples, time, ni); y (samples, time, no) with return_sequences, else (samples, no);
     W_ih (gates * no, ni), W_hh (gates * no, no), biases (gates * no,). The first state is zero.
-
-    A library that compiles a step unrolls the loop, so that compiling takes longer for longer
-    sequences: with JAX seconds for 20 steps, minutes for 100. Cut long sequences into pieces there.
 
     Args:
         ni: number of features of the input.
@@ -75,6 +105,7 @@ class RecurrentLayer(Layer):
     can_skip_dx = True
     gates: ClassVar[int] = 1
     memories: ClassVar[int] = 1
+    cell: ClassVar[type[Cell]] = Cell
     factor: float = 1.0
     W_ih = Parameter()
     W_hh = Parameter()
@@ -112,17 +143,6 @@ class RecurrentLayer(Layer):
         self.W_ih = xp.concat([initializer.weights(shape, self.factor) for _ in gates])
         self.W_hh = xp.concat([of_states.weights((self.no, self.no)) for _ in gates])
 
-    def cell(self, u: Array) -> Cell:
-        """Return the function of one time step, (u_t, v_t, state) -> (next state, backward).
-
-        Its backward takes the gradients of the next state. It returns those of u_t and v_t and, for
-        each array of the state, the gradient of what does not pass through v_t, or None.
-
-        Args:
-            u: that of all steps; the function will get slices of it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define cell(u)")
-
     def biases(self) -> tuple[Array, Array | None]:
         """The bias of u, and that of v, or None if the bias of u contains it."""
         raise NotImplementedError(f"{type(self).__name__} must define biases()")
@@ -133,86 +153,105 @@ class RecurrentLayer(Layer):
         W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
         xp = array_namespace(x, W_ih)
         samples, time, _ = x.shape
-        inputs = xp.reshape(x, (-1, self.ni))
+        inputs = xp.reshape(_turned(x), (-1, self.ni))
         bias, state_bias = self.biases()
         u = inputs @ W_ih.T
         u += bias
-        u = xp.reshape(u, (samples, time, -1))
-        data = is_data(x, self.mask_value)
+        u = xp.reshape(u, (time, samples, -1))
+        data = is_data(_turned(x), self.mask_value)
+        masks = () if data is None else (data,)
         zeros = xp.zeros((samples, self.no), dtype=x.dtype, device=place(x))
-        steps = range(time)[::-1] if self.reverse else range(time)
+        cell = self.cell(self, u)
+        W = xp.reshape(xp.reshape(W_hh.T, (-1,)), W_hh.T.shape)  # contiguous, for many products
 
-        cell = self.cell(u)
-        state: State = (zeros,) * self.memories
-        hs, backwards = [], []
-        for t in steps:
-            v = state[0] @ W_hh.T
+        def step(state: Arrays, row: Any) -> tuple[Arrays, Any]:
+            u, mask = row
+            v = state[0] @ W
             if state_bias is not None:
                 v += state_bias
-            following, cell_backward = cell(u[:, t, :], v, state)
-            state = following if data is None else _choose(data[:, t, :], following, state)
-            hs.append(state[0])
-            backwards.append(cell_backward)
+            after, kept = cell.step(*u, v, state)
+            return _choose(mask, after, state), (state, kept)
 
-        def in_time(arrays: list[Array]) -> Array:
-            """The arrays of the steps as one, (samples, time, ...)."""
-            return xp.stack(arrays[::-1] if self.reverse else arrays, axis=1)
+        last, (before, kept) = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
 
         def only_data(array: Array) -> Array:
             """The array with zeros for padding."""
             return array if data is None else xp.where(data, array, 0.0)
 
-        h_all = in_time(hs) if self.return_sequences else None
-
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            d: list[Array] = [zeros] * self.memories
-            if self.return_sequences:
-                delta = only_data(delta)
-            else:
-                d[0] = delta
-            dus, dvs = [], []
-            for step in range(time - 1, -1, -1):
-                t = steps[step]
-                if self.return_sequences:
-                    d[0] = d[0] + delta[:, t, :]
-                du, dv, beside = backwards[step](*d)
+            nothing = (zeros,) * self.memories
+            first = nothing if self.return_sequences else (delta, *nothing[1:])
+            deltas = (only_data(_turned(delta)),) if self.return_sequences else ()
+
+            def step_back(d: Arrays, row: Any) -> tuple[Arrays, Arrays]:
+                slopes, mask, delta, inside = row
+                if delta:
+                    d = (d[0] + delta[0], *d[1:])
+                du, dv, beside = cell.back(d, slopes)
                 dh = dv @ W_hh
                 if beside[0] is not None:
                     dh += beside[0]
-                before = (dh, *beside[1:])
-                d = list(before if data is None else _choose(data[:, t, :], before, d))
-                if self.truncate and step % self.truncate == 0:
-                    d = [zeros] * self.memories
-                dus.append(du)
-                dvs.append(dv)
-            du_all = only_data(in_time(dus[::-1]))
-            dv_all = du_all if dus[0] is dvs[0] else only_data(in_time(dvs[::-1]))
-            # dv^T h of each step, h the state before it; that before the first step is zero.
-            earlier, later = slice(None, -1), slice(1, None)
-            if self.reverse:
-                earlier, later = later, earlier
-            states = in_time(hs) if h_all is None else h_all
-            h_before = xp.reshape(states[:, earlier, :], (-1, self.no))
-            dv_after = xp.reshape(dv_all[:, later, :], (-1, self.gates * self.no))
-            du_rows = xp.reshape(du_all, (-1, self.gates * self.no))
-            gradients = {"W_ih": du_rows.T @ inputs, "W_hh": dv_after.T @ h_before}
+                d = _choose(mask, (dh, *beside[1:]), d)
+                return _choose(inside, d, nothing), ((du,) if dv is du else (du, dv),)
+
+            rows = cell.slopes(before, kept), masks, deltas, self._inside(x)
+            _, (found,) = scan(step_back, first, rows, not self.reverse)
+            du, *others = [xp.reshape(only_data(a), (-1, self.gates * self.no)) for a in found]
+            dv = others[0] if others else du
+            h = xp.reshape(before[0], (-1, self.no))
+            gradients = {"W_ih": du.T @ inputs, "W_hh": dv.T @ h}
             for name in self.parameters:
                 if name not in gradients:
-                    gradients[name] = xp.sum(dv_all if name == "b_hh" else du_all, axis=(0, 1))
-            dx = xp.reshape(du_rows @ W_ih, x.shape) if need_dx else None
-            return dx, gradients
+                    gradients[name] = xp.sum(dv if name == "b_hh" else du, axis=0)
+            dx = xp.reshape(du @ W_ih, (time, samples, self.ni)) if need_dx else None
+            return dx if dx is None else _turned(dx), gradients
 
-        return state[0] if h_all is None else only_data(h_all), backward
+        if not self.return_sequences:
+            return last[0], backward
+        end = xp.expand_dims(last[0], axis=0)
+        h = (end, before[0][:-1, ...]) if self.reverse else (before[0][1:, ...], end)
+        return _turned(only_data(xp.concat(h))), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, no) with return_sequences, else (no,); time may be None, any."""
         time = check_sequence(input_shape, self.ni)
         return (time, self.no) if self.return_sequences else (self.no,)
 
+    def _inside(self, x: Array) -> Arrays:
+        """(time, 1, 1), False for the steps that begin a segment; nothing without segments."""
+        if self.truncate is None:
+            return ()
+        xp, time = array_namespace(x), x.shape[1]
+        t = xp.arange(time, device=place(x))
+        t = xp.reshape(time - 1 - t if self.reverse else t, (-1, 1, 1))
+        return (t % self.truncate != 0,)
+
     def _zero_bias(self) -> Array:
         backend = self.backend
         shape = (self.gates * self.no,)
         return backend.xp.zeros(shape, dtype=backend.dtype, device=backend.device)
+
+
+class _RNNCell(Cell):
+    """h = phi(u + v)."""
+
+    def __init__(self, layer: Any, like: Array) -> None:
+        self.phi = layer.afun.forward
+
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+        """h = phi(z)."""
+        z = u + v
+        return (self.phi(z)[0],), (z,)
+
+    def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
+        """z itself, since phi may be a function of whole rows."""
+        return kept
+
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None]]:
+        """du = dv = phi'(z) dh."""
+        (dh,), (z,) = d, slopes
+        dz = self.phi(z)[1](dh)
+        return dz, dz, (None,)
 
 
 class RNNLayer(RecurrentLayer):
@@ -231,6 +270,7 @@ class RNNLayer(RecurrentLayer):
     Source: Elman, Cognitive Science 14, 1990; ONNX operator RNN.
     """
 
+    cell = _RNNCell
     b = Parameter()
     afun = Checked(Activation, "TanH()")
 
@@ -271,22 +311,15 @@ class RNNLayer(RecurrentLayer):
         """b."""
         return self.parameters["b"], None
 
-    def cell(self, u: Array) -> Cell:
-        """h = phi(u + v); backward: du = dv = phi'(u + v) dh."""
 
-        def step(u: Array, v: Array, state: State) -> tuple[State, CellBackward]:
-            h, activation = self.afun.forward(u + v)
-
-            def backward(dh: Array) -> tuple[Array, Array, tuple[None]]:
-                dz = activation(dh)
-                return dz, dz, (None,)
-
-            return (h,), backward
-
-        return step
+def _turned(x: Array) -> Array:
+    """(samples, time, n) -> (time, samples, n), or back."""
+    return array_namespace(x).permute_dims(x, (1, 0, 2))
 
 
-def _choose(condition: Array, yes: Any, no: Any) -> State:
-    """Array by array, `yes` if the condition holds, else `no`."""
-    xp = array_namespace(condition)
-    return tuple(xp.where(condition, a, b) for a, b in zip(yes, no, strict=True))
+def _choose(mask: Arrays, yes: Any, no: Any) -> Any:
+    """Array by array, `yes` if the mask holds, else `no`; `yes` if there is no mask."""
+    if not mask:
+        return yes
+    xp = array_namespace(mask[0])
+    return tuple(xp.where(mask[0], a, b) for a, b in zip(yes, no, strict=True))
