@@ -85,6 +85,11 @@ class TorchBackend(Backend):
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
 
+    def erfc(self, x: Array) -> Array:
+        import torch
+
+        return torch.special.erfc(x)
+
     def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
         way = -1 if reverse else 1
         parts = [[array.unbind()[::way] for array in group] for group in rows]

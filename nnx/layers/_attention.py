@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, row_products
 from nnx.backend.loops import scan
 
 __all__ = ["attend"]
@@ -89,7 +89,7 @@ def _gradients(
     xp = array_namespace(dO)
     d = dO / z
     dS = V @ xp.matrix_transpose(d)
-    dS -= xp.expand_dims(xp.sum(d * O, axis=-1), axis=-2)
+    dS -= xp.matrix_transpose(row_products(d, O))
     dS *= E
     return xp.matrix_transpose(dS) @ K, dS @ Q, E @ d
 
