@@ -66,10 +66,8 @@ def normal(x: Array) -> tuple[Array, Array]:
         return Phi, bell
     tail = mills(a, xp)
     tail *= bell
-    right = xp.astype(x > 0, x.dtype)
-    tail *= 1.0 - 2.0 * right  # a choice by `where` may take as long as the polynomial
-    tail += right
-    return tail, bell
+    tail -= xp.astype(x > 0, x.dtype)  # `where` may take as long as the polynomial
+    return xp.abs(tail), bell
 
 
 def gelu(x: Array) -> tuple[Array, Array]:

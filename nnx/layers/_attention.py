@@ -47,9 +47,8 @@ def attend(
     size = max(1, SCORES // (samples * heads * time))
     if size < time:
         return _in_blocks(Q, K, V, hidden, queries, size)
-    E, top = _exponentials(Q, K, hidden(*queries) if hidden else None)
+    E, _ = _exponentials(Q, K, hidden(*queries) if hidden else None)
     O, z = _output(E, V)  # noqa: E741
-    del top
     return O, lambda dO: _gradients(dO, O, E, z, Q, K, V)
 
 

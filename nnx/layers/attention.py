@@ -28,11 +28,14 @@ class MultiHeadAttentionLayer(Layer):
 
     Backward, with dO = delta W_out: dV = A^T dO, dA = dO V^T, dS = A (dA - sum(dA A)),
     dQ = dS K / sqrt(d), dK = dS^T Q / sqrt(d), dx = (dQ, dK, dV) W_in; dW_in = (dQ, dK, dV)^T x,
-    dW_out = delta^T O; db_in and db_out are the sums of (dQ, dK, dV) and delta.
+    dW_out = delta^T O; db_in and db_out are the sums of (dQ, dK, dV) and delta. `_attention` has
+    the formulas between Q, K, V and O as they are computed.
 
     Shapes: x, y (samples, time, ni); W_in (3 ni, ni), b_in (3 ni,), W_out (ni, ni), b_out (ni,).
     They are PyTorch's in_proj_weight, in_proj_bias, out_proj.weight and out_proj.bias, so weights
-    can be copied from it. A is (samples, heads, time, time): memory grows with the square of time.
+    can be copied from it. A is (samples, heads, time, time); if it has more than four million
+    entries, it is computed for some queries at a time, and again in the backward, so that memory
+    grows with time, and not with its square.
 
     The initial weights are `initializer.weights((ni, ni))` for each of Q, K, V and the output, the
     initial biases are zero.
