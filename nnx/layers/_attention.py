@@ -113,7 +113,8 @@ def _in_blocks(
     _, ((O, z, top),) = scan(forward, (K,), (blocks,))  # noqa: E741
 
     def gradients(carry: Any, row: Any) -> Any:
-        (dO, O, z, top, Q, *few), (dK, dV) = *row, carry  # noqa: E741
+        ((dO, O, z, top, Q, *few),) = row  # noqa: E741
+        dK, dV = carry
         E, _ = _exponentials(Q, K, hidden(*few) if hidden else None, top)
         dQ, more_dK, more_dV = _gradients(dO, O, E, z, Q, K, V)
         return (dK + more_dK, dV + more_dV), ((dQ,),)
