@@ -45,7 +45,8 @@ class NumPyBackend(Backend):
     def elementwise(self, formula: Callable[[Array], tuple[Array, ...]], x: Array) -> Any:
         if x.size <= PART:
             return None
-        flat, results = x.reshape(-1), ()
+        flat = x.reshape(-1)
+        results: tuple[Array, ...] = ()
         for start in range(0, x.size, PART):
             part = slice(start, start + PART)
             found = formula(flat[part])

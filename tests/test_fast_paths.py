@@ -5,6 +5,7 @@ difference of 1e-11, which is planted.
 """
 
 import math
+import platform
 
 import numpy as np
 import pytest
@@ -137,3 +138,30 @@ def test_memory_of_long_sequences_grows_with_their_length(monkeypatch, backend):
     scores = 4 * 1024**2
     assert long < 5 * short
     assert long < scores / 2
+
+
+def test_roots_are_correctly_rounded(backend, backend64):
+    """PyTorch has NumPy's, of small arrays."""
+    for one in (backend, backend64):
+        host = np.array([0.0, 2.0, 3.0, 1e-30, 1e30, math.inf, -1.0, math.nan], one.dtype_name)
+        with np.errstate(invalid="ignore"):
+            want = np.sqrt(host)
+            got = nnx.to_numpy(one.xp.sqrt(one.asarray(host)))
+        assert np.array_equal(got, want, equal_nan=True)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
+def test_freed_memory_is_used_again():
+    import resource
+
+    nnx.backend.resolve("numpy")  # which connects it
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5):
+            parts = [np.ones(1 << 18) for _ in range(8)]  # 16 MiB, 4096 pages
+            del parts
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    faults()
+    assert faults() < 2000
