@@ -23,8 +23,6 @@ X86_64_LINUX = ("linux", "x86_64")
 FENV_SIZE, MXCSR = 32, slice(28, 32)
 FLUSH_TO_ZERO, DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
 
-LARGEST_KEPT = (32 << 20) - (64 << 10)  # glibc's limit is 32 MB, with what it adds to an array
-
 
 def host_memory() -> Memory | None:
     """Return free and total memory of the host, or None if the operating system does not tell."""
@@ -35,16 +33,18 @@ def host_memory() -> Memory | None:
         return None
 
 
-def keep_freed_memory() -> None:
-    """Let the C library keep up to 64 MB of freed memory, which it otherwise gives back at once.
+# glibc's malloc adjusts itself to arrays up to this size, its DEFAULT_MMAP_THRESHOLD_MAX.
+LARGEST_KEPT = 32 << 20
 
-    A step of training takes and frees the same arrays again. If their memory goes back to the
-    system in between, the system clears every page of it anew: a third of the time of a recurrent
-    layer. glibc keeps twice the size of the largest array that has been freed, up to this limit.
-    Here such an array is freed that was never written, so that it takes no memory itself. Other C
-    libraries, and limits in the environment (MALLOC_TRIM_THRESHOLD_), stay as they are.
+
+def keep_freed_memory() -> None:
+    """Make malloc keep what is freed, up to 64 MiB, for the next step of training.
+
+    glibc returns large arrays to the operating system until it has seen a larger one freed. A step
+    that makes them anew takes a page fault for each 4 KiB, up to a third of its time. This array is
+    never written, so it takes no memory. Another malloc is not affected.
     """
-    np.empty(LARGEST_KEPT, np.uint8)
+    np.empty(LARGEST_KEPT - (1 << 16), np.uint8)
 
 
 @contextmanager

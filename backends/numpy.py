@@ -20,6 +20,9 @@ from nnx_backends._host import (
 )
 from nnx_backends._lean import lean_numpy
 
+# Elements of which a dozen arrays fit into the cache of a core.
+PART = 1 << 15
+
 
 class NumPyBackend(Backend):
     """NumPy: the reference, and the fastest library for small networks on a CPU."""
@@ -38,6 +41,22 @@ class NumPyBackend(Backend):
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
+
+    def elementwise(self, formula: Callable[[Array], tuple[Array, ...]], x: Array) -> Any:
+        if x.size <= PART:
+            return None
+        flat = x.reshape(-1)
+        results: tuple[Array, ...] = ()
+        for start in range(0, x.size, PART):
+            part = slice(start, start + PART)
+            found = formula(flat[part])
+            results = results or tuple(np.empty_like(flat) for _ in found)
+            for result, y in zip(results, found, strict=True):
+                result[part] = y
+        return tuple(result.reshape(x.shape) for result in results)
+
+    def row_products(self, a: Array, b: Array) -> Array:
+        return np.expand_dims(np.vecdot(a, b), -1)
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array:
         total = np.zeros((count, rows.shape[1]), rows.dtype)

@@ -55,8 +55,8 @@ class TorchBackend(Backend):
                 'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
+            self.block, self.slow_where = 1 << 17, True
             keep_freed_memory()
-            self.block, self.slow_where = 1 << 18, True
         return lean_torch(compat), chosen
 
     def device_name(self) -> str:
@@ -84,6 +84,11 @@ class TorchBackend(Backend):
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
+
+    def erfc(self, x: Array) -> Array:
+        import torch
+
+        return torch.special.erfc(x)
 
     def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
         way = -1 if reverse else 1

@@ -10,7 +10,16 @@ from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
 from nnx.backend.hooks import Problem
 from nnx.backend.installed import installed_backends
 from nnx.backend.loops import scan
-from nnx.backend.namespace import Array, add_array_type, array_namespace, masked, sum_rows
+from nnx.backend.namespace import (
+    Array,
+    add_array_type,
+    array_namespace,
+    elementwise,
+    erfc,
+    masked,
+    row_products,
+    sum_rows,
+)
 from nnx.backend.selection import (
     BackendStatus,
     available_backends,
@@ -38,11 +47,14 @@ __all__ = [
     "array_namespace",
     "available_backends",
     "born_on_device",
+    "elementwise",
+    "erfc",
     "get_backend",
     "installed_backends",
     "masked",
     "on_device",
     "resolve",
+    "row_products",
     "scan",
     "set_backend",
     "sum_rows",

@@ -55,6 +55,18 @@ class OptionalHooks:
         """
         return None
 
+    def elementwise(self, formula: Callable[[Array], tuple[Array, ...]], x: Array) -> Any:
+        """Return what `nnx.backend.elementwise` does; None to compute the formula of all of x."""
+        return None
+
+    def erfc(self, x: Array) -> Array | None:
+        """Return 1 - erf(x), to a few epsilon of itself, or None if the library has no such."""
+        return None
+
+    def row_products(self, a: Array, b: Array) -> Array | None:
+        """Return what `nnx.backend.row_products` does, or None if a sum of products is as good."""
+        return None
+
     def scan(
         self, step: Callable[..., Any], carry: Any, rows: Any, reverse: bool
     ) -> tuple[Any, Any] | None:

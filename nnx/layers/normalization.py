@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, row_products
 from nnx.checks import ShapeError
 from nnx.layers._shapes import KNOWN, Shape, product
 from nnx.layers.base import Backward, Gradients, Layer, Parameter
@@ -261,15 +261,16 @@ class LayerNormLayer(_NormalizationLayer):
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """gamma xhat + beta; backward: dx = (g - mean(g) - xhat mean(g xhat)) / deviation."""
         self._check(x)
-        before = x.ndim - len(self.shape)
-        normalized = _normalized(x, tuple(range(before, x.ndim)), self.epsilon)
-        y, affine = self._affine(normalized.xhat, self.shape, tuple(range(before)))
+        xp, shape, before = array_namespace(x), x.shape, x.ndim - len(self.shape)
+        rows = xp.reshape(x, (*shape[:before], -1))
+        normalized = _normalized(rows, (before,), self.epsilon)
+        y, affine = self._affine(normalized.xhat, (-1,), tuple(range(before)))
 
         def backward(delta: Array) -> tuple[Array, Gradients]:
-            g, gradients = affine(delta)
-            return normalized.backward(g)[0], gradients
+            g, gradients = affine(xp.reshape(delta, rows.shape))
+            return xp.reshape(normalized.backward(g)[0], shape), gradients
 
-        return y, backward
+        return xp.reshape(y, shape), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(..., *shape), unchanged."""
@@ -363,17 +364,24 @@ def _normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> _Normalized:
     Its backward: g -> dx = (g - mean(g) - xhat mean(g xhat)) / deviation, mean(g), mean(g xhat).
     """
     xp = array_namespace(x)
+
+    def mean_product(a: Array, b: Array) -> Array:
+        if axes == (x.ndim - 1,):
+            return row_products(a, b) / x.shape[-1]
+        return xp.mean(a * b, axis=axes, keepdims=True)
+
     mean = xp.mean(x, axis=axes, keepdims=True)
-    centered = x - mean
-    variance = xp.mean(centered * centered, axis=axes, keepdims=True)
+    xhat = x - mean
+    variance = mean_product(xhat, xhat)
     deviation = xp.sqrt(variance + epsilon)
-    xhat = centered / deviation
+    xhat /= deviation
 
     def backward(g: Array) -> tuple[Array, Array, Array]:
         mean_g = xp.mean(g, axis=axes, keepdims=True)
-        mean_g_xhat = xp.mean(g * xhat, axis=axes, keepdims=True)
-        dx = g - mean_g
-        dx -= xhat * mean_g_xhat
+        mean_g_xhat = mean_product(g, xhat)
+        dx = xhat * -mean_g_xhat
+        dx += g
+        dx -= mean_g
         dx /= deviation
         return dx, mean_g, mean_g_xhat
 
