@@ -23,6 +23,7 @@ class NumPyBackend(Backend):
     array_types = (np.ndarray, np.generic)
     block = 65536
     slow_where = True
+    slides = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         if device not in (None, "cpu"):
@@ -40,6 +41,14 @@ class NumPyBackend(Backend):
             starts = np.flatnonzero(np.diff(ordered, prepend=-1))
             total[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
         return total
+
+    def sliding(
+        self, x: Array, axis: int, taps: tuple[int, int], positions: tuple[int, int]
+    ) -> Array:
+        shape = (*x.shape[:axis], taps[0], positions[0], *x.shape[axis + 1 :])
+        cell = x.strides[axis]
+        steps = (*x.strides[:axis], taps[1] * cell, positions[1] * cell, *x.strides[axis + 1 :])
+        return np.lib.stride_tricks.as_strided(x, shape, steps, writeable=False)
 
     def memory(self) -> Memory | None:
         return host_memory()

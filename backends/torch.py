@@ -48,6 +48,7 @@ class TorchBackend(Backend):
             ) from error
         if chosen.type == "cpu":
             self.block, self.slow_where = 1 << 18, True
+        self.slides = chosen.type in ("cpu", "meta")
         return lean_torch(compat), chosen
 
     def device_name(self) -> str:
@@ -80,6 +81,14 @@ class TorchBackend(Backend):
         if rows.device.type not in ("cpu", "meta"):
             return None  # a GPU adds in any order
         return rows.new_zeros((count, rows.shape[1])).index_add_(0, index, rows)
+
+    def sliding(
+        self, x: Array, axis: int, taps: tuple[int, int], positions: tuple[int, int]
+    ) -> Array:
+        shape = (*x.shape[:axis], taps[0], positions[0], *x.shape[axis + 1 :])
+        steps = list(x.stride())
+        steps[axis : axis + 1] = taps[1] * steps[axis], positions[1] * steps[axis]
+        return x.as_strided(shape, steps)
 
     def memory(self) -> Memory | None:
         import torch

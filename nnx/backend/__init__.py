@@ -9,7 +9,14 @@ from nnx.backend.contract import FUNCTIONS, Backend, Memory
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
 from nnx.backend.hooks import Problem
 from nnx.backend.installed import installed_backends
-from nnx.backend.namespace import Array, add_array_type, array_namespace, masked, sum_rows
+from nnx.backend.namespace import (
+    Array,
+    add_array_type,
+    array_namespace,
+    masked,
+    owner_of,
+    sum_rows,
+)
 from nnx.backend.selection import (
     BackendStatus,
     available_backends,
@@ -41,6 +48,7 @@ __all__ = [
     "installed_backends",
     "masked",
     "on_device",
+    "owner_of",
     "resolve",
     "set_backend",
     "sum_rows",

@@ -23,6 +23,10 @@ class OptionalHooks:
 
     name: ClassVar[str]
 
+    # Is there a `sliding`, and do many small products take no longer than one large product? On a
+    # GPU each is a launch.
+    slides: bool = False
+
     def facts(self) -> dict[str, str]:
         """Return what a bug report should contain: drivers, threads, precision of products."""
         return {}
@@ -62,6 +66,22 @@ class OptionalHooks:
         `nnx.backend.sum_rows`.
         """
         return None
+
+    def sliding(
+        self, x: Array, axis: int, taps: tuple[int, int], positions: tuple[int, int]
+    ) -> Array:
+        """Return windows that slide along an axis, as a view that is only read; see `slides`.
+
+        (.., size, ..) -> (.., taps, positions, ..), at (t, p) the cell t dilation + p stride; all
+        of these exist.
+
+        Args:
+            x: an array.
+            axis: the one along which they slide.
+            taps: number of taps, and the dilation, the distance from one to the next.
+            positions: number of positions, and the stride, the distance from one to the next.
+        """
+        raise NotImplementedError(f"backend {self.name!r} has no views that overlap")
 
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None] | None:
         """Return an optimizer's rule, with this many state arrays, as one kernel.

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, owner_of
 from nnx.checks import ShapeError
 from nnx.layers._shapes import KNOWN, Shape
 
@@ -69,6 +69,17 @@ class Windows(NamedTuple):
         if len(taps) == 1:
             return xp.expand_dims(taps[0], axis=1)
         return xp.stack(taps[::-1] if last_first else taps, axis=1)
+
+    def view(self, x: Array, axis: int) -> Array:
+        """The same as `gather`; nothing is copied if the backend slides."""
+        owner = owner_of(x)
+        if owner is None or not owner.slides:
+            return self.gather(x, axis)
+        taps, positions = (self.kernel, self.dilation), (self.positions, self.stride)
+        x = owner.sliding(x, axis, taps, positions)
+        order = [i for i in range(x.ndim) if i != axis]
+        order.insert(1, axis)
+        return array_namespace(x).permute_dims(x, tuple(order))
 
     def join(self, pieces: list[Array], axis: int) -> Array:
         """The adjoint of `pad` and `slices`: a piece for each tap, an entry for each position."""
