@@ -42,13 +42,14 @@ class NumPyBackend(Backend):
             total[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
         return total
 
-    def sliding(
-        self, x: Array, axis: int, taps: tuple[int, int], positions: tuple[int, int]
-    ) -> Array:
-        shape = (*x.shape[:axis], taps[0], positions[0], *x.shape[axis + 1 :])
-        cell = x.strides[axis]
-        steps = (*x.strides[:axis], taps[1] * cell, positions[1] * cell, *x.strides[axis + 1 :])
-        return np.lib.stride_tricks.as_strided(x, shape, steps, writeable=False)
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        (number, stride), (kernel, dilation), (cell, *rest) = positions, taps, x.strides
+        return np.lib.stride_tricks.as_strided(
+            x,
+            (number, kernel, *x.shape[1:]),
+            (stride * cell, dilation * cell, *rest),
+            writeable=False,
+        )
 
     def memory(self) -> Memory | None:
         return host_memory()

@@ -82,13 +82,11 @@ class TorchBackend(Backend):
             return None  # a GPU adds in any order
         return rows.new_zeros((count, rows.shape[1])).index_add_(0, index, rows)
 
-    def sliding(
-        self, x: Array, axis: int, taps: tuple[int, int], positions: tuple[int, int]
-    ) -> Array:
-        shape = (*x.shape[:axis], taps[0], positions[0], *x.shape[axis + 1 :])
-        steps = list(x.stride())
-        steps[axis : axis + 1] = taps[1] * steps[axis], positions[1] * steps[axis]
-        return x.as_strided(shape, steps)
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        (number, stride), (kernel, dilation), (cell, *rest) = positions, taps, x.stride()
+        return x.as_strided(
+            (number, kernel, *x.shape[1:]), (stride * cell, dilation * cell, *rest)
+        )
 
     def memory(self) -> Memory | None:
         import torch

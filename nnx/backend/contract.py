@@ -45,7 +45,7 @@ __all__ = ["FUNCTIONS", "Backend", "Memory", "connected", "host_numbers"]
 FUNCTIONS = tuple(
     """
     abs all arange argmax argmin asarray astype atan broadcast_to concat cos cosh exp expand_dims
-    expm1 eye finfo flip floor full hypot isdtype isfinite log log1p logaddexp logical_and logical_not
+    expm1 eye finfo floor full hypot isdtype isfinite log log1p logaddexp logical_and logical_not
     logical_or matrix_transpose max maximum mean min minimum ones ones_like permute_dims reshape
     sin sinh sqrt squeeze
     stack sum take tanh where zeros zeros_like

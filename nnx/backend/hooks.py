@@ -67,19 +67,16 @@ class OptionalHooks:
         """
         return None
 
-    def sliding(
-        self, x: Array, axis: int, taps: tuple[int, int], positions: tuple[int, int]
-    ) -> Array:
-        """Return windows that slide along an axis, as a view that is only read; see `slides`.
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        """Return windows that slide along the first axis, as a view that is only read.
 
-        (.., size, ..) -> (.., taps, positions, ..), at (t, p) the cell t dilation + p stride; all
-        of these exist.
+        (size, ...) -> (positions, taps, ...), at (p, t) the cell p stride + t dilation; all of
+        these exist. See `slides`.
 
         Args:
             x: an array.
-            axis: the one along which they slide.
-            taps: number of taps, and the dilation, the distance from one to the next.
             positions: number of positions, and the stride, the distance from one to the next.
+            taps: number of taps, and the dilation, the distance from one to the next.
         """
         raise NotImplementedError(f"backend {self.name!r} has no views that overlap")
 

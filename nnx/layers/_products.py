@@ -16,7 +16,7 @@ import math
 from typing import Any, NamedTuple
 
 from nnx.backend import Array, array_namespace, owner_of
-from nnx.layers._windows import Windows, pad, spaced
+from nnx.layers._windows import ROWS, Windows, laid_out, pad, restored, spaced
 
 __all__ = ["Blocks", "Rows", "way_of"]
 
@@ -53,11 +53,11 @@ class Blocks(NamedTuple):
 
     def arranged(self, x: Array) -> Array:
         """(samples, channels, *space) -> (channels, *space, samples), laid out in this order."""
-        return _laid_out(x, (*range(1, x.ndim), 0))
+        return laid_out(x, (*range(1, x.ndim), 0))
 
     def restored(self, x: Array) -> Array:
         """(channels, *space, samples) -> (samples, channels, *space), a view."""
-        return array_namespace(x).permute_dims(x, (x.ndim - 1, *range(x.ndim - 1)))
+        return restored(x, (*range(1, x.ndim), 0))
 
     def gather(self, x: Array) -> list[Array]:
         """x (ni, *space, samples) as blocks of columns (ni taps, positions samples).
@@ -142,20 +142,20 @@ class Rows(NamedTuple):
 
     def arranged(self, x: Array) -> Array:
         """(samples, channels, height, width) -> (height, channels, width, samples), laid out so."""
-        return _laid_out(x, (2, 1, 3, 0))
+        return laid_out(x, ROWS)
 
     def restored(self, x: Array) -> Array:
         """(height, channels, width, samples) -> (samples, channels, height, width), a view."""
-        return array_namespace(x).permute_dims(x, (3, 1, 0, 2))
+        return restored(x, ROWS)
 
     def gather(self, x: Array) -> Array:
         """x (height, ni, width, samples) -> columns (positions, kernel ni, positions samples)."""
         xp, (high, wide) = array_namespace(x), self.windows
         x = pad(pad(x, 2, wide.before, wide.after), 0, high.before, high.after)
         ni, columns = x.shape[1], wide.positions * x.shape[3]
-        rows = xp.reshape(wide.view(x, 2), (x.shape[0], wide.kernel * ni, columns))
+        rows = xp.reshape(wide.gather(x, 2), (x.shape[0], wide.kernel * ni, columns))
         taps = high.kernel * wide.kernel * ni
-        return xp.reshape(high.view(rows, 0), (high.positions, taps, columns))
+        return xp.reshape(high.view(rows), (high.positions, taps, columns))
 
     def correlate(self, W: Array, columns: Array) -> Array:
         """W (no, ni, *kernel) by the columns -> z (positions, no, positions, samples)."""
@@ -183,27 +183,19 @@ class Rows(NamedTuple):
         (no, ni, *kernel), samples = W.shape, z.shape[3]
         turned = wide.turned()
         z = pad(spaced(z, 2, wide.stride), 2, turned.before, turned.after)
-        z = turned.view(z, 2)
-        # (no, ni, k1, k2) -> a row for each (k1, ni), a column for each (k2, no), the last k2 first
-        W = xp.flip(xp.permute_dims(W, (2, 1, 3, 0)), axis=2)
-        W = xp.reshape(W, (kernel[0] * ni, kernel[1] * no))
+        # (no, ni, k1, k2) -> a row for each (k1, ni), a column for each (no, k2)
+        W = xp.reshape(xp.permute_dims(W, (2, 1, 0, 3)), (kernel[0] * ni, no * kernel[1]))
         span, columns = (high.kernel - 1) * high.dilation + 1, wide.size * samples
         size = max((high.positions - 1) * high.stride + span, high.before + high.size)
         x = xp.zeros((size, ni, columns), dtype=z.dtype, device=getattr(z, "device", None))
         for row in range(high.positions):
             start = row * high.stride
-            part = W @ xp.reshape(z[row, ...], (W.shape[1], columns))
+            taps = turned.gather(z[row, ...], 1, last_first=True)
+            part = W @ xp.reshape(taps, (W.shape[1], columns))
             rows = x[start : start + span : high.dilation, ...]
             rows += xp.reshape(part, (kernel[0], ni, columns))
         x = x[high.before : high.before + high.size, ...]
         return xp.reshape(x, (high.size, ni, wide.size, samples))
-
-
-def _laid_out(x: Array, axes: tuple[int, ...]) -> Array:
-    """The axes in this order, in memory, too; copied only if they are in another one there."""
-    xp = array_namespace(x)
-    x = xp.permute_dims(x, axes)
-    return xp.reshape(xp.reshape(x, (-1,)), x.shape)
 
 
 def _product(A: Array, B: Array, groups: int) -> Array:
