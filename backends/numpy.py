@@ -11,7 +11,14 @@ import array_api_compat.numpy as compat
 import numpy as np
 
 from nnx.backend import Array, Backend, BackendError, Memory, Problem
-from nnx_backends._host import cores, host_memory, subnormals_flushed, too_many_threads
+from nnx_backends._host import (
+    cores,
+    host_memory,
+    keep_freed_memory,
+    return_freed_memory,
+    subnormals_flushed,
+    too_many_threads,
+)
 from nnx_backends._lean import lean_numpy
 
 
@@ -28,6 +35,7 @@ class NumPyBackend(Backend):
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         if device not in (None, "cpu"):
             raise BackendError(f"backend 'numpy' has no device {device!r}", 'use "numpy"')
+        keep_freed_memory()
         return lean_numpy(compat), "cpu"
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
@@ -53,6 +61,9 @@ class NumPyBackend(Backend):
 
     def memory(self) -> Memory | None:
         return host_memory()
+
+    def free_memory(self) -> None:
+        return_freed_memory()
 
     def peak_memory(self) -> AbstractContextManager[Callable[[], int]]:
         return _traced()

@@ -16,7 +16,15 @@ from nnx.backend import (
     Memory,
     Problem,
 )
-from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
+from nnx_backends._host import (
+    cores,
+    host_memory,
+    keep_freed_memory,
+    missing,
+    return_freed_memory,
+    subnormals_flushed,
+    too_many_threads,
+)
 from nnx_backends._lean import lean_torch
 
 
@@ -48,6 +56,7 @@ class TorchBackend(Backend):
             ) from error
         if chosen.type == "cpu":
             self.block, self.slow_where = 1 << 18, True
+            keep_freed_memory()
         self.slides = chosen.type in ("cpu", "meta")
         return lean_torch(compat), chosen
 
@@ -105,6 +114,8 @@ class TorchBackend(Backend):
 
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "cpu":
+            return_freed_memory()
 
     def asarray(self, data: Any, dtype: Any = None) -> Array:
         # A tensor that requires a gradient would make PyTorch record all that follows.
