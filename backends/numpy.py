@@ -30,13 +30,18 @@ class NumPyBackend(Backend):
     array_types = (np.ndarray, np.generic)
     block = 65536
     slow_where = True
-    slides = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         if device not in (None, "cpu"):
             raise BackendError(f"backend 'numpy' has no device {device!r}", 'use "numpy"')
         keep_freed_memory()
         return lean_numpy(compat), "cpu"
+
+    def asarray(self, data: Any, dtype: Any = None) -> Array:
+        # None is equal to float64. This takes 2 us less, of 25 for a prediction of one sample.
+        if type(data) is np.ndarray and dtype is not None and data.dtype == dtype:
+            return data
+        return super().asarray(data, dtype)
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
@@ -49,6 +54,9 @@ class NumPyBackend(Backend):
             starts = np.flatnonzero(np.diff(ordered, prepend=-1))
             total[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
         return total
+
+    def slides(self, x: Array) -> bool:
+        return True
 
     def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
         (number, stride), (kernel, dilation), (cell, *rest) = positions, taps, x.strides

@@ -57,7 +57,6 @@ class TorchBackend(Backend):
         if chosen.type == "cpu":
             self.block, self.slow_where = 1 << 18, True
             keep_freed_memory()
-        self.slides = chosen.type in ("cpu", "meta")
         return lean_torch(compat), chosen
 
     def device_name(self) -> str:
@@ -91,11 +90,12 @@ class TorchBackend(Backend):
             return None  # a GPU adds in any order
         return rows.new_zeros((count, rows.shape[1])).index_add_(0, index, rows)
 
+    def slides(self, x: Array) -> bool:
+        return x.device.type in ("cpu", "meta")
+
     def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
         (number, stride), (kernel, dilation), (cell, *rest) = positions, taps, x.stride()
-        return x.as_strided(
-            (number, kernel, *x.shape[1:]), (stride * cell, dilation * cell, *rest)
-        )
+        return x.as_strided((number, kernel, *x.shape[1:]), (stride * cell, dilation * cell, *rest))
 
     def memory(self) -> Memory | None:
         import torch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from numbers import Integral
 from typing import Any
 
@@ -267,8 +267,8 @@ class SequentialNet(SequentialLayer):
             for part in parts:
                 outputs = []
                 self.shapes(tuple(part.shape[1:]), "a sample of x is")
-                for batch in batches(part.shape[0], size):
-                    a = part[batch, ...]
+                several = part.shape[0] > size
+                for a in _in_batches(part, size) if several else (part,):
                     for layer in self.layers:
                         a = layer.forward(a)[0]  # its backward goes, and with it what that holds
                     outputs.append(a)
@@ -363,6 +363,11 @@ class SequentialNet(SequentialLayer):
             f"{_count(self.parameters):,} parameters, {_count(trained):,} of them trained",
             highlight=False,
         )
+
+
+def _in_batches(part: Array, size: int) -> Iterator[Array]:
+    """Yield the samples of a part in batches."""
+    return (part[batch, ...] for batch in batches(part.shape[0], size))
 
 
 def _shape(shape: Any) -> tuple[Any, ...]:

@@ -23,10 +23,6 @@ class OptionalHooks:
 
     name: ClassVar[str]
 
-    # Is there a `sliding`, and do many small products take no longer than one large product? On a
-    # GPU each is a launch.
-    slides: bool = False
-
     def facts(self) -> dict[str, str]:
         """Return what a bug report should contain: drivers, threads, precision of products."""
         return {}
@@ -66,6 +62,13 @@ class OptionalHooks:
         `nnx.backend.sum_rows`.
         """
         return None
+
+    def slides(self, x: Array) -> bool:
+        """Return whether there is a `sliding`, and many small products are as fast as a large one.
+
+        They are where a product fits in the cache; on a GPU each is a launch.
+        """
+        return False
 
     def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
         """Return windows that slide along the first axis, as a view that is only read.

@@ -13,10 +13,11 @@ in what they gather: slices with a step, which are the columns of matrix product
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar
 
-from nnx.backend import Array, array_namespace, owner_of
-from nnx.layers._windows import ROWS, Windows, laid_out, pad, restored, spaced
+from nnx.backend import Array, array_namespace
+from nnx.layers._windows import ROWS, Windows, laid_out, pad, restored, slides, spaced
 
 __all__ = ["Blocks", "Rows", "way_of"]
 
@@ -33,11 +34,11 @@ def way_of(x: Array, kernel: tuple[int, ...], windows: list[Windows], groups: in
     columns = x.shape[0] * math.prod(w.positions for w in windows[1:])
     # Rows read W for each position, which must not be more than the columns of it.
     rows = groups == 1 and len(windows) == 2 and columns >= kernel[0]
-    rows = rows and getattr(owner_of(x), "slides", False)
-    return (Rows if rows else Blocks)(kernel, windows, groups)
+    return (Rows if rows and slides(x) else Blocks)(kernel, windows, groups)
 
 
-class Blocks(NamedTuple):
+@dataclass
+class Blocks:
     """Arrays (channels, *space, samples): all positions of all samples are columns of one product.
 
     Windows are gathered along all axes of space except the first, and the results for the taps of
@@ -49,7 +50,7 @@ class Blocks(NamedTuple):
     windows: list[Windows]
     groups: int
 
-    channels = 0  # the axis of the channels
+    channels: ClassVar[int] = 0  # the axis of the channels
 
     def arranged(self, x: Array) -> Array:
         """(samples, channels, *space) -> (channels, *space, samples), laid out in this order."""
@@ -127,7 +128,8 @@ class Blocks(NamedTuple):
         return first.spread(x, 1)
 
 
-class Rows(NamedTuple):
+@dataclass
+class Rows:
     """Arrays (height, channels, width, samples): a product for each row of positions.
 
     Windows are gathered along the width. The rows of a window then lie one after another, so that
@@ -138,7 +140,7 @@ class Rows(NamedTuple):
     windows: list[Windows]
     groups: int = 1
 
-    channels = 1
+    channels: ClassVar[int] = 1
 
     def arranged(self, x: Array) -> Array:
         """(samples, channels, height, width) -> (height, channels, width, samples), laid out so."""

@@ -6,8 +6,8 @@ can write in place, so it reshapes instead: lay the windows of each tap out in r
 cut the whole into rows that are shorter by the dilation, so that each tap is shifted against the
 one before it by the dilation, then sum.
 
-Layers that slide lay their arrays out with samples last: slices along space then copy long runs of
-samples. `layout` tells in which order the other axes are; between two such layers nothing is copied.
+Layers that slide lay their arrays out with samples last, so that slices along space copy long runs
+of samples. `layout` tells the order of the other axes. Between two such layers nothing is copied.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ __all__ = [
     "part",
     "restored",
     "short",
+    "slides",
     "spaced",
 ]
 
@@ -75,10 +76,9 @@ class Windows(NamedTuple):
 
     def view(self, x: Array) -> Array:
         """The same as `gather(x, 0)`; nothing is copied if the backend slides."""
-        owner = owner_of(x)
-        if owner is None or not owner.slides:
+        if not slides(x):
             return self.gather(x, 0)
-        return owner.sliding(x, (self.positions, self.stride), (self.kernel, self.dilation))
+        return owner_of(x).sliding(x, (self.positions, self.stride), (self.kernel, self.dilation))
 
     def join(self, pieces: list[Array], axis: int) -> Array:
         """The adjoint of `pad` and `slices`: a piece for each tap, an entry for each position."""
@@ -267,14 +267,19 @@ def images(layer: Any, channels: int | None, dimensions: int, input_shape: Shape
     return input_shape[1:]
 
 
+def slides(x: Array) -> bool:
+    """Return whether the backend of an array slides; see `OptionalHooks.slides`."""
+    owner = owner_of(x)
+    return owner is not None and owner.slides(x)
+
+
 def layout(x: Array) -> tuple[int, ...]:
     """The axes of an x (samples, channels, *space) in the order that suits its backend.
 
     It is `ROWS`, (height, channels, width, samples), for images if the backend slides, else
     (channels, *space, samples).
     """
-    slides = x.ndim == len(ROWS) and getattr(owner_of(x), "slides", False)
-    return ROWS if slides else (*range(1, x.ndim), 0)
+    return ROWS if x.ndim == len(ROWS) and slides(x) else (*range(1, x.ndim), 0)
 
 
 def laid_out(x: Array, order: tuple[int, ...]) -> Array:
