@@ -101,19 +101,20 @@ def test_sliding_windows_are_views_of_their_cells(backend64):
 
 
 def test_which_way_is_taken():
-    """Rows where views overlap, if a row of positions has as many columns as z has channels."""
+    """Rows where views overlap, for 64 columns or more, and as many as z has channels."""
     windows = Geometry("test", 2, 3, 1, "valid", 1).over((8, 8))  # 6 positions in a row
     with nnx.use_backend("numpy") as numpy, nnx.use_backend("strict") as strict:
         for samples, channels, groups, kind in (
-            (2, 12, 1, Rows),
-            (2, 13, 1, Blocks),
-            (9, 2, 2, Blocks),
+            (12, 72, 1, Rows),
+            (12, 73, 1, Blocks),
+            (10, 2, 1, Blocks),
+            (12, 2, 2, Blocks),
         ):
             x, kernel = normal(samples, 2, 8, 8), (channels, 2 // groups, 3, 3)
             assert type(way_of(numpy.asarray(x), kernel, windows, groups)) is kind
             assert type(way_of(strict.asarray(x), kernel, windows, groups)) is Blocks
     line = Geometry("test", 1, 3, 1, "valid", 1).over((8,))
-    assert type(way_of(np.float32(normal(9, 2, 8)), (2, 2, 3), line, 1)) is Blocks
+    assert type(way_of(np.float32(normal(90, 2, 8)), (2, 2, 3), line, 1)) is Blocks
 
 
 def joined(windows, pieces, mutable, backend, monkeypatch):
@@ -160,12 +161,12 @@ def test_a_network_of_both_layouts_has_the_gradients_of_one(backend64, owner, mo
             nnx.MaxPool2DLayer(2),
             nnx.UpSampling2DLayer(2),
             nnx.ZeroPadding2DLayer(((1, 0), (0, 2))),
-            nnx.Conv2DLayer(3, 40, 3, nnx.TanH()),  # too many channels for rows
+            nnx.Conv2DLayer(3, 80, 3, nnx.TanH()),  # too many channels for rows
             nnx.AvgPool2DLayer(2, 1),
-            nnx.ConvTranspose2DLayer(40, 2, 2, nnx.Linear(), stride=2),
+            nnx.ConvTranspose2DLayer(80, 2, 2, nnx.Linear(), stride=2),
         ]
         net = nnx.SequentialLayer(layers)
-        y, backward = net.forward(backend64.asarray(normal(3, 2, 6, 6)))
+        y, backward = net.forward(backend64.asarray(normal(12, 2, 6, 6)))
         dx, found = backward(backend64.asarray(normal(*y.shape)))
         arrays = [y, dx, *(g for layer in found.values() for g in layer.values())]
         return [backend64.to_numpy(array) for array in arrays]

@@ -22,6 +22,9 @@ from nnx.layers._windows import ROWS, Windows, laid_out, pad, restored, slides, 
 __all__ = ["Blocks", "Rows", "way_of"]
 
 
+FEW = 64
+
+
 def way_of(x: Array, kernel: tuple[int, ...], windows: list[Windows], groups: int) -> Blocks | Rows:
     """Return the faster way for an x (samples, channels, *space) on its backend.
 
@@ -32,8 +35,9 @@ def way_of(x: Array, kernel: tuple[int, ...], windows: list[Windows], groups: in
         groups: of channels.
     """
     columns = x.shape[0] * math.prod(w.positions for w in windows[1:])
-    # Rows read W for each position, which must not be more than the columns of it.
-    rows = groups == 1 and len(windows) == 2 and columns >= kernel[0]
+    # Rows read W for each position, which must not be more than the columns of it; and with few
+    # columns, as of one sample, calls take longer than products.
+    rows = groups == 1 and len(windows) == 2 and columns >= max(kernel[0], FEW)
     return (Rows if rows and slides(x) else Blocks)(kernel, windows, groups)
 
 
