@@ -15,6 +15,7 @@ from nnx_backends._host import (
     cores,
     host_memory,
     keep_freed_memory,
+    return_freed_memory,
     subnormals_flushed,
     too_many_threads,
 )
@@ -38,6 +39,12 @@ class NumPyBackend(Backend):
             raise BackendError(f"backend 'numpy' has no device {device!r}", 'use "numpy"')
         keep_freed_memory()
         return lean_numpy(compat), "cpu"
+
+    def asarray(self, data: Any, dtype: Any = None) -> Array:
+        # None is equal to float64. This takes 2 us less, of 25 for a prediction of one sample.
+        if type(data) is np.ndarray and dtype is not None and data.dtype == dtype:
+            return data
+        return super().asarray(data, dtype)
 
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
@@ -67,8 +74,23 @@ class NumPyBackend(Backend):
             total[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
         return total
 
+    def slides(self, x: Array) -> bool:
+        return True
+
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        (number, stride), (kernel, dilation), (cell, *rest) = positions, taps, x.strides
+        return np.lib.stride_tricks.as_strided(
+            x,
+            (number, kernel, *x.shape[1:]),
+            (stride * cell, dilation * cell, *rest),
+            writeable=False,
+        )
+
     def memory(self) -> Memory | None:
         return host_memory()
+
+    def free_memory(self) -> None:
+        return_freed_memory()
 
     def peak_memory(self) -> AbstractContextManager[Callable[[], int]]:
         return _traced()

@@ -22,6 +22,7 @@ from nnx_backends._host import (
     host_memory,
     keep_freed_memory,
     missing,
+    return_freed_memory,
     subnormals_flushed,
     too_many_threads,
 )
@@ -105,6 +106,13 @@ class TorchBackend(Backend):
             return None  # a GPU adds in any order
         return rows.new_zeros((count, rows.shape[1])).index_add_(0, index, rows)
 
+    def slides(self, x: Array) -> bool:
+        return x.device.type in ("cpu", "meta")
+
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        (number, stride), (kernel, dilation), (cell, *rest) = positions, taps, x.stride()
+        return x.as_strided((number, kernel, *x.shape[1:]), (stride * cell, dilation * cell, *rest))
+
     def memory(self) -> Memory | None:
         import torch
 
@@ -122,6 +130,8 @@ class TorchBackend(Backend):
 
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "cpu":
+            return_freed_memory()
 
     def asarray(self, data: Any, dtype: Any = None) -> Array:
         # A tensor that requires a gradient would make PyTorch record all that follows.

@@ -17,6 +17,7 @@ from nnx.backend.namespace import (
     elementwise,
     erfc,
     masked,
+    owner_of,
     row_products,
     sum_rows,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "installed_backends",
     "masked",
     "on_device",
+    "owner_of",
     "resolve",
     "row_products",
     "scan",

@@ -81,6 +81,26 @@ class OptionalHooks:
         """
         return None
 
+    def slides(self, x: Array) -> bool:
+        """Return whether there is a `sliding`, and many small products are as fast as a large one.
+
+        They are where a product fits in the cache; on a GPU each is a launch.
+        """
+        return False
+
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        """Return windows that slide along the first axis, as a view that is only read.
+
+        (size, ...) -> (positions, taps, ...), at (p, t) the cell p stride + t dilation; all of
+        these exist. See `slides`.
+
+        Args:
+            x: an array.
+            positions: number of positions, and the stride, the distance from one to the next.
+            taps: number of taps, and the dilation, the distance from one to the next.
+        """
+        raise NotImplementedError(f"backend {self.name!r} has no views that overlap")
+
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None] | None:
         """Return an optimizer's rule, with this many state arrays, as one kernel.
 
