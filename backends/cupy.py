@@ -155,6 +155,11 @@ class CuPyBackend(Backend):
         with self.selected():
             return np.asarray(cupy.asnumpy(array))
 
+    def erfc(self, x: Array) -> Array:
+        from cupyx.scipy.special import erfc
+
+        return erfc(x)
+
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None]:
         import cupy
 

@@ -57,6 +57,13 @@ class JAXBackend(Backend):
             "float32 products": config.jax_default_matmul_precision or "default",
         }
 
+    def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any] | None:
+        import jax
+
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((carry, rows))):
+            return None  # what is not being compiled would be compiled anew in each call
+        return jax.lax.scan(step, carry, rows, reverse=reverse)
+
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if self.device.platform != "cpu":
             return None  # a GPU adds in any order

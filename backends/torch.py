@@ -16,7 +16,16 @@ from nnx.backend import (
     Memory,
     Problem,
 )
-from nnx_backends._host import cores, host_memory, missing, subnormals_flushed, too_many_threads
+from nnx.backend.loops import stacked
+from nnx_backends._host import (
+    cores,
+    host_memory,
+    keep_freed_memory,
+    missing,
+    return_freed_memory,
+    subnormals_flushed,
+    too_many_threads,
+)
 from nnx_backends._lean import lean_torch
 
 
@@ -47,7 +56,8 @@ class TorchBackend(Backend):
                 'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
-            self.block, self.slow_where = 1 << 18, True
+            self.block, self.slow_where = 1 << 17, True
+            keep_freed_memory()
         return lean_torch(compat), chosen
 
     def device_name(self) -> str:
@@ -76,10 +86,32 @@ class TorchBackend(Backend):
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
 
+    def erfc(self, x: Array) -> Array:
+        import torch
+
+        return torch.special.erfc(x)
+
+    def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+        way = -1 if reverse else 1
+        parts = [[array.unbind()[::way] for array in group] for group in rows]
+        steps = len(next(array for group in parts for array in group))
+        outputs = []
+        for t in range(steps):
+            carry, output = step(carry, [[array[t] for array in group] for group in parts])
+            outputs.append(output)
+        return carry, stacked(outputs[::way])
+
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if rows.device.type not in ("cpu", "meta"):
             return None  # a GPU adds in any order
         return rows.new_zeros((count, rows.shape[1])).index_add_(0, index, rows)
+
+    def slides(self, x: Array) -> bool:
+        return x.device.type in ("cpu", "meta")
+
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        (number, stride), (kernel, dilation), (cell, *rest) = positions, taps, x.stride()
+        return x.as_strided((number, kernel, *x.shape[1:]), (stride * cell, dilation * cell, *rest))
 
     def memory(self) -> Memory | None:
         import torch
@@ -98,6 +130,8 @@ class TorchBackend(Backend):
 
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        elif self.device.type == "cpu":
+            return_freed_memory()
 
     def asarray(self, data: Any, dtype: Any = None) -> Array:
         # A tensor that requires a gradient would make PyTorch record all that follows.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -281,8 +281,8 @@ class SequentialNet(SequentialLayer):
             for part in parts:
                 outputs = []
                 self.shapes(tuple(part.shape[1:]), "a sample of x is")
-                for batch in batches(part.shape[0], size):
-                    a = part[batch, ...]
+                several = part.shape[0] > size
+                for a in _in_batches(part, size) if several else (part,):
                     for layer in self.layers:
                         a = layer.forward(a)[0]  # its backward goes, and with it what that holds
                     outputs.append(a)
@@ -367,6 +367,11 @@ class SequentialNet(SequentialLayer):
 
     def _repr_html_(self) -> str:
         return Summary(self)._repr_html_()
+
+
+def _in_batches(part: Array, size: int) -> Iterator[Array]:
+    """Yield the samples of a part in batches."""
+    return (part[batch, ...] for batch in batches(part.shape[0], size))
 
 
 def _shape(shape: Any) -> tuple[Any, ...]:

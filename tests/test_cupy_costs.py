@@ -98,3 +98,18 @@ def test_an_epoch_moves_the_order_once_and_reads_the_result_once(cupy):
     # every further epoch of 40 steps: the order goes there, and the addresses of the outputs that
     # are put together; loss and accuracy come back
     assert (three[0] - one[0], three[1] - one[1]) == (4, 4)
+
+
+def test_a_transformer_block_stays_within_its_launches(cupy):
+    optim = nnx.Adam()
+    attend = [nnx.LayerNormLayer(8, optim=optim), nnx.MultiHeadAttentionLayer(8, 2, optim)]
+    feed = [nnx.LayerNormLayer(8, optim=optim), nnx.DenseLayer(8, 32, nnx.GELU(), optim)]
+    feed.append(nnx.DenseLayer(32, 8, nnx.Linear(), optim))
+    block = [nnx.ResidualLayer(attend), nnx.ResidualLayer(feed)]
+    net = nnx.SequentialNet((6, 8), block, nnx.MeanSquaredError())
+    step, x = net.plan().step, cupy.asarray(np.random.default_rng(0).standard_normal((3, 6, 8)))
+    step(x, x)
+    counted = counted_in(lambda: step(x, x))
+    print(counted)
+    assert counted[0] <= 110
+    assert counted[1:] == (18, [0] * len(WAITS))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from nnx.backend import Array
+from nnx.backend import Array, array_namespace, erfc
 
-__all__ = ["keep_nan", "largest_exponent", "mills", "sign", "times"]
+__all__ = ["gelu", "keep_nan", "largest_exponent", "mills", "normal", "sign", "times"]
 
 
 def times(k: float, x: Array) -> Array:
@@ -35,12 +36,47 @@ def largest_exponent(x: Array, xp: Any) -> float:
 def mills(a: Array, xp: Any) -> Array:
     """Return exp(a^2/2) Phi(-a) for a >= 0: t times a polynomial in t - 1/2, t = 1 / (1 + c a)."""
     c, (first, *others, last) = MILLS_32 if a.dtype == xp.float32 else MILLS_64
-    t = 1.0 / (1.0 + c * a)
+    t = c * a
+    t += 1.0
+    t = 1.0 / t
     v = t - 0.5
     y = first * v
     for coefficient in others:
-        y = (y + coefficient) * v
-    return t * (y + last)
+        y += coefficient
+        y *= v
+    y += last
+    y *= t
+    return y
+
+
+def normal(x: Array) -> tuple[Array, Array]:
+    """Return the normal distribution function Phi(x), and exp(-x^2/2).
+
+    Phi(x) = erfc(-x / sqrt(2)) / 2. The standard has no erfc: with a = |x|, Phi(-a) is
+    exp(-a^2/2) mills(a), and Phi(a) = 1 - Phi(-a).
+    """
+    xp = array_namespace(x)
+    a = xp.minimum(xp.abs(x), 40.0)  # exp(-40^2 / 2) is 0
+    bell = a * a
+    bell *= -0.5
+    bell = xp.exp(bell)
+    Phi = erfc(-math.sqrt(0.5) * x)
+    if Phi is not None:
+        Phi *= 0.5
+        return Phi, bell
+    tail = mills(a, xp)
+    tail *= bell
+    tail -= xp.astype(x > 0, x.dtype)  # `where` may take as long as the polynomial
+    return xp.abs(tail), bell
+
+
+def gelu(x: Array) -> tuple[Array, Array]:
+    """Return phi(x) = x Phi(x) and phi'(x) = Phi(x) + x exp(-x^2/2) / sqrt(2 pi)."""
+    Phi, slope = normal(x)
+    slope *= x
+    slope *= 1.0 / math.sqrt(2.0 * math.pi)
+    slope += Phi
+    return x * Phi, slope
 
 
 # c and the coefficients, highest power first, made by tests/fixtures/make_activations.py. Their

@@ -9,7 +9,18 @@ from nnx.backend.contract import FUNCTIONS, Backend, Memory
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
 from nnx.backend.hooks import Problem
 from nnx.backend.installed import installed_backends
-from nnx.backend.namespace import Array, add_array_type, array_namespace, masked, sum_rows
+from nnx.backend.loops import scan
+from nnx.backend.namespace import (
+    Array,
+    add_array_type,
+    array_namespace,
+    elementwise,
+    erfc,
+    masked,
+    owner_of,
+    row_products,
+    sum_rows,
+)
 from nnx.backend.selection import (
     BackendStatus,
     available_backends,
@@ -37,11 +48,16 @@ __all__ = [
     "array_namespace",
     "available_backends",
     "born_on_device",
+    "elementwise",
+    "erfc",
     "get_backend",
     "installed_backends",
     "masked",
     "on_device",
+    "owner_of",
     "resolve",
+    "row_products",
+    "scan",
     "set_backend",
     "sum_rows",
     "to_numpy",

@@ -55,6 +55,24 @@ class OptionalHooks:
         """
         return None
 
+    def elementwise(self, formula: Callable[[Array], tuple[Array, ...]], x: Array) -> Any:
+        """Return what `nnx.backend.elementwise` does; None to compute the formula of all of x."""
+        return None
+
+    def erfc(self, x: Array) -> Array | None:
+        """Return 1 - erf(x), to a few epsilon of itself, or None if the library has no such."""
+        return None
+
+    def row_products(self, a: Array, b: Array) -> Array | None:
+        """Return what `nnx.backend.row_products` does, or None if a sum of products is as good."""
+        return None
+
+    def scan(
+        self, step: Callable[..., Any], carry: Any, rows: Any, reverse: bool
+    ) -> tuple[Any, Any] | None:
+        """Return what `nnx.backend.scan` does, or None if a Python loop is as good."""
+        return None
+
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         """Return (count, n), at i the sum of the rows with index i, added in a fixed order.
 
@@ -62,6 +80,26 @@ class OptionalHooks:
         `nnx.backend.sum_rows`.
         """
         return None
+
+    def slides(self, x: Array) -> bool:
+        """Return whether there is a `sliding`, and many small products are as fast as a large one.
+
+        They are where a product fits in the cache; on a GPU each is a launch.
+        """
+        return False
+
+    def sliding(self, x: Array, positions: tuple[int, int], taps: tuple[int, int]) -> Array:
+        """Return windows that slide along the first axis, as a view that is only read.
+
+        (size, ...) -> (positions, taps, ...), at (p, t) the cell p stride + t dilation; all of
+        these exist. See `slides`.
+
+        Args:
+            x: an array.
+            positions: number of positions, and the stride, the distance from one to the next.
+            taps: number of taps, and the dilation, the distance from one to the next.
+        """
+        raise NotImplementedError(f"backend {self.name!r} has no views that overlap")
 
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None] | None:
         """Return an optimizer's rule, with this many state arrays, as one kernel.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import array_api_compat
@@ -13,10 +14,13 @@ __all__ = [
     "add_array_type",
     "array_namespace",
     "describe",
+    "elementwise",
+    "erfc",
     "is_array",
     "masked",
     "one_hot_sum",
     "owner_of",
+    "row_products",
     "sum_rows",
 ]
 
@@ -135,6 +139,13 @@ def masked(mask: Array, x: Array) -> Array:
     return xp.where(mask, x, 0.0)
 
 
+def row_products(a: Array, b: Array) -> Array:
+    """Return the sums of a b along the last axis, which is kept with length 1."""
+    owner = owner_of(a)
+    own = None if owner is None else owner.row_products(a, b)
+    return array_namespace(a, b).sum(a * b, axis=-1, keepdims=True) if own is None else own
+
+
 def sum_rows(rows: Array, index: Array, count: int) -> Array:
     """Return an array (count, n) whose row i is the sum of the rows with index i.
 
@@ -162,6 +173,23 @@ def one_hot_sum(rows: Array, index: Array, count: int) -> Array:
         part = xp.astype(numbers == index[few], rows.dtype) @ rows[few, :]
         total = part if total is None else total + part
     return total
+
+
+def elementwise(formula: Callable[[Array], tuple[Array, ...]], x: Array) -> tuple[Array, ...]:
+    """Return formula(x): arrays like x, each element of which depends on that of x alone.
+
+    By the library's own way if its backend has one (`Backend.elementwise`): part for part, so that
+    what the formula computes on the way stays in the cache.
+    """
+    owner = owner_of(x)
+    own = None if owner is None else owner.elementwise(formula, x)
+    return formula(x) if own is None else own
+
+
+def erfc(x: Array) -> Array | None:
+    """Return 1 - erf(x) by the library's own function, or None if its backend has none."""
+    owner = owner_of(x)
+    return None if owner is None else owner.erfc(x)
 
 
 def describe(thing: Any) -> str:

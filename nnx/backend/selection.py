@@ -90,27 +90,41 @@ def use_backend(backend: str | Backend, dtype: str | None = None) -> Iterator[Ba
         _setting.block.reset(token)
 
 
-@contextmanager
-def working_on(backend: Backend) -> Iterator[Backend]:
+class working_on:  # noqa: N801 (used as a function; as a class it takes a third of the time)
     """Use a backend for a block of work that may need more memory than the device has.
 
     Raises:
         OutOfMemoryError: it did. What the work had allocated is free again.
     """
-    with use_backend(backend):
-        try:
-            yield backend
-            return
-        except Exception as error:
-            if isinstance(error, OutOfMemoryError) or not backend.is_out_of_memory(error):
-                raise
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            memory = backend.memory()
-            traceback.clear_frames(error.__traceback__)  # they hold arrays
+
+    __slots__ = ("_backend", "_selected", "_token")
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def __enter__(self) -> Backend:
+        self._selected = self._backend.selected()
+        self._selected.__enter__()
+        self._token = _setting.block.set(self._backend)
+        return self._backend
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        _setting.block.reset(self._token)
+        self._selected.__exit__(kind, error, trace)
+        ours = isinstance(error, Exception) and not isinstance(error, OutOfMemoryError)
+        if ours and self._backend.is_out_of_memory(error):  # type: ignore[arg-type]
+            raise _out_of_memory(self._backend, error) from None  # type: ignore[arg-type]
+
+
+def _out_of_memory(backend: Backend, error: Exception) -> OutOfMemoryError:
+    """Free what the work had allocated; return the error that says so."""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    memory = backend.memory()
+    traceback.clear_frames(error.__traceback__)  # they hold arrays
     gc.collect()  # a network and its plan hold each other
     backend.free_memory()
     free = f"; free: {memory.free:,} of {memory.total:,} bytes" if memory else ""
-    raise OutOfMemoryError(
+    return OutOfMemoryError(
         f"out of memory on {backend.device_name()}: {reason}{free}\n"
         "  use a smaller batch_size, predict and score in smaller batches, use dtype float32, or "
         "train on a part of the data at a time; the network can still be used"

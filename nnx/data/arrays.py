@@ -25,6 +25,7 @@ __all__ = [
     "as_weights",
     "batches",
     "check_finite",
+    "converted",
     "fits",
     "is_classification",
     "is_integer",
@@ -38,9 +39,12 @@ Shape = tuple[int | None, ...]
 
 def fits(shape: Sequence[int], pattern: Shape) -> bool:
     """Return whether a shape is one of those that a pattern with free axes stands for."""
-    return len(shape) == len(pattern) and all(
-        size == given if given is not None else size >= 1
-        for size, given in zip(shape, pattern, strict=True)
+    return tuple(shape) == pattern or (
+        len(shape) == len(pattern)
+        and all(
+            size == given if given is not None else size >= 1
+            for size, given in zip(shape, pattern, strict=True)
+        )
     )
 
 
@@ -54,7 +58,7 @@ def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
     """
     data, x = x, real_numbers(backend, x, name)
     if x.ndim > 0 and x.shape[0] > 0 and fits(x.shape[1:], shape):
-        return _converted(backend, x, backend.dtype, name)
+        return converted(backend, x, backend.dtype, name)
     hint = _input_hint(host_expression(backend, data, name), shape, x)
     raise ShapeError(
         f"expected {name} of shape (samples, {', '.join(map(str, shape))}), got {tuple(x.shape)}; "
@@ -101,7 +105,7 @@ def as_targets(
         elif y.ndim == len(shape) + 1 and math.prod(y.shape[1:]) == _size(shape):
             hint = f"; write {host}.reshape(len({name}), {', '.join(map(str, shape))})"
         raise ShapeError(f"{expected}, got shape {tuple(y.shape)}{hint}")
-    y = _converted(backend, y, backend.dtype, name)
+    y = converted(backend, y, backend.dtype, name)
     check_finite(y, name, indices)
     return y
 
@@ -136,7 +140,7 @@ def as_weights(
         raise ShapeError(
             f"expected {name} of shape {allowed}, got shape {tuple(weights.shape)}{hint}"
         )
-    weights = _converted(backend, weights, backend.dtype, name)
+    weights = converted(backend, weights, backend.dtype, name)
     check_finite(weights, name, indices)
     if bool(backend.xp.any(weights < 0)):
         host = backend.to_numpy(weights)
@@ -246,12 +250,14 @@ def batches(samples: int, batch_size: int) -> Iterator[slice]:
         yield slice(start, min(start + batch_size, samples))
 
 
-def _converted(backend: Backend, data: Any, dtype: Any, name: str) -> Array:
+def converted(backend: Backend, data: Any, dtype: Any, name: str) -> Array:
     """Return the numbers in a dtype of the backend.
 
     Raises:
         ValueError: a finite number is too large for it.
     """
+    if backend.owns(data) and data.dtype == dtype:
+        return backend.asarray(data, dtype=dtype)
     if isinstance(data, np.ndarray) and data.dtype == backend.dtype_name:
         return backend.asarray(data, dtype=dtype)
     try:

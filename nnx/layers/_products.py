@@ -1,89 +1,207 @@
 """The products of convolutions with windows, written once for all numbers of axes.
 
-Two functions are adjoint to each other, and every convolution consists of them: `correlate` maps x
-to z, `distribute` maps dz to dx. A transposed convolution uses the second in its forward. Both
-gather along all axes of space except the first: slices with a step, stacked, are the columns of a
-matrix product. The results for the taps of the first axis are added up. Gathering along no axis
-needs more and smaller products; gathering along all holds more memory and takes longer, unless
-there are few channels.
+Every convolution consists of two functions that are adjoint to each other: `correlate` maps x to z,
+`distribute` maps dz to dx; and of `products`, the gradient of W. A transposed convolution uses the
+second in its forward. There are two ways to compute them, which differ in the order of the axes and
+in what they gather: slices with a step, which are the columns of matrix products.
+
+* `Blocks`: a few large products. Arrays are (channels, *space, samples).
+* `Rows`: a product for each position along the first axis of space, for libraries whose views may
+  overlap. Arrays are (first axis, channels, other axes, samples), and a product fits in the cache.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 from nnx.backend import Array, array_namespace
-from nnx.layers._windows import Windows, pad, spaced
+from nnx.layers._windows import ROWS, Windows, laid_out, pad, restored, slides, spaced
 
-__all__ = ["correlate", "distribute", "gather", "products"]
+__all__ = ["Blocks", "Rows", "way_of"]
 
 
-def gather(x: Array, windows: list[Windows], kernel: tuple[int, ...]) -> list[Array]:
-    """x (ni, *space, samples) as blocks of columns (ni taps, positions samples), for `correlate`.
+FEW = 64
 
-    Either all taps make one block, which is gathered, or each tap of the first axis of space makes
-    a block, a view of what is gathered along the other axes. One block needs a single product.
-    Several need a sum of products, but less memory, by the number of taps of that axis. The choice
-    depends on which is larger, the columns of one tap or z.
+
+def way_of(x: Array, kernel: tuple[int, ...], windows: list[Windows], groups: int) -> Blocks | Rows:
+    """Return the faster way for an x (samples, channels, *space) on its backend.
+
+    Args:
+        x: what slides under the windows, or for a transposed convolution what they give.
+        kernel: the shape of W, (no, ni / groups, *kernel).
+        windows: along each axis of space.
+        groups: of channels.
     """
-    xp, n = array_namespace(x), len(windows)
-    for axis, w in enumerate(windows, start=1):
-        x = pad(x, axis, w.before, w.after)
-    first, *others = windows
-    for w in reversed(others):  # the axis of each is n, since taps were put before it
-        x = w.gather(x, n)
-    ni, samples = x.shape[0], x.shape[-1]
-    taps, places = math.prod(w.kernel for w in others), math.prod(w.positions for w in windows)
-    if kernel[1] * taps >= kernel[0]:
-        return [xp.reshape(tap, (ni * taps, places * samples)) for tap in first.slices(x, n)]
-    return [xp.reshape(first.gather(x, n), (ni * taps * first.kernel, places * samples))]
+    columns = x.shape[0] * math.prod(w.positions for w in windows[1:])
+    # Rows read W for each position, which must not be more than the columns of it; and with few
+    # columns, as of one sample, calls take longer than products.
+    rows = groups == 1 and len(windows) == 2 and columns >= max(kernel[0], FEW)
+    return (Rows if rows and slides(x) else Blocks)(kernel, windows, groups)
 
 
-def correlate(W: Array, columns: list[Array], windows: list[Windows], groups: int) -> Array:
-    """W (no, ni / groups, *kernel) by the columns -> z (no, *positions, samples)."""
-    xp, no = array_namespace(W, *columns), W.shape[0]
-    if len(columns) > 1:
-        W = xp.permute_dims(W, (2, 0, 1, *range(3, W.ndim)))
-    W = xp.reshape(W, (len(columns), no, math.prod(W.shape) // (len(columns) * no)))
-    z = _product(W[0, ...], columns[0], groups)
-    for tap, block in enumerate(columns[1:], start=1):
-        z += _product(W[tap, ...], block, groups)
-    space = [w.positions for w in windows]
-    return xp.reshape(z, (no, *space, columns[0].shape[1] // math.prod(space)))
+@dataclass
+class Blocks:
+    """Arrays (channels, *space, samples): all positions of all samples are columns of one product.
 
-
-def products(rows: Array, columns: list[Array], kernel: tuple[int, ...], groups: int) -> Array:
-    """rows (no, positions samples) by the transposed columns -> (no, ni / groups, *kernel)."""
-    xp = array_namespace(rows, *columns)
-    parts = [_outer(rows, block, groups) for block in columns]
-    if len(parts) == 1:
-        return xp.reshape(parts[0], kernel)
-    shape = (*kernel[:2], *kernel[3:])
-    return xp.stack([xp.reshape(part, shape) for part in parts], axis=2)
-
-
-def distribute(W: Array, z: Array, windows: list[Windows], groups: int) -> Array:
-    """The adjoint of `correlate(gather(x))`: z (no, *positions, samples) -> the shape of x.
-
-    Along the first axis of space, the results of the taps are added up. Along the others, each cell
-    gathers the positions of the windows that it is in, which is cheaper than adding up more.
+    Windows are gathered along all axes of space except the first, and the results for the taps of
+    the first axis are added up. Gathering along no axis needs more and smaller products; gathering
+    along all holds more memory and takes longer, unless there are few channels.
     """
-    xp, n = array_namespace(W, z), len(windows)
-    (no, inside, *kernel), samples = W.shape, z.shape[-1]
-    first, *others = windows
-    for axis, w in enumerate(others, start=2):
-        turned = w.turned()
-        z = pad(spaced(z, axis, w.stride), axis, turned.before, turned.after)
-    for w in reversed(others):
-        z = w.turned().gather(z, n, last_first=True)
-    shape = (first.kernel, first.positions, *(w.size for w in others), samples)
-    z = xp.reshape(z, (no * math.prod(kernel[1:]), math.prod(shape[1:])))
-    # (no, inside, k1, k2, ...) -> a row for each (inside, k1), a column for each (no, k2, ...)
-    W = xp.reshape(W, (groups, no // groups, inside, *kernel))
-    W = xp.permute_dims(W, (0, 2, 3, 1, *range(4, n + 3)))
-    W = xp.reshape(W, (groups * inside * kernel[0], no // groups * math.prod(kernel[1:])))
-    x = xp.reshape(_product(W, z, groups), (groups * inside, *shape))
-    return first.spread(x, 1)
+
+    kernel: tuple[int, ...]
+    windows: list[Windows]
+    groups: int
+
+    channels: ClassVar[int] = 0  # the axis of the channels
+
+    def arranged(self, x: Array) -> Array:
+        """(samples, channels, *space) -> (channels, *space, samples), laid out in this order."""
+        return laid_out(x, (*range(1, x.ndim), 0))
+
+    def restored(self, x: Array) -> Array:
+        """(channels, *space, samples) -> (samples, channels, *space), a view."""
+        return restored(x, (*range(1, x.ndim), 0))
+
+    def gather(self, x: Array) -> list[Array]:
+        """x (ni, *space, samples) as blocks of columns (ni taps, positions samples).
+
+        Either all taps make one block, which is gathered, or each tap of the first axis of space
+        makes a block, a view of what is gathered along the other axes. One block needs a single
+        product. Several need a sum of products, but less memory, by the number of taps of that
+        axis. The choice depends on which is larger, the columns of one tap or z.
+        """
+        xp, n = array_namespace(x), len(self.windows)
+        for axis, w in enumerate(self.windows, start=1):
+            x = pad(x, axis, w.before, w.after)
+        first, *others = self.windows
+        for w in reversed(others):  # the axis of each is n, since taps were put before it
+            x = w.gather(x, n)
+        ni, samples = x.shape[0], x.shape[-1]
+        taps = math.prod(w.kernel for w in others)
+        columns = math.prod(w.positions for w in self.windows) * samples
+        if self.kernel[1] * taps >= self.kernel[0]:
+            return [xp.reshape(tap, (ni * taps, columns)) for tap in first.slices(x, n)]
+        return [xp.reshape(first.gather(x, n), (ni * taps * first.kernel, columns))]
+
+    def correlate(self, W: Array, columns: list[Array]) -> Array:
+        """W (no, ni / groups, *kernel) by the columns -> z (no, *positions, samples)."""
+        xp, no = array_namespace(W, *columns), W.shape[0]
+        if len(columns) > 1:
+            W = xp.permute_dims(W, (2, 0, 1, *range(3, W.ndim)))
+        W = xp.reshape(W, (len(columns), no, math.prod(W.shape) // (len(columns) * no)))
+        z = _product(W[0, ...], columns[0], self.groups)
+        for tap, block in enumerate(columns[1:], start=1):
+            z += _product(W[tap, ...], block, self.groups)
+        space = [w.positions for w in self.windows]
+        return xp.reshape(z, (no, *space, columns[0].shape[1] // math.prod(space)))
+
+    def products(self, z: Array, columns: list[Array]) -> Array:
+        """z (no, *positions, samples) by the transposed columns -> (no, ni / groups, *kernel)."""
+        xp = array_namespace(z, *columns)
+        rows = xp.reshape(z, (z.shape[0], columns[0].shape[1]))
+        parts = [_outer(rows, block, self.groups) for block in columns]
+        if len(parts) == 1:
+            return xp.reshape(parts[0], self.kernel)
+        shape = (*self.kernel[:2], *self.kernel[3:])
+        return xp.stack([xp.reshape(part, shape) for part in parts], axis=2)
+
+    def distribute(self, W: Array, z: Array) -> Array:
+        """The adjoint of `correlate(W, gather(x))`: z -> the shape of x.
+
+        Along the first axis of space, the results of the taps are added up. Along the others, each
+        cell gathers the positions of the windows that it is in, which is cheaper than adding up
+        more.
+        """
+        xp, n, groups = array_namespace(W, z), len(self.windows), self.groups
+        (no, inside, *kernel), samples = W.shape, z.shape[-1]
+        first, *others = self.windows
+        for axis, w in enumerate(others, start=2):
+            turned = w.turned()
+            z = pad(spaced(z, axis, w.stride), axis, turned.before, turned.after)
+        for w in reversed(others):
+            z = w.turned().gather(z, n, last_first=True)
+        shape = (first.kernel, first.positions, *(w.size for w in others), samples)
+        z = xp.reshape(z, (no * math.prod(kernel[1:]), math.prod(shape[1:])))
+        # (no, inside, k1, k2, ...) -> a row for each (inside, k1), a column for each (no, k2, ...)
+        W = xp.reshape(W, (groups, no // groups, inside, *kernel))
+        W = xp.permute_dims(W, (0, 2, 3, 1, *range(4, n + 3)))
+        W = xp.reshape(W, (groups * inside * kernel[0], no // groups * math.prod(kernel[1:])))
+        x = xp.reshape(_product(W, z, groups), (groups * inside, *shape))
+        return first.spread(x, 1)
+
+
+@dataclass
+class Rows:
+    """Arrays (height, channels, width, samples): a product for each row of positions.
+
+    Windows are gathered along the width. The rows of a window then lie one after another, so that
+    the columns of the products are views.
+    """
+
+    kernel: tuple[int, ...]
+    windows: list[Windows]
+    groups: int = 1
+
+    channels: ClassVar[int] = 1
+
+    def arranged(self, x: Array) -> Array:
+        """(samples, channels, height, width) -> (height, channels, width, samples), laid out so."""
+        return laid_out(x, ROWS)
+
+    def restored(self, x: Array) -> Array:
+        """(height, channels, width, samples) -> (samples, channels, height, width), a view."""
+        return restored(x, ROWS)
+
+    def gather(self, x: Array) -> Array:
+        """x (height, ni, width, samples) -> columns (positions, kernel ni, positions samples)."""
+        xp, (high, wide) = array_namespace(x), self.windows
+        x = pad(pad(x, 2, wide.before, wide.after), 0, high.before, high.after)
+        ni, columns = x.shape[1], wide.positions * x.shape[3]
+        rows = xp.reshape(wide.gather(x, 2), (x.shape[0], wide.kernel * ni, columns))
+        taps = high.kernel * wide.kernel * ni
+        return xp.reshape(high.view(rows), (high.positions, taps, columns))
+
+    def correlate(self, W: Array, columns: Array) -> Array:
+        """W (no, ni, *kernel) by the columns -> z (positions, no, positions, samples)."""
+        xp, positions = array_namespace(W, columns), self.windows[1].positions
+        W = xp.reshape(xp.permute_dims(W, (0, 2, 3, 1)), (W.shape[0], columns.shape[1]))
+        z = xp.broadcast_to(W, (columns.shape[0], *W.shape)) @ columns
+        return xp.reshape(z, (*z.shape[:2], positions, z.shape[2] // positions))
+
+    def products(self, z: Array, columns: Array) -> Array:
+        """z by the transposed columns of each row, added up -> (no, ni, *kernel)."""
+        xp, (no, ni, high, wide) = array_namespace(z, columns), self.kernel
+        z = xp.reshape(z, (*z.shape[:2], columns.shape[2]))
+        dW = z[0, ...] @ columns[0, ...].T
+        for row in range(1, z.shape[0]):
+            dW += z[row, ...] @ columns[row, ...].T
+        return xp.permute_dims(xp.reshape(dW, (no, high, wide, ni)), (0, 3, 1, 2))
+
+    def distribute(self, W: Array, z: Array) -> Array:
+        """The adjoint of `correlate(W, gather(x))`: z -> the shape of x.
+
+        Along the width, each cell gathers the positions of the windows that it is in. Along the
+        height, the results of the taps are added to their rows.
+        """
+        xp, (high, wide) = array_namespace(W, z), self.windows
+        (no, ni, *kernel), samples = W.shape, z.shape[3]
+        turned = wide.turned()
+        z = pad(spaced(z, 2, wide.stride), 2, turned.before, turned.after)
+        # (no, ni, k1, k2) -> a row for each (k1, ni), a column for each (no, k2)
+        W = xp.reshape(xp.permute_dims(W, (2, 1, 0, 3)), (kernel[0] * ni, no * kernel[1]))
+        span, columns = (high.kernel - 1) * high.dilation + 1, wide.size * samples
+        size = max((high.positions - 1) * high.stride + span, high.before + high.size)
+        x = xp.zeros((size, ni, columns), dtype=z.dtype, device=getattr(z, "device", None))
+        for row in range(high.positions):
+            start = row * high.stride
+            taps = turned.gather(z[row, ...], 1, last_first=True)
+            part = W @ xp.reshape(taps, (W.shape[1], columns))
+            rows = x[start : start + span : high.dilation, ...]
+            rows += xp.reshape(part, (kernel[0], ni, columns))
+        x = x[high.before : high.before + high.size, ...]
+        return xp.reshape(x, (high.size, ni, wide.size, samples))
 
 
 def _product(A: Array, B: Array, groups: int) -> Array:

@@ -11,17 +11,7 @@ from typing import Any
 
 from nnx.checks import ShapeError
 
-__all__ = [
-    "KNOWN",
-    "Shape",
-    "fits",
-    "merged",
-    "of_channels",
-    "output_shape",
-    "product",
-    "told",
-    "total",
-]
+__all__ = ["KNOWN", "Shape", "fits", "merged", "output_shape", "product", "told", "total"]
 
 # The shape of a sample: the length of each axis, or None for any length.
 Shape = tuple[Any, ...]
@@ -77,11 +67,3 @@ def told(layer: Any, shape: Shape, error: Exception) -> Exception:
         f"does not take axes of any length: {type(layer).__name__}.output_shape({shape}) raises "
         f"TypeError, {error}; handle None in it, or {KNOWN}"
     )
-
-
-def of_channels(n: int, input_shape: Shape) -> Shape:
-    """Return the input shape, if it is that of n channels; a ShapeError if not."""
-    if input_shape[:1] != (n,):
-        remedy = f"; {KNOWN} for the channels" if input_shape[:1] == (None,) else ""
-        raise ShapeError(f"takes input of shape ({n},) or ({n}, ...), got {input_shape}{remedy}")
-    return input_shape

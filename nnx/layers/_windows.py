@@ -6,8 +6,8 @@ can write in place, so it reshapes instead: lay the windows of each tap out in r
 cut the whole into rows that are shorter by the dilation, so that each tap is shifted against the
 one before it by the dilation, then sum.
 
-Layers that slide work on arrays (channels, *space, samples): slices along space then copy long
-runs of samples, and all positions of all samples are the columns of one product.
+Layers that slide lay their arrays out with samples last, so that slices along space copy long runs
+of samples. `layout` tells the order of the other axes. Between two such layers nothing is copied.
 """
 
 from __future__ import annotations
@@ -17,24 +17,28 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, owner_of
 from nnx.checks import ShapeError
 from nnx.layers._shapes import KNOWN, Shape
 
 __all__ = [
+    "ROWS",
     "Geometry",
     "Windows",
     "images",
+    "laid_out",
+    "layout",
     "pad",
     "part",
-    "samples_first",
-    "samples_last",
+    "restored",
     "short",
+    "slides",
     "spaced",
 ]
 
 Padding = str | int | Sequence[int]
 
+ROWS = (2, 1, 3, 0)  # (height, channels, width, samples)
 AXES = {1: ("length",), 2: ("height", "width")}
 
 
@@ -70,9 +74,17 @@ class Windows(NamedTuple):
             return xp.expand_dims(taps[0], axis=1)
         return xp.stack(taps[::-1] if last_first else taps, axis=1)
 
+    def view(self, x: Array) -> Array:
+        """The same as `gather(x, 0)`; nothing is copied if the backend slides."""
+        if not slides(x):
+            return self.gather(x, 0)
+        return owner_of(x).sliding(x, (self.positions, self.stride), (self.kernel, self.dilation))
+
     def join(self, pieces: list[Array], axis: int) -> Array:
         """The adjoint of `pad` and `slices`: a piece for each tap, an entry for each position."""
         xp = array_namespace(*pieces)
+        if getattr(owner_of(pieces[0]), "mutable", False):
+            return self._join_in_place(pieces, axis)
         gap = self.stride - self.kernel
         if self.dilation > 1 or gap < 0:
             return self.spread(xp.stack(pieces, axis=axis), axis)
@@ -82,6 +94,20 @@ class Windows(NamedTuple):
             shape = x.shape
             x = xp.stack(pieces, axis=axis + 1)
             x = xp.reshape(x, (*shape[:axis], shape[axis] * len(pieces), *shape[axis + 1 :]))
+        return part(x, axis, self.before, self.before + self.size)
+
+    def _join_in_place(self, pieces: list[Array], axis: int) -> Array:
+        """The same as `join`, for arrays that can be written: pieces are added to their slices."""
+        xp, first = array_namespace(*pieces), pieces[0]
+        reach = (self.positions - 1) * self.stride + 1 + (self.kernel - 1) * self.dilation
+        size = max(reach, self.before + self.size)
+        shape = (*first.shape[:axis], size, *first.shape[axis + 1 :])
+        x = xp.zeros(shape, dtype=first.dtype, device=getattr(first, "device", None))
+        for piece, cells in zip(pieces, self.slices(x, axis), strict=True):
+            if self.stride < self.kernel or self.dilation > 1:
+                cells += piece
+            else:
+                cells[...] = piece
         return part(x, axis, self.before, self.before + self.size)
 
     def spread(self, x: Array, axis: int) -> Array:
@@ -241,19 +267,34 @@ def images(layer: Any, channels: int | None, dimensions: int, input_shape: Shape
     return input_shape[1:]
 
 
-def samples_last(x: Array) -> Array:
-    """(samples, channels, *space) -> (channels, *space, samples), laid out in this order.
+def slides(x: Array) -> bool:
+    """Return whether the backend of an array slides; see `OptionalHooks.slides`."""
+    owner = owner_of(x)
+    return owner is not None and owner.slides(x)
+
+
+def layout(x: Array) -> tuple[int, ...]:
+    """The axes of an x (samples, channels, *space) in the order that suits its backend.
+
+    It is `ROWS`, (height, channels, width, samples), for images if the backend slides, else
+    (channels, *space, samples).
+    """
+    return ROWS if x.ndim == len(ROWS) and slides(x) else (*range(1, x.ndim), 0)
+
+
+def laid_out(x: Array, order: tuple[int, ...]) -> Array:
+    """The axes in this order, in memory, too.
 
     A reshape to one axis copies only if the memory is laid out in another order.
     """
     xp = array_namespace(x)
-    x = xp.permute_dims(x, (*range(1, x.ndim), 0))
+    x = xp.permute_dims(x, order)
     return xp.reshape(xp.reshape(x, (-1,)), x.shape)
 
 
-def samples_first(x: Array) -> Array:
-    """(channels, *space, samples) -> (samples, channels, *space), a view."""
-    return array_namespace(x).permute_dims(x, (x.ndim - 1, *range(x.ndim - 1)))
+def restored(x: Array, order: tuple[int, ...]) -> Array:
+    """The inverse of `laid_out`, a view."""
+    return array_namespace(x).permute_dims(x, tuple(order.index(i) for i in range(x.ndim)))
 
 
 def pad(x: Array, axis: int, before: int, after: int, value: float = 0.0) -> Array:

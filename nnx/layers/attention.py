@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from nnx import checks
-from nnx.activations import SoftMax
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._attention import attend
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
@@ -27,11 +28,14 @@ class MultiHeadAttentionLayer(Layer):
 
     Backward, with dO = delta W_out: dV = A^T dO, dA = dO V^T, dS = A (dA - sum(dA A)),
     dQ = dS K / sqrt(d), dK = dS^T Q / sqrt(d), dx = (dQ, dK, dV) W_in; dW_in = (dQ, dK, dV)^T x,
-    dW_out = delta^T O; db_in and db_out are the sums of (dQ, dK, dV) and delta.
+    dW_out = delta^T O; db_in and db_out are the sums of (dQ, dK, dV) and delta. `_attention` has
+    the formulas between Q, K, V and O as they are computed.
 
     Shapes: x, y (samples, time, ni); W_in (3 ni, ni), b_in (3 ni,), W_out (ni, ni), b_out (ni,).
     They are PyTorch's in_proj_weight, in_proj_bias, out_proj.weight and out_proj.bias, so weights
-    can be copied from it. A is (samples, heads, time, time): memory grows with the square of time.
+    can be copied from it. A is (samples, heads, time, time); if it has more than four million
+    entries, it is computed for some queries at a time, and again in the backward, so that memory
+    grows with time, and not with its square.
 
     The initial weights are `initializer.weights((ni, ni))` for each of Q, K, V and the output, the
     initial biases are zero.
@@ -100,7 +104,6 @@ class MultiHeadAttentionLayer(Layer):
         W_in, W_out = p["W_in"], p["W_out"]
         xp = array_namespace(x, W_in)
         samples, time, ni = x.shape
-        scale = 1.0 / math.sqrt(ni // self.heads)
         data = is_data(x, self.mask_value)
 
         def only_data(array: Array) -> Array:
@@ -112,13 +115,10 @@ class MultiHeadAttentionLayer(Layer):
         heads = xp.reshape(projected, (samples, time, 3, self.heads, -1))
         heads = xp.permute_dims(heads, (2, 0, 3, 1, 4))  # (3, samples, heads, time, d)
         Q, K, V = (heads[part, ...] for part in range(3))
-        Q = Q * scale
-        scores = Q @ xp.matrix_transpose(K)
-        visible = self._visible(x, data)
-        if visible is not None:
-            scores = xp.where(visible, scores, -math.inf)
-        A, softmax = SoftMax().forward(scores)
-        O = xp.reshape(xp.permute_dims(A @ V, (0, 2, 1, 3)), (-1, ni))  # noqa: E741
+        scale = 1.0 / math.sqrt(ni // self.heads)
+        hidden, queries = self._hidden(x, data)
+        O, backward_of_heads = attend(Q * scale, K, V, hidden, queries)  # noqa: E741
+        O = xp.reshape(xp.permute_dims(O, (0, 2, 1, 3)), (-1, ni))  # noqa: E741
         y = O @ W_out.T
         y += p["b_out"]
 
@@ -126,12 +126,9 @@ class MultiHeadAttentionLayer(Layer):
             delta = xp.reshape(only_data(delta), (-1, ni))
             dO = xp.reshape(delta @ W_out, (samples, time, self.heads, -1))
             dO = xp.permute_dims(dO, (0, 2, 1, 3))
-            dV = xp.matrix_transpose(A) @ dO
-            dS = softmax(dO @ xp.matrix_transpose(V))
-            dQ = dS @ K
+            dQ, dK, dV = backward_of_heads(dO)
             dQ *= scale
-            dK = xp.matrix_transpose(dS) @ Q
-            d = xp.permute_dims(xp.stack([dQ, dK, dV]), (1, 3, 0, 2, 4))
+            d = xp.stack([xp.permute_dims(part, (0, 2, 1, 3)) for part in (dQ, dK, dV)], axis=2)
             d = xp.reshape(d, (-1, 3 * ni))
             gradients = {
                 "W_in": d.T @ rows,
@@ -143,22 +140,31 @@ class MultiHeadAttentionLayer(Layer):
 
         return only_data(xp.reshape(y, x.shape)), backward
 
-    def _visible(self, x: Array, data: Array | None) -> Array | None:
-        """Which keys (last axis) a query (the axis before) attends to; None: all.
+    def _hidden(
+        self, x: Array, data: Array | None
+    ) -> tuple[Callable[..., Array] | None, list[Array]]:
+        """Return what `attend` needs to hide keys from queries.
 
         A query of padding attends to all keys, so that its softmax has something to sum over. Its
         output and its gradient are set to zero.
         """
         xp, time = array_namespace(x), x.shape[1]
-        visible = None
-        if data is not None:
-            keys = xp.reshape(data, (x.shape[0], 1, 1, time))
-            visible = xp.logical_or(keys, xp.logical_not(xp.matrix_transpose(keys)))
-        if self.causal:
-            t = xp.arange(time, dtype=xp.int32, device=place(x))
-            past = xp.expand_dims(t, axis=1) >= t
-            visible = past if visible is None else xp.logical_and(past, visible)
-        return visible
+        if data is None and not self.causal:
+            return None, []
+        keys = None if data is None else xp.reshape(data, (x.shape[0], 1, time, 1))
+        t = xp.arange(time, dtype=xp.int32, device=place(x)) if self.causal else None
+
+        def hidden(*queries: Array) -> Array:
+            given, found = iter(queries), None
+            if keys is not None:
+                found = xp.logical_and(xp.logical_not(keys), next(given))
+            if t is not None:
+                future = xp.expand_dims(t, axis=1) > next(given)
+                found = future if found is None else xp.logical_or(future, found)
+            return xp.where(found, xp.asarray(-math.inf, dtype=x.dtype, device=place(x)), 0.0)
+
+        queries = [] if keys is None else [xp.matrix_transpose(keys)]
+        return hidden, queries if t is None else [*queries, t]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, ni); time may be None, any."""

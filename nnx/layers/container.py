@@ -195,6 +195,12 @@ class SequentialLayer(Container):
             value = as_layers(self.name, value)
         super().__setattr__(name, value)
 
+    @property
+    def backend(self) -> Backend:  # type: ignore[override]
+        """The backend of the first layer."""
+        first = self.layers[0] if self.layers else None
+        return first.backend if isinstance(first, Layer) else super().backend
+
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return the last value and the backward through all."""
         backwards = []
@@ -227,8 +233,9 @@ class SequentialLayer(Container):
         """
         found = []
         for number, layer in enumerate(self.layers or as_layers(self.name, []), start=1):
-            network = isinstance(layer, Container) and layer.as_child() is not layer
-            if network or not isinstance(layer, Layer):
+            if not isinstance(layer, Layer) or (
+                isinstance(layer, Container) and layer.as_child() is not layer
+            ):
                 self.layers[:] = as_layers(self.name, self.layers)
                 return self.shapes(shape, source)
             try:
@@ -239,11 +246,13 @@ class SequentialLayer(Container):
                 reason = told(layer, shape, error)
                 if not isinstance(reason, ShapeError):
                     raise
+                if number > 1:
+                    source = f"layer {number - 1} ({self.layers[number - 2].name}) gives"
                 raise ShapeError(f"layer {number} ({layer.name}) {reason}; {source} {shape}") from (
                     None if reason is error else error
                 )
             found.append(shape_after)
-            shape, source = shape_after, f"layer {number} ({layer.name}) gives"
+            shape = shape_after
         return found
 
     def check_batch(self, input_shape: Shape, samples: int) -> None:

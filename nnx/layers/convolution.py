@@ -10,9 +10,9 @@ from nnx.activations import Activation, LogSoftmax, ReLU, SoftMax
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked
-from nnx.layers._products import correlate, distribute, gather, products
+from nnx.layers._products import Blocks, Rows, way_of
 from nnx.layers._shapes import Shape
-from nnx.layers._windows import Geometry, Padding, images, samples_first, samples_last, short
+from nnx.layers._windows import Geometry, Padding, images, short
 from nnx.layers.base import AffineLayer, Backward
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -82,27 +82,25 @@ class ConvolutionLayer(AffineLayer):
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """z = W * x + b; backward: dW = dz * x, db = sum(dz), dx = W^T * dz."""
         W = self.parameters["W"]
-        xp = array_namespace(x, W)
-        windows = self.geometry.over(x.shape[2:])
-        columns = gather(samples_last(x), windows, W.shape)
-        z, bias = self._biased(correlate(W, columns, windows, self.groups))
+        way = way_of(x, W.shape, self.geometry.over(x.shape[2:]), self.groups)
+        columns = way.gather(way.arranged(x))
+        z, bias = self._biased(way, way.correlate(W, columns))
 
         def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            dz = samples_last(dz)
-            rows = xp.reshape(dz, (self.no, columns[0].shape[1]))
-            dW = products(rows, columns, W.shape, self.groups)
-            dx = samples_first(distribute(W, dz, windows, self.groups)) if need_dx else None
-            return dx, {"W": dW, **bias(rows)}
+            dz = way.arranged(dz)
+            dx = way.restored(way.distribute(W, dz)) if need_dx else None
+            return dx, {"W": way.products(dz, columns), **bias(dz)}
 
         return z, backward
 
-    def _biased(self, z: Array) -> tuple[Array, Any]:
-        """z (no, *space, samples) plus the bias, samples first; and rows of dz -> db."""
+    def _biased(self, way: Blocks | Rows, z: Array) -> tuple[Array, Any]:
+        """z, arranged in that way, plus the bias, restored; and dz, arranged -> db."""
         xp = array_namespace(z)
         if "b" not in self.parameters:
-            return samples_first(z), lambda rows: {}
-        z += xp.reshape(self.parameters["b"], (self.no, *[1] * (z.ndim - 1)))
-        return samples_first(z), lambda rows: {"b": xp.sum(rows, axis=1)}
+            return way.restored(z), lambda dz: {}
+        z += xp.reshape(self.parameters["b"], (self.no, *[1] * (z.ndim - 1 - way.channels)))
+        others = tuple(axis for axis in range(z.ndim) if axis != way.channels)
+        return way.restored(z), lambda dz: {"b": xp.sum(dz, axis=others)}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(ni, *space) -> (no, *numbers of windows)."""

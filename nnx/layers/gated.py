@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._sequences import place
 from nnx.layers.base import Parameter
-from nnx.layers.recurrent import Cell, CellBackward, RecurrentLayer, State
+from nnx.layers.recurrent import Arrays, Cell, RecurrentLayer
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
 __all__ = ["GRULayer", "LSTMLayer"]
+
+
+class _LSTMCell(Cell):
+    """c' = f c + i g, h' = o tanh(c').
+
+    All gates share one tanh, since s(z) = (1 + tanh(z / 2)) / 2: with a = 1 for g and a = 1/2 for
+    the others, a gate is a tanh(a z) + 1 - a.
+    """
+
+    def __init__(self, layer: Any, like: Array) -> None:
+        super().__init__(layer, like)
+        self.scale = _by_gates((self.no, 1), like, (0.5, 0.5, 1.0, 0.5))
+        self.a = _by_gates(like.shape, like, (0.5, 0.5, 1.0, 0.5))
+        self.offset = 1.0 - self.a
+
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+        """Keep the gates and y = tanh(c')."""
+        xp = array_namespace(u)
+        v += u
+        gates = xp.tanh(v)
+        gates *= self.a
+        gates += self.offset
+        gates = xp.reshape(gates, (4, *state[1].shape))
+        i, f, g, o = xp.unstack(gates)
+        c = f * state[1]
+        c += i * g
+        y = xp.tanh(c)
+        return (o * y, c), (gates, y)
+
+    def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
+        """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f."""
+        (_, c), (gates, y) = before, kept
+        xp = array_namespace(gates)
+        i, f, g, o = xp.unstack(gates, axis=1)
+        S = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), y * o * (1.0 - o)]
+        return o * (1.0 - y * y), xp.concat(S, axis=1), f
+
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None, Array]]:
+        """dc = dc + dh o (1 - y^2), dz = (dc, dc, dc, dh) S; dc of the step before is dc f."""
+        (dh, dc), (of_h, S, f) = d, slopes
+        dc = dc + dh * of_h
+        dz = array_namespace(dc).concat([dc, dc, dc, dh], axis=-2)
+        dz *= S
+        return dz, dz, (None, dc * f)
 
 
 class LSTMLayer(RecurrentLayer):
@@ -40,6 +86,7 @@ class LSTMLayer(RecurrentLayer):
 
     gates = 4
     memories = 2
+    cell = _LSTMCell
     b_ih = Parameter()
     b_hh = Parameter()
 
@@ -73,54 +120,50 @@ class LSTMLayer(RecurrentLayer):
             reverse=reverse,
         )
         self.forget_bias = checks.number(self, "forget_bias", forget_bias)
-        self.b_ih = self._by_gates(self.W_ih, (0.0, self.forget_bias, 0.0, 0.0))
+        self.b_ih = _by_gates((self.no,), self.W_ih, (0.0, self.forget_bias, 0.0, 0.0))
         self.b_hh = self._zero_bias()
 
-    def biases(self) -> tuple[Array, None]:
+    def biases(self) -> tuple[Array]:
         """b_ih + b_hh, of which only the sum matters."""
-        return self.parameters["b_ih"] + self.parameters["b_hh"], None
+        return (self.parameters["b_ih"] + self.parameters["b_hh"],)
 
-    def cell(self, u: Array) -> Cell:
-        """c' = f c + i g, h' = o tanh(c').
 
-        All gates share one tanh, since s(z) = (1 + tanh(z / 2)) / 2: with a = 1 for g and a = 1/2
-        for the others, a gate is a t + 1 - a with t = tanh(a z), and its slope is a^2 (1 - t^2).
-        """
-        xp = array_namespace(u)
-        a = self._by_gates(u, (0.5, 0.5, 1.0, 0.5))
-        offset, slope = 1.0 - a, a * a
-        quarters = [slice(k * self.no, (k + 1) * self.no) for k in range(4)]
+class _GRUCell(Cell):
+    """h' = n + z (h - n)."""
 
-        def step(u: Array, v: Array, state: State) -> tuple[State, CellBackward]:
-            c = state[1]
-            z = u + v
-            z *= a
-            t = xp.tanh(z)
-            gates = t * a
-            gates += offset
-            i, f, g, o = (gates[:, quarter] for quarter in quarters)
-            c_next = f * c
-            c_next += i * g
-            y = xp.tanh(c_next)
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+        """Keep r and z, n, and v_n."""
+        xp, two = array_namespace(u), 2 * self.no
+        rz = u[:two, :] + v[:two, :]
+        rz *= 0.5
+        rz = xp.tanh(rz)  # s(x) = (1 + tanh(x / 2)) / 2
+        rz *= 0.5
+        rz += 0.5
+        r, z, v_n = rz[: self.no, :], rz[self.no :, :], v[two:, :]
+        n = r * v_n
+        n += u[two:, :]
+        n = xp.tanh(n)
+        h = state[0] - n
+        h *= z
+        h += n
+        return (h,), (rz, n, v_n)
 
-            def backward(dh: Array, dc: Array) -> tuple[Array, Array, tuple[None, Array]]:
-                dc = dc + dh * o * (1.0 - y * y)
-                dz = xp.concat([dc * g, dc * c, dc * i, dh * y], axis=-1)
-                dz *= 1.0 - t * t
-                dz *= slope
-                return dz, dz, (None, dc * f)
+    def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
+        """du / dh, dv / dh, and z."""
+        (h,), (rz, n, v_n) = before, kept
+        xp, r, z = array_namespace(n), rz[:, : self.no, :], rz[:, self.no :, :]
+        du_n = (1.0 - z) * (1.0 - n * n)
+        du_rz = xp.concat([du_n * v_n, h - n], axis=-2)
+        du_rz *= rz
+        du_rz *= 1.0 - rz
+        of_u, of_v = (xp.concat([du_rz, last], axis=-2) for last in (du_n, du_n * r))
+        return of_u, of_v, z
 
-            return (o * y, c_next), backward
-
-        return step
-
-    def _by_gates(self, like: Array, numbers: tuple[float, ...]) -> Array:
-        """A row (gates * no,) with one number for each gate."""
-        xp = array_namespace(like)
-        rows = [
-            xp.full((self.no,), number, dtype=like.dtype, device=place(like)) for number in numbers
-        ]
-        return xp.concat(rows)
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array]]:
+        """Each gradient is dh times what `slopes` returned."""
+        (dh,), (of_u, of_v, z) = d, slopes
+        dh_3 = array_namespace(dh).concat([dh, dh, dh], axis=-2)
+        return dh_3 * of_u, dh_3 * of_v, (dh * z,)
 
 
 class GRULayer(RecurrentLayer):
@@ -144,6 +187,7 @@ class GRULayer(RecurrentLayer):
     """
 
     gates = 3
+    cell = _GRUCell
     b_ih = Parameter()
     b_hh = Parameter()
 
@@ -181,35 +225,8 @@ class GRULayer(RecurrentLayer):
         """b_ih, and b_hh apart from it, since r multiplies v."""
         return self.parameters["b_ih"], self.parameters["b_hh"]
 
-    def cell(self, u: Array) -> Cell:
-        """h' = (1 - z) n + z h."""
-        xp = array_namespace(u)
-        both, first, second = slice(0, 2 * self.no), slice(0, self.no), slice(self.no, None)
-        third = slice(2 * self.no, None)
 
-        def step(u: Array, v: Array, state: State) -> tuple[State, CellBackward]:
-            (h,) = state
-            rz = u[:, both] + v[:, both]
-            rz *= 0.5
-            rz = xp.tanh(rz)  # s(x) = (1 + tanh(x / 2)) / 2
-            rz *= 0.5
-            rz += 0.5
-            r, z, v_n = rz[:, first], rz[:, second], v[:, third]
-            n = r * v_n
-            n += u[:, third]
-            n = xp.tanh(n)
-            change = h - n
-
-            def backward(dh: Array) -> tuple[Array, Array, tuple[Array]]:
-                kept = dh * z
-                dn = (dh - kept) * (1.0 - n * n)
-                drz = xp.concat([dn * v_n, dh * change], axis=-1)
-                drz *= rz
-                drz *= 1.0 - rz
-                du = xp.concat([drz, dn], axis=-1)
-                dv = xp.concat([drz, dn * r], axis=-1)
-                return du, dv, (kept,)
-
-            return (z * change + n,), backward
-
-        return step
+def _by_gates(shape: tuple[int, ...], like: Array, numbers: tuple[float, ...]) -> Array:
+    """Blocks of this shape, one for each gate, with one number each."""
+    xp, dtype, device = array_namespace(like), like.dtype, place(like)
+    return xp.concat([xp.full(shape, number, dtype=dtype, device=device) for number in numbers])

@@ -25,13 +25,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 from nnx.communication import current_share
-from nnx.layers._shapes import KNOWN, Shape, of_channels, product
+from nnx.layers._normalized import Normalized, normalize
+from nnx.layers._shapes import KNOWN, Shape, product
 from nnx.layers.base import Backward, Gradients, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 
@@ -185,7 +185,7 @@ class BatchNormLayer(_NormalizationLayer):
         if self.sync and (share := current_share()):
             count, processes = count // x.shape[0] * share.samples, share.communicator.size
             means = share.means(axes, count)
-        normalized = _normalized(x, axes, self.epsilon, means)
+        normalized = normalize(x, axes, self.epsilon, means)
         self._follow(normalized, count)
         y, _ = self._affine(normalized.xhat, shape, axes)
         xp, affine = array_namespace(x), self.affine
@@ -219,7 +219,7 @@ class BatchNormLayer(_NormalizationLayer):
 
         return y, backward
 
-    def _follow(self, batch: _Normalized, count: int) -> None:
+    def _follow(self, batch: Normalized, count: int) -> None:
         """Move the running statistics towards those of a batch."""
         keep, unbiased = 1.0 - self.momentum, count / (count - 1)
         for name, found, weight in (
@@ -232,7 +232,7 @@ class BatchNormLayer(_NormalizationLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions), unchanged."""
-        return of_channels(self.n, input_shape)
+        return _of_channels(self.n, input_shape)
 
 
 class LayerNormLayer(_NormalizationLayer):
@@ -275,15 +275,16 @@ class LayerNormLayer(_NormalizationLayer):
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """gamma xhat + beta; backward: dx = (g - mean(g) - xhat mean(g xhat)) / deviation."""
         self._check(x)
-        before = x.ndim - len(self.shape)
-        normalized = _normalized(x, tuple(range(before, x.ndim)), self.epsilon)
-        y, affine = self._affine(normalized.xhat, self.shape, tuple(range(before)))
+        xp, shape, before = array_namespace(x), x.shape, x.ndim - len(self.shape)
+        rows = xp.reshape(x, (*shape[:before], -1))
+        normalized = normalize(rows, (before,), self.epsilon)
+        y, affine = self._affine(normalized.xhat, (-1,), tuple(range(before)))
 
         def backward(delta: Array) -> tuple[Array, Gradients]:
-            g, gradients = affine(delta)
-            return normalized.backward(g)[0], gradients
+            g, gradients = affine(xp.reshape(delta, rows.shape))
+            return xp.reshape(normalized.backward(g)[0], shape), gradients
 
-        return y, backward
+        return xp.reshape(y, shape), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(..., *shape), unchanged."""
@@ -347,7 +348,7 @@ class GroupNormLayer(_NormalizationLayer):
         channels = (self.groups, self.n // self.groups)
         grouped = (shape[0], *channels, *shape[2:])
         positions = tuple(range(3, len(grouped)))
-        normalized = _normalized(xp.reshape(x, grouped), (2, *positions), self.epsilon)
+        normalized = normalize(xp.reshape(x, grouped), (2, *positions), self.epsilon)
         beside = channels + (1,) * len(positions)
         y, affine = self._affine(normalized.xhat, beside, (0, *positions))
 
@@ -359,41 +360,12 @@ class GroupNormLayer(_NormalizationLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions), unchanged."""
-        return of_channels(self.n, input_shape)
+        return _of_channels(self.n, input_shape)
 
 
-class _Normalized(NamedTuple):
-    """xhat, its statistics with all axes, and a backward that returns dx and the means in it."""
-
-    xhat: Array
-    mean: Array
-    variance: Array
-    backward: Callable[[Array], tuple[Array, Array, Array]]
-
-
-def _normalized(
-    x: Array, axes: tuple[int, ...], epsilon: float, means: Callable[..., list[Array]] | None = None
-) -> _Normalized:
-    """xhat = (x - mean) / deviation over the axes.
-
-    Its backward: g -> dx = (g - mean(g) - xhat mean(g xhat)) / deviation, mean(g), mean(g xhat).
-
-    `means` computes the means, if they are not those of this process alone.
-    """
-    xp = array_namespace(x)
-    if means is None:
-        means = lambda *arrays: [xp.mean(array, axis=axes, keepdims=True) for array in arrays]
-    (mean,) = means(x)
-    centered = x - mean
-    (variance,) = means(centered * centered)
-    deviation = xp.sqrt(variance + epsilon)
-    xhat = centered / deviation
-
-    def backward(g: Array) -> tuple[Array, Array, Array]:
-        mean_g, mean_g_xhat = means(g, g * xhat)
-        dx = g - mean_g
-        dx -= xhat * mean_g_xhat
-        dx /= deviation
-        return dx, mean_g, mean_g_xhat
-
-    return _Normalized(xhat, mean, variance, backward)
+def _of_channels(n: int, input_shape: Shape) -> Shape:
+    """The input shape, if it is that of n channels."""
+    if input_shape[:1] != (n,):
+        remedy = f"; {KNOWN} for the channels" if input_shape[:1] == (None,) else ""
+        raise ShapeError(f"takes input of shape ({n},) or ({n}, ...), got {input_shape}{remedy}")
+    return input_shape

@@ -22,9 +22,10 @@ from nnx.layers._windows import (
     Padding,
     Windows,
     images,
+    laid_out,
+    layout,
     pad,
-    samples_first,
-    samples_last,
+    restored,
     short,
 )
 from nnx.layers.base import Backward, Layer
@@ -74,19 +75,20 @@ class PoolingLayer(Layer):
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Pool the axes of space in turn, the last one first; backward in reverse order."""
-        y = samples_last(x)
+        order = layout(x)
+        y = laid_out(x, order)
         backwards = []
-        for axis, windows in reversed(list(enumerate(self.geometry.over(x.shape[2:]), start=1))):
-            y, backward = self.along(y, windows, axis)
+        for axis, windows in reversed(list(enumerate(self.geometry.over(x.shape[2:]), start=2))):
+            y, backward = self.along(y, windows, order.index(axis))
             backwards.append(backward)
 
         def backward_of_all(delta: Array) -> tuple[Array, dict[str, Array]]:
-            delta = samples_last(delta)
+            delta = laid_out(delta, order)
             for backward in reversed(backwards):
                 delta = backward(delta)
-            return samples_first(delta), {}
+            return restored(delta, order), {}
 
-        return samples_first(y), backward_of_all
+        return restored(y, order), backward_of_all
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(channels, *space) -> (channels, *numbers of windows)."""

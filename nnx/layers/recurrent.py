@@ -1,23 +1,27 @@
 """Recurrent layers: a cell computes one time step, and one loop over time serves all of them.
 
-A cell takes the inputs' part u = x_t W_ih^T + b, the state's part v = h W_hh^T, both (samples,
-gates * no), and the state (h, ...), and returns the next state. The loop computes u for all steps
+A cell takes the inputs' part u = W_ih x_t + b, the state's part v = W_hh h and the state (h, ...),
+and returns the next state. The loop computes u for all steps
 in one product before it begins, v step by step, and the gradients of the weights in one product for
 all steps at its end:
 
-    dW_ih = sum_t du_t^T x_t,   dW_hh = sum_t dv_t^T h_(t-1),   dx_t = du_t W_ih
+    dW_ih = sum_t du_t x_t^T,   dW_hh = sum_t dv_t h_(t-1)^T,   dx_t = W_ih^T du_t
 
-where du and dv are the gradients of u and v, which the cell's backward returns.
+where du and dv are the gradients of u and v, which the cell's way back returns. What that needs of
+the slopes of the gates is computed for all steps at once, before the loop back begins.
+
+Inside of the loops the samples are last: u and v are (gates * no, samples), the state (no,
+samples), and arrays of all steps have the time first. So the numbers of a gate are contiguous, and
+products with a matrix on the left are the faster ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from nnx import checks
-from nnx.activations import Activation, TanH
-from nnx.backend import Array, array_namespace
+from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
+from nnx.backend import Array, array_namespace, scan
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
@@ -26,26 +30,63 @@ from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
-__all__ = ["RNNLayer", "RecurrentLayer"]
+__all__ = ["Cell", "RNNLayer", "RecurrentLayer"]
 
-State = tuple[Array, ...]
-# The gradients of the next state -> du, dv, and for each array of the state the gradient of what
-# does not pass through v, None if there is no such part.
-CellBackward = Callable[..., tuple[Array, Array, tuple[Array | None, ...]]]
-Cell = Callable[[Array, Array, State], tuple[State, CellBackward]]
+Arrays = tuple[Array, ...]
+
+
+class Cell:
+    """One time step, and its way back; made anew for each forward.
+
+    u and v are (gates * no, samples), an array of the state is (no, samples).
+
+    Args:
+        layer: whose cell it is.
+        like: an array of its library, dtype and device.
+
+    Attributes:
+        scale: None, or a column by which `step` gets u and v multiplied; `back` returns the
+            gradients of u and v without it.
+    """
+
+    scale: Array | None = None
+
+    def __init__(self, layer: Any, like: Array) -> None:
+        self.no = layer.no
+
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+        """Return the next state, and arrays to keep for the way back; it may write to v."""
+        raise NotImplementedError(f"{type(self).__name__} must define step(u, v, state)")
+
+    def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
+        """Return what `back` needs, for all steps at once.
+
+        Args:
+            before: the states before each step, arrays (time, no, samples).
+            kept: what `step` kept, (time, ...).
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define slopes(before, kept)")
+
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array | None, ...]]:
+        """Return du, dv, and for each array of the state the gradient of what is not in v, or None.
+
+        du and dv are one array if u and v appear in their sum alone.
+
+        Args:
+            d: the gradients of the next state.
+            slopes: the step's part of what `slopes` returned.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define back(d, slopes)")
 
 
 class RecurrentLayer(Layer):
     """Base class of the layers that process sequences step by step: the loop over time.
 
     Subclasses set `gates`, the number of their gates, and `memories`, the number of arrays in their
-    state. They define `cell(u)`, the function of one time step, and `biases()`.
+    state. They define `biases()`, and `cell`, a class derived from `Cell`.
 
     Shapes: x (samples, time, ni); y (samples, time, no) with return_sequences, else (samples, no);
     W_ih (gates * no, ni), W_hh (gates * no, no), biases (gates * no,). The first state is zero.
-
-    A library that compiles a step unrolls the loop, so that compiling takes longer for longer
-    sequences: with JAX seconds for 20 steps, minutes for 100. Cut long sequences into pieces there.
 
     Args:
         ni: number of features of the input.
@@ -75,6 +116,7 @@ class RecurrentLayer(Layer):
     can_skip_dx = True
     gates: ClassVar[int] = 1
     memories: ClassVar[int] = 1
+    cell: ClassVar[type[Cell]] = Cell
     factor: float = 1.0
     W_ih = Parameter()
     W_hh = Parameter()
@@ -112,19 +154,8 @@ class RecurrentLayer(Layer):
         self.W_ih = xp.concat([initializer.weights(shape, self.factor) for _ in gates])
         self.W_hh = xp.concat([of_states.weights((self.no, self.no)) for _ in gates])
 
-    def cell(self, u: Array) -> Cell:
-        """Return the function of one time step, (u_t, v_t, state) -> (next state, backward).
-
-        Its backward takes the gradients of the next state. It returns those of u_t and v_t and, for
-        each array of the state, the gradient of what does not pass through v_t, or None.
-
-        Args:
-            u: that of all steps; the function will get slices of it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define cell(u)")
-
-    def biases(self) -> tuple[Array, Array | None]:
-        """The bias of u, and that of v, or None if the bias of u contains it."""
+    def biases(self) -> tuple[Array, ...]:
+        """The bias of u, and that of v, if that of u does not contain it."""
         raise NotImplementedError(f"{type(self).__name__} must define biases()")
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
@@ -132,87 +163,115 @@ class RecurrentLayer(Layer):
         check_input(self, x)
         W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
         xp = array_namespace(x, W_ih)
-        samples, time, _ = x.shape
-        inputs = xp.reshape(x, (-1, self.ni))
-        bias, state_bias = self.biases()
-        u = inputs @ W_ih.T
-        u += bias
-        u = xp.reshape(u, (samples, time, -1))
+        samples, inputs = x.shape[0], xp.permute_dims(x, (1, 2, 0))
+        zeros = xp.zeros((self.no, samples), dtype=x.dtype, device=place(x))
+        cell = self.cell(self, zeros)
+        affine = [W_ih, W_hh, *(xp.reshape(b, (-1, 1)) for b in self.biases())]
+        if cell.scale is not None:
+            affine = [part * cell.scale for part in affine]
+        W_u, W_v, *columns = affine
+        # in memory, since adding a column to many arrays takes longer
+        biases = [column + xp.zeros_like(zeros[:1, :]) for column in columns]
+        u = W_u @ inputs
+        u += biases[0]
         data = is_data(x, self.mask_value)
-        zeros = xp.zeros((samples, self.no), dtype=x.dtype, device=place(x))
-        steps = range(time)[::-1] if self.reverse else range(time)
+        masks = () if data is None else (xp.permute_dims(data, (1, 2, 0)),)
 
-        cell = self.cell(u)
-        state: State = (zeros,) * self.memories
-        hs, backwards = [], []
-        for t in steps:
-            v = state[0] @ W_hh.T
-            if state_bias is not None:
-                v += state_bias
-            following, cell_backward = cell(u[:, t, :], v, state)
-            state = following if data is None else _choose(data[:, t, :], following, state)
-            hs.append(state[0])
-            backwards.append(cell_backward)
+        def step(state: Arrays, row: Any) -> tuple[Arrays, Any]:
+            u, mask = row
+            v = W_v @ state[0]
+            if len(biases) > 1:
+                v += biases[1]
+            after, kept = cell.step(*u, v, state)
+            return _choose(mask, after, state), (state, kept)
 
-        def in_time(arrays: list[Array]) -> Array:
-            """The arrays of the steps as one, (samples, time, ...)."""
-            return xp.stack(arrays[::-1] if self.reverse else arrays, axis=1)
+        last, (before, kept) = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
 
         def only_data(array: Array) -> Array:
             """The array with zeros for padding."""
-            return array if data is None else xp.where(data, array, 0.0)
-
-        h_all = in_time(hs) if self.return_sequences else None
+            return xp.where(masks[0], array, 0.0) if masks else array
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            d: list[Array] = [zeros] * self.memories
+            nothing = (zeros,) * self.memories
+            first, deltas = nothing, ()
             if self.return_sequences:
-                delta = only_data(delta)
+                deltas = (only_data(xp.permute_dims(delta, (1, 2, 0))),)
             else:
-                d[0] = delta
-            dus, dvs = [], []
-            for step in range(time - 1, -1, -1):
-                t = steps[step]
-                if self.return_sequences:
-                    d[0] = d[0] + delta[:, t, :]
-                du, dv, beside = backwards[step](*d)
-                dh = dv @ W_hh
+                first = (delta.T, *nothing[1:])
+
+            def step_back(d: Arrays, row: Any) -> tuple[Arrays, Any]:
+                slopes, mask, delta, inside = row
+                if delta:
+                    d = (d[0] + delta[0], *d[1:])
+                du, dv, beside = cell.back(d, slopes)
+                dh = W_hh.T @ dv
                 if beside[0] is not None:
                     dh += beside[0]
-                before = (dh, *beside[1:])
-                d = list(before if data is None else _choose(data[:, t, :], before, d))
-                if self.truncate and step % self.truncate == 0:
-                    d = [zeros] * self.memories
-                dus.append(du)
-                dvs.append(dv)
-            du_all = only_data(in_time(dus[::-1]))
-            dv_all = du_all if dus[0] is dvs[0] else only_data(in_time(dvs[::-1]))
-            # dv^T h of each step, h the state before it; that before the first step is zero.
-            earlier, later = slice(None, -1), slice(1, None)
-            if self.reverse:
-                earlier, later = later, earlier
-            states = in_time(hs) if h_all is None else h_all
-            h_before = xp.reshape(states[:, earlier, :], (-1, self.no))
-            dv_after = xp.reshape(dv_all[:, later, :], (-1, self.gates * self.no))
-            du_rows = xp.reshape(du_all, (-1, self.gates * self.no))
-            gradients = {"W_ih": du_rows.T @ inputs, "W_hh": dv_after.T @ h_before}
-            for name in self.parameters:
-                if name not in gradients:
-                    gradients[name] = xp.sum(dv_all if name == "b_hh" else du_all, axis=(0, 1))
-            dx = xp.reshape(du_rows @ W_ih, x.shape) if need_dx else None
+                d = _choose(mask, (dh, *beside[1:]), d)
+                return _choose(inside, d, nothing), ((du,) if dv is du else (du, dv),)
+
+            rows = cell.slopes(before, kept), masks, deltas, self._inside(x)
+            _, (found,) = scan(step_back, first, rows, not self.reverse)
+            du_all = only_data(found[0])
+            du = _flat(du_all)
+            dv = _flat(only_data(found[1])) if len(found) > 1 else du
+            gradients = {"W_ih": du @ _flat(inputs).T, "W_hh": dv @ _flat(before[0]).T}
+            of_u = xp.sum(du, axis=1)
+            of_v = xp.asarray(of_u, copy=True) if dv is du else xp.sum(dv, axis=1)
+            for name in self.parameters.keys() - gradients.keys():
+                gradients[name] = of_v if name == "b_hh" else of_u
+            dx = xp.permute_dims(W_ih.T @ du_all, (2, 0, 1)) if need_dx else None
             return dx, gradients
 
-        return state[0] if h_all is None else only_data(h_all), backward
+        if not self.return_sequences:
+            return last[0].T, backward
+        end = xp.expand_dims(last[0], axis=0)
+        h = (end, before[0][:-1, ...]) if self.reverse else (before[0][1:, ...], end)
+        return xp.permute_dims(only_data(xp.concat(h)), (2, 0, 1)), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, no) with return_sequences, else (no,); time may be None, any."""
         time = check_sequence(input_shape, self.ni)
         return (time, self.no) if self.return_sequences else (self.no,)
 
+    def _inside(self, x: Array) -> Arrays:
+        """(time, 1, 1), False for the steps that begin a segment; nothing without segments."""
+        if self.truncate is None:
+            return ()
+        xp, time = array_namespace(x), x.shape[1]
+        t = xp.arange(time, dtype=xp.int32, device=place(x))
+        t = xp.reshape(time - 1 - t if self.reverse else t, (-1, 1, 1))
+        return (t % self.truncate != 0,)
+
     def _zero_bias(self) -> Array:
         backend = self.backend
         shape = (self.gates * self.no,)
         return backend.xp.zeros(shape, dtype=backend.dtype, device=backend.device)
+
+
+class _RNNCell(Cell):
+    """h = phi(u + v)."""
+
+    def __init__(self, layer: Any, like: Array) -> None:
+        super().__init__(layer, like)
+        self.phi = layer.afun.forward
+        self.elementwise = not isinstance(layer.afun, SoftMax | LogSoftmax)
+
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+        """Keep z."""
+        v += u
+        return (self.phi(v.T)[0].T,), (v,)
+
+    def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
+        """phi'(z); z itself if phi is a function of all entries of a sample."""
+        (z,) = kept
+        return (self.phi(z)[1](array_namespace(z).ones_like(z)),) if self.elementwise else kept
+
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None]]:
+        """du = dv = phi'(z) dh."""
+        (dh,), (s,) = d, slopes
+        dz = s * dh if self.elementwise else self.phi(s.T)[1](dh.T).T
+        return dz, dz, (None,)
 
 
 class RNNLayer(RecurrentLayer):
@@ -231,6 +290,7 @@ class RNNLayer(RecurrentLayer):
     Source: Elman, Cognitive Science 14, 1990; ONNX operator RNN.
     """
 
+    cell = _RNNCell
     b = Parameter()
     afun = Checked(Activation, "TanH()")
 
@@ -267,26 +327,20 @@ class RNNLayer(RecurrentLayer):
         )
         self.b = self._zero_bias()
 
-    def biases(self) -> tuple[Array, None]:
+    def biases(self) -> tuple[Array]:
         """b."""
-        return self.parameters["b"], None
-
-    def cell(self, u: Array) -> Cell:
-        """h = phi(u + v); backward: du = dv = phi'(u + v) dh."""
-
-        def step(u: Array, v: Array, state: State) -> tuple[State, CellBackward]:
-            h, activation = self.afun.forward(u + v)
-
-            def backward(dh: Array) -> tuple[Array, Array, tuple[None]]:
-                dz = activation(dh)
-                return dz, dz, (None,)
-
-            return (h,), backward
-
-        return step
+        return (self.parameters["b"],)
 
 
-def _choose(condition: Array, yes: Any, no: Any) -> State:
-    """Array by array, `yes` if the condition holds, else `no`."""
-    xp = array_namespace(condition)
-    return tuple(xp.where(condition, a, b) for a, b in zip(yes, no, strict=True))
+def _flat(x: Array) -> Array:
+    """(time, n, samples) -> (n, time samples)."""
+    xp = array_namespace(x)
+    return xp.reshape(xp.permute_dims(x, (1, 0, 2)), (x.shape[1], -1))
+
+
+def _choose(mask: Arrays, yes: Any, no: Any) -> Any:
+    """Array by array, `yes` if the mask holds, else `no`; `yes` if there is no mask."""
+    if not mask:
+        return yes
+    xp = array_namespace(mask[0])
+    return tuple(xp.where(mask[0], a, b) for a, b in zip(yes, no, strict=True))

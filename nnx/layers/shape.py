@@ -10,7 +10,7 @@ from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 from nnx.layers._shapes import KNOWN, Shape, product, total
-from nnx.layers._windows import images, pad, part, samples_first, samples_last, short
+from nnx.layers._windows import images, laid_out, layout, pad, part, restored, short
 from nnx.layers.base import Backward, Layer
 
 __all__ = [
@@ -152,16 +152,17 @@ class ZeroPadding2DLayer(Layer):
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """x with zeros around it; backward returns the inner part of delta."""
         space = x.shape[2:]
-        y = samples_last(x)
-        for axis, (before, after) in enumerate(self.padding, start=1):
-            y = pad(y, axis, before, after)
+        order = layout(x)
+        y = laid_out(x, order)
+        for axis, (before, after) in enumerate(self.padding, start=2):
+            y = pad(y, order.index(axis), before, after)
 
         def backward(delta: Array) -> tuple[Array, dict[str, Array]]:
             for axis, (n, (before, _)) in enumerate(zip(space, self.padding, strict=True), start=2):
                 delta = part(delta, axis, before, before + n)
             return delta, {}
 
-        return samples_first(y), backward
+        return restored(y, order), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(channels, height, width) -> (channels, height + padding, width + padding)."""
@@ -242,16 +243,17 @@ class UpSampling2DLayer(Layer):
         """The blocks; backward sums delta over each block."""
         xp = array_namespace(x)
         (high, wide), (samples, channels, height, width) = self._block, x.shape
-        y = xp.reshape(samples_last(x), (channels, height, 1, width, 1, samples))
+        order = (1, 2, 3, 0)
+        y = xp.reshape(laid_out(x, order), (channels, height, 1, width, 1, samples))
         y = xp.broadcast_to(y, (channels, height, high, width, wide, samples))
         y = xp.reshape(y, (channels, height * high, width * wide, samples))
 
         def backward(delta: Array) -> tuple[Array, dict[str, Array]]:
             blocks = (channels, height, high, width, wide, samples)
-            dx = xp.sum(xp.reshape(samples_last(delta), blocks), axis=(2, 4))
-            return samples_first(dx), {}
+            dx = xp.sum(xp.reshape(laid_out(delta, order), blocks), axis=(2, 4))
+            return restored(dx, order), {}
 
-        return samples_first(y), backward
+        return restored(y, order), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(channels, height, width) -> (channels, size height, size width)."""

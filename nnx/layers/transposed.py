@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from nnx import checks
 from nnx.activations import Activation, ReLU
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
-from nnx.layers._products import correlate, distribute, gather, products
+from nnx.layers._products import way_of
 from nnx.layers._shapes import Shape
-from nnx.layers._windows import Padding, images, samples_first, samples_last, short
+from nnx.layers._windows import Padding, images, short
 from nnx.layers.base import Backward
 from nnx.layers.convolution import ConvolutionLayer
 from nnx.optimizers import SGD, Optimizer
@@ -121,18 +121,16 @@ class ConvTranspose2DLayer(ConvolutionLayer):
     def preactivation(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """z = W^T * x + b; backward: dW = x * dz, db = sum(dz), dx = W * dz."""
         W = self.parameters["W"]
-        xp = array_namespace(x, W)
         windows = self.geometry.from_counts(x.shape[2:], self._more)
-        x = samples_last(x)
-        z, bias = self._biased(distribute(W, x, windows, self.groups))
+        way = way_of(x, W.shape, windows, self.groups)
+        x = way.arranged(x)
+        z, bias = self._biased(way, way.distribute(W, x))
 
         def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            dz = samples_last(dz)
-            columns = gather(dz, windows, W.shape)
-            rows = xp.reshape(x, (self.ni, columns[0].shape[1]))
-            dW = products(rows, columns, W.shape, self.groups)
-            dx = samples_first(correlate(W, columns, windows, self.groups)) if need_dx else None
-            return dx, {"W": dW, **bias(xp.reshape(dz, (self.no, -1)))}
+            dz = way.arranged(dz)
+            columns = way.gather(dz)
+            dx = way.restored(way.correlate(W, columns)) if need_dx else None
+            return dx, {"W": way.products(x, columns), **bias(dz)}
 
         return z, backward
 

@@ -1,0 +1,67 @@
+"""Loops over the first axis of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nnx.backend.namespace import Array, array_namespace, owner_of
+
+__all__ = ["plain_scan", "scan", "stacked"]
+
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def scan(step: Step, carry: Any, rows: Any, reverse: bool = False) -> tuple[Any, Any]:
+    """Apply a function step by step; return the last carry and the outputs of all steps.
+
+    By the library's own way if its backend has one (`Backend.scan`), else by `plain_scan`.
+
+    Args:
+        step: (carry, row) -> (carry, output). It only computes, since it may be traced once.
+        carry: a tuple of arrays, whose shapes stay.
+        rows: groups of arrays (steps, ...), as a tuple of tuples, of which step t gets the parts t.
+            An output is made of groups too.
+        reverse: begin with the last step. The output of step t stays at t.
+    """
+    owner = owner_of(carry[0])
+    own = None if owner is None else owner.scan(step, carry, rows, reverse)
+    return plain_scan(step, carry, rows, reverse) if own is None else own
+
+
+def plain_scan(step: Step, carry: Any, rows: Any, reverse: bool = False) -> tuple[Any, Any]:
+    """Return the same as `scan`, by a loop in Python.
+
+    Arrays that can be written hold the outputs from the first step on, since CuPy stacks no more
+    than a few arrays without waiting.
+    """
+    owner, steps = owner_of(carry[0]), next(a.shape[0] for group in rows for a in group)
+    buffers: Any = None
+    outputs = []
+    for t in range(steps)[:: -1 if reverse else 1]:
+        row = tuple(tuple(a[t, ...] for a in group) for group in rows)
+        carry, output = step(carry, row)
+        if owner is None or not owner.mutable:
+            outputs.append(output)
+            continue
+        if buffers is None:
+            buffers = tuple(tuple(_many(a, steps) for a in group) for group in output)
+        for own, group in zip(buffers, output, strict=True):
+            for buffer, a in zip(own, group, strict=True):
+                buffer[t, ...] = a
+    if buffers is None:
+        buffers = stacked(outputs[:: -1 if reverse else 1])
+    return carry, buffers
+
+
+def _many(a: Array, steps: int) -> Array:
+    """Return an array for as many arrays like this one."""
+    return array_namespace(a).empty((steps, *a.shape), dtype=a.dtype, device=a.device)
+
+
+def stacked(outputs: list[Any]) -> Any:
+    """Return the outputs of steps as one, each array stacked."""
+    return tuple(
+        tuple(array_namespace(arrays[0]).stack(arrays) for arrays in zip(*groups, strict=True))
+        for groups in zip(*outputs, strict=True)
+    )
