@@ -13,12 +13,14 @@ from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.layers._sequences import place
 from nnx.layers._shapes import Shape
-from nnx.layers._windows import images, samples_first, samples_last, short
+from nnx.layers._windows import images, laid_out, restored, short
 from nnx.layers.base import Backward, Layer
 from nnx.layers.noise import unchanged
 from nnx.randomness import noise
 
 __all__ = ["CutoutLayer", "RandomFlipLayer", "RandomShiftLayer"]
+
+ORDER = (1, 2, 3, 0)  # of the axes of images in memory, while they are shifted: samples last
 
 
 class RandomFlipLayer(Layer):
@@ -167,7 +169,7 @@ def _integers(x: Array, ranges: list[tuple[int, int]]) -> Array:
 def _shifted(x: Array, shifts: Array) -> Array:
     """y(h, w) = x(h - d, w - e), with shifts (d, e) for each sample; 0 from outside of x."""
     xp, device = array_namespace(x), place(x)
-    channels, height, width, samples = (cells := samples_last(x)).shape
+    channels, height, width, samples = (cells := laid_out(x, ORDER)).shape
 
     def along(n: int, shape: tuple[int, ...]) -> Array:
         return xp.reshape(xp.arange(n, dtype=xp.int32, device=device), shape)
@@ -180,4 +182,4 @@ def _shifted(x: Array, shifts: Array) -> Array:
     index = xp.where(inside, (h * width + w) * samples + along(samples, (samples,)), 0)
     flat = xp.reshape(cells, (channels, height * width * samples))
     y = xp.reshape(xp.take(flat, xp.reshape(index, (-1,)), axis=1), cells.shape)
-    return samples_first(xp.where(inside, y, 0.0))
+    return restored(xp.where(inside, y, 0.0), ORDER)

@@ -178,11 +178,11 @@ class RecurrentLayer(Layer):
         masks = () if data is None else (xp.permute_dims(data, (1, 2, 0)),)
 
         def step(state: Arrays, row: Any) -> tuple[Arrays, Any]:
-            u, mask = row
+            (u,), mask = row
             v = W_v @ state[0]
             if len(biases) > 1:
                 v += biases[1]
-            after, kept = cell.step(*u, v, state)
+            after, kept = cell.step(u, v, state)
             return _choose(mask, after, state), (state, kept)
 
         last, (before, kept) = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
@@ -193,7 +193,7 @@ class RecurrentLayer(Layer):
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
             nothing = (zeros,) * self.memories
-            first, deltas = nothing, ()
+            first, deltas = nothing, ()  # type: tuple[Arrays, Arrays]
             if self.return_sequences:
                 deltas = (only_data(xp.permute_dims(delta, (1, 2, 0))),)
             else:
