@@ -47,7 +47,7 @@ class TorchBackend(Backend):
                 'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
-            self.block, self.slow_where = 1 << 18, True
+            self.block, self.slow_where, self.shares_host = 1 << 18, True, True
         return lean_torch(compat), chosen
 
     def device_name(self) -> str:

@@ -5,9 +5,9 @@ decides where arrays are born. The mathematics does not ask for it: it follows i
 through `namespace.array_namespace`.
 """
 
-from nnx.backend.contract import FUNCTIONS, Backend, Memory
+from nnx.backend.contract import FUNCTIONS, Backend, Memory, host_numbers
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
-from nnx.backend.hooks import Problem
+from nnx.backend.hooks import Problem, Uploader
 from nnx.backend.installed import installed_backends
 from nnx.backend.namespace import Array, add_array_type, array_namespace, masked, sum_rows
 from nnx.backend.selection import (
@@ -33,11 +33,13 @@ __all__ = [
     "Memory",
     "OutOfMemoryError",
     "Problem",
+    "Uploader",
     "add_array_type",
     "array_namespace",
     "available_backends",
     "born_on_device",
     "get_backend",
+    "host_numbers",
     "installed_backends",
     "masked",
     "on_device",
