@@ -173,7 +173,7 @@ class SequentialNet(SequentialLayer):
         self,
         x: Any,
         y: Any = None,
-        batch_size: int | None = None,
+        batch_size: int = 10,
         epochs: int = 1,
         *,
         validation: Any = None,
@@ -198,7 +198,7 @@ class SequentialNet(SequentialLayer):
                 batches (x, y) or (x, y, weights): a function that returns an iterator, or an object
                 that can be iterated once for each epoch, as a DataLoader of PyTorch.
             y: class indices (samples,), or rows (samples, *output_shape); a list for a list.
-            batch_size: samples per step, 10 if None; the last step of an epoch takes what is left.
+            batch_size: samples per step; the last step of an epoch takes what is left.
             epochs: passes over the data.
             validation: (x, y), (x, y, weights) or what gives batches, scored after every epoch; or
                 the fraction of the samples that is kept for it, of each class its share.

@@ -39,7 +39,7 @@ class Uploader:
             return tuple(self.backend.from_numpy(array) for array in arrays)
 
     def arrived(self, ticket: Any) -> tuple[Array, ...]:
-        """Return the arrays on the device; whatever is asked of it from now on sees their values."""
+        """Return the arrays on the device; work that is asked for from now on sees their values."""
         return ticket
 
     def used(self, ticket: Any) -> None:

@@ -25,7 +25,7 @@ __all__ = [
     "training_sources",
 ]
 
-BATCH_SIZE = 10  # samples per step, if the user does not say
+BATCH_SIZE = 10  # the default of `train`
 
 
 def is_feed(x: Any, y: Any = None) -> bool:
@@ -86,7 +86,7 @@ def training_sources(
                 f"train: expected validation as (x, y) or batches of its own, because x gives "
                 f"batches, got the fraction {validation:g}; pass validation=(x, y)"
             )
-    own = validation is not None and is_feed(validation)
+    own = not isinstance(validation, float | tuple | None)
     if feeds:
         trained: Source = Batches(net, data[0], "x", epochs)
         parts = None
@@ -157,9 +157,10 @@ def step_size(net: Any, source: Source, batch_size: Any) -> int:
         ShapeError: a layer does not take a batch of this size.
     """
     if isinstance(source, Batches):
-        _refuse_beside_batches({"batch_size": batch_size})
+        if batch_size != BATCH_SIZE:
+            _refuse_beside_batches({"batch_size": batch_size})
         return source.parts[0][0].shape[0]
-    size = check_batch_size(BATCH_SIZE if batch_size is None else batch_size, source.samples)
+    size = check_batch_size(batch_size, source.samples)
     for x, *_ in source.parts:
         for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
             net.check_batch(tuple(x.shape[1:]), samples)

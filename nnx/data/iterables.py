@@ -56,7 +56,8 @@ class Batches(Source):
         self, net: Any, data: Any, name: str = "x", epochs: int = 1, inputs: bool = False
     ) -> None:
         self.net, self.backend, self.data, self.name = net, net.backend, data, name
-        self.side, self.inputs = HostSide(net.backend), inputs
+        self.inputs = inputs
+        self.side: Any = HostSide(net.backend)
         self.samples = None
         if isinstance(data, Iterator) and epochs > 1:
             raise ValueError(
@@ -145,27 +146,25 @@ class Batches(Source):
 
     def _checked(self, batch: Any, number: int, first: int) -> tuple[np.ndarray, ...]:
         """Return a batch as NumPy arrays in the dtypes in which they go to the device."""
+        items = self._items(batch, number)
         try:
-            items = [self._on_host(item) for item in self._items(batch)]
-            return self._checked_items(items, first)
+            return self._checked_items([self._on_host(item) for item in items], first)
         except (ShapeError, ValueError, TypeError) as error:
-            message = f"batch {number} of {self.name}: {error}"
-            raise type(error)(message) from error
+            raise type(error)(f"batch {number} of {self.name}: {error}") from error
 
-    def _items(self, batch: Any) -> list[Any]:
+    def _items(self, batch: Any, number: int) -> list[Any]:
         """Return what a batch consists of."""
-        if isinstance(batch, Mapping):
-            batch = list(batch.values())
-        if not isinstance(batch, tuple | list):
-            if self.inputs:
-                return [batch]
-            raise TypeError(f"expected {FORMS}, got {kind_of(batch)}; write yield x, y")
+        items = list(batch.values()) if isinstance(batch, Mapping) else batch
         if self.inputs:
-            return list(batch[:1])
-        if len(batch) not in (2, 3):
-            got = f"{len(batch)} item{'s' * (len(batch) != 1)}"
-            raise ValueError(f"expected {FORMS}, got {got}; write yield x, y")
-        return list(batch)
+            return list(items[:1]) if isinstance(items, tuple | list) else [items]
+        if isinstance(items, tuple | list) and len(items) in (2, 3):
+            return list(items)
+        got = kind_of(batch)
+        if isinstance(items, tuple | list):
+            got = f"{len(items)} item{'s' * (len(items) != 1)}"
+        raise TypeError(
+            f"expected batch {number} of {self.name} to be {FORMS}, got {got}; write yield x, y"
+        )
 
     def _on_host(self, item: Any) -> Any:
         item = on_this_host(self.backend, item)
@@ -183,7 +182,7 @@ class Batches(Source):
             self.sizes.add(known)
         if self.inputs:
             return (x,)
-        y: Any = as_targets(side, outputs, items[1], "y", places)  # type: ignore[arg-type]
+        y = as_targets(side, outputs, items[1], "y", places)
         if len(x) != len(y):
             raise ShapeError(
                 f"expected as many samples in y as in x, got {len(y)} and {len(x)}; a batch has "
@@ -195,7 +194,7 @@ class Batches(Source):
         if len(items) > 2:
             terms = (len(x), *outputs)[net.cost.over]
             shapes = [terms[:axes] for axes in range(1, min(len(terms), len(outputs)) + 1)]
-            weights: Any = as_weights(side, items[2], shapes, "weights", places)  # type: ignore[arg-type]
+            weights = as_weights(side, items[2], shapes, "weights", places)
             found.append(weights)
         if self.example is not None:
             self._check_kind(found)
@@ -211,8 +210,8 @@ class Batches(Source):
         y = (self.example or ())[1]
         if found[1].ndim != y.ndim:
             raise ShapeError(
-                f"expected y with {y.ndim} axes, as in the first batch, got shape {found[1].shape}; "
-                "give class indices in all batches, or rows in all"
+                f"expected y with {y.ndim} axes, as in the first batch, got shape "
+                f"{found[1].shape}; give class indices in all batches, or rows in all"
             )
 
 
@@ -222,5 +221,7 @@ def _iterable(data: Any) -> bool:
 
 def _fit(one: Sequence[Array], other: Sequence[Array]) -> bool:
     """Return whether arrays can follow others in a stretch: in shape, type and batch size."""
-    alike = all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(one, other, strict=True))
+    alike = all(
+        a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in zip(one, other, strict=True)
+    )
     return alike and len(other[0]) <= len(one[0])

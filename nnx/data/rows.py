@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import array_api_compat
@@ -94,7 +95,7 @@ class Rows:
         else:
             found = np.empty((len(places), *self.shape[1:]), self.array.dtype)
             starts = [0, *cuts.tolist(), len(places)]
-            for start, stop in zip(starts, starts[1:], strict=False):
+            for start, stop in pairwise(starts):
                 some = places[start:stop]
                 span = np.asarray(self.array[int(some[0]) : int(some[-1]) + 1])
                 found[start:stop] = span if len(span) == len(some) else span[some - some[0]]

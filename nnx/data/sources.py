@@ -5,8 +5,8 @@ A source yields an epoch as stretches: arrays of the backend, and the order of t
 samples have several shapes; those on the host are read in blocks of batches, the next block while
 the present one trains. `Batches` is an iterable of batches of the user.
 
-The order of an epoch is drawn as a whole, before its first batch; the rows of a batch are a slice of
-it.
+The order of an epoch is drawn as a whole, before its first batch; the rows of a batch are a slice
+of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Parts = list[tuple[Array, ...]]  # x, y and, if there are any, weights
 
 # How many bytes of inputs are read and moved at a time, and how many such blocks are shuffled
 # together by shuffle="blocks".
-BLOCK, WINDOW = 1 << 22, 8
+BLOCK = 1 << 22
+WINDOW = 8
 
 
 class Piece(NamedTuple):
@@ -121,11 +122,13 @@ class Arrays(Source):
         drawn: list[Piece] = []
         several = len(self.parts) > 1
         for index, (x, *_) in enumerate(self.parts):
-            samples, windows = x.shape[0], None
+            samples = x.shape[0]
+            order: np.ndarray | None = None
+            windows = None
             if shuffle == "blocks":
                 order, windows = _order_of_blocks(rng, samples, self.block)
-            else:
-                order = rng.permutation(samples) if shuffle else None
+            elif shuffle:
+                order = rng.permutation(samples)
             if order is None or not several:
                 drawn.append(Piece(index, 0, order, windows))
             else:
@@ -183,7 +186,7 @@ def moved(backend: Backend, blocks: Iterator[Stretch]) -> Iterator[Stretch]:
 
 
 def block_of(x: Any) -> int:
-    """Return how many samples shuffle="blocks" takes as one block: those of a chunk, or BLOCK bytes.
+    """Return how many samples are a block of shuffle="blocks": those of a chunk, or BLOCK bytes.
 
     It depends on the data alone, so that the order does too.
     """
@@ -227,7 +230,8 @@ def _reader(array: Any, piece: Piece) -> Callable[[slice], np.ndarray]:
         return lambda block: array.read(np.arange(block.start, block.stop))
     if windows is None:
         return lambda block: array.read(order[block])
-    ends, held = windows, {}  # the window that is in memory
+    ends = windows
+    held: dict[int, np.ndarray] = {}  # the window that is in memory
 
     def read(block: slice) -> np.ndarray:
         start, found = block.start, []

@@ -42,7 +42,7 @@ def input_rows(net: Any, x: Any, name: str, on_device: bool | None) -> Rows | No
         return None
     if not disk:
         x = _in_memory(net, x, name, on_device)
-    side = HostSide(backend)
+    side: Any = HostSide(backend)
     if disk:
         real_numbers(side, np.empty(0, x.dtype), name)
     dtype = kept_dtype(side, np.empty(0, x.dtype))
@@ -63,7 +63,7 @@ def input_rows(net: Any, x: Any, name: str, on_device: bool | None) -> Rows | No
 
 
 def checked_inputs(
-    net: Any, side: HostSide, rows: np.ndarray, name: str, places: np.ndarray
+    net: Any, side: Any, rows: np.ndarray, name: str, places: np.ndarray
 ) -> np.ndarray:
     """Return rows of inputs, checked, in the dtype in which they go to the device.
 
@@ -79,7 +79,7 @@ def checked_inputs(
             except (TypeError, ValueError) as of_one:
                 raise type(of_one)(f"{name}[{place}]: {of_one}") from error
         raise
-    found: Any = as_inputs(side, net.input_shape, rows, name)  # type: ignore[arg-type]
+    found = as_inputs(side, net.input_shape, rows, name)
     check_finite(found, name, places)
     return found
 
@@ -89,7 +89,7 @@ def target_rows(net: Any, y: Any, outputs: tuple[int, ...], name: str) -> Any:
 
     Class indices, and whatever is in memory, come back as they are, to be checked as a whole.
     """
-    side = HostSide(net.backend)
+    side: Any = HostSide(net.backend)
     if not on_disk(y):
         return on_this_host(net.backend, y)
     size = math.prod(y.shape) * np.dtype(y.dtype).itemsize
@@ -97,10 +97,10 @@ def target_rows(net: Any, y: Any, outputs: tuple[int, ...], name: str) -> Any:
         return np.asarray(y[0 : y.shape[0]])
     real_numbers(side, np.empty(0, y.dtype), name)
     if not fits(y.shape[1:], outputs):
-        as_targets(side, outputs, _outline(y), name)  # type: ignore[arg-type]
+        as_targets(side, outputs, _outline(y), name)
 
     def checked(rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        found: Any = as_targets(side, outputs, rows, name, places)  # type: ignore[arg-type]
+        found = as_targets(side, outputs, rows, name, places)
         net.cost.check_targets(found)
         return found
 

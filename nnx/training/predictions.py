@@ -20,7 +20,8 @@ def predict(net: Any, x: Any, batch_size: int, on_device: bool | None, out: Any 
         ShapeError, TypeError, ValueError: inputs or `out` do not fit.
     """
     source, indices = input_source(net, x, on_device)
-    backend, parts, done = net.backend, {}, 0
+    backend, done = net.backend, 0
+    parts: dict[Any, list[Any]] = {}
     if out is not None:
         _check_out(net, source.samples, indices, out)
     with closing(source.stretches([], 0, batch_size)) as stretches:  # type: ignore[type-var]

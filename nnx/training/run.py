@@ -314,7 +314,7 @@ def score(net: Any, data: Scored) -> Score:
     plan, tally = net.plan(), Tally(data.classes, data.metrics)
     with closing(data.source.stretches([], 0, data.batch_size)) as stretches:  # type: ignore[type-var]
         for stretch in stretches:
-            for batch in batches(stretch.samples, stretch.batch_size):
+            for batch in batches(stretch.samples, data.batch_size):
                 x, *rest = (part[batch, ...] for part in stretch.data)
                 tally.add(plan, plan.outputs(as_floats(plan.backend, x)), *rest)
     return tally.read(net)
