@@ -100,7 +100,8 @@ def training_sources(
         found, parts = training_data(
             net, *data, validation=None if own else validation, on_device=on_device, **wishes
         )
-        block = block_of(data[0]) if shuffle == "blocks" else 1
+        shaped = hasattr(data[0], "shape") and hasattr(data[0], "dtype")
+        block = block_of(data[0] if shaped else found[0][0])
         trained = Arrays(net.backend, found, block)
     if own:
         return trained, Batches(net, validation, "validation", epochs)

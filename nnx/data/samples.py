@@ -156,7 +156,7 @@ def described(parts: Parts, x: Any, y: Any) -> dict[str, Any]:
         "x": {"shapes": [list(part[0].shape) for part in parts], "dtype": _dtype_name(x)},
         "y": {"shapes": [list(part[1].shape) for part in parts], "dtype": _dtype_name(y)},
         "weights": len(parts[0]) > 2,
-        **({"streamed": True} if isinstance(parts[0][0], Rows) else {}),
+        **({"on_device": False} if isinstance(parts[0][0], Rows) else {}),
     }
 
 

@@ -28,7 +28,7 @@ Parts = list[tuple[Array, ...]]  # x, y and, if there are any, weights
 
 # How many bytes of inputs are read and moved at a time, and how many such blocks are shuffled
 # together by shuffle="blocks".
-BLOCK = 1 << 22
+BLOCK = 1 << 23
 WINDOW = 8
 
 
@@ -78,11 +78,13 @@ class Source:
         samples: of an epoch; None if that is not known before its end.
         parts: what is known of the data before an epoch: all of it, or its first samples.
         ordered: is the order of an epoch drawn by nnx?
+        block: how many samples shuffle="blocks" takes as one block.
     """
 
     samples: int | None
     parts: Parts
     ordered = True
+    block = 1
 
     def draw(self, rng: np.random.Generator, shuffle: bool | str, batch_size: int) -> list[Piece]:
         """Draw the order of an epoch."""
@@ -193,7 +195,7 @@ def block_of(x: Any) -> int:
     chunks = getattr(x, "chunks", None)
     if isinstance(chunks, tuple) and chunks and isinstance(chunks[0], int):
         return max(1, chunks[0])
-    size = math.prod(x.shape[1:]) * getattr(np.dtype(x.dtype), "itemsize", 4)
+    size = math.prod(x.shape[1:]) * getattr(x.dtype, "itemsize", 4)
     return max(1, BLOCK // max(1, size))
 
 

@@ -18,7 +18,9 @@ __all__ = ["checked_inputs", "input_rows", "on_this_host", "target_rows"]
 
 # Data stays on the host if it takes more than this share of the free memory of the device. Targets
 # on disk that are rows are read at once if they have at most so many bytes.
-SHARE, READ_AT_ONCE = 0.5, 1 << 26
+SHARE = 0.5
+READ_AT_ONCE = 1 << 26
+SMALL = 1 << 20  # bytes for which nobody asks how much memory is free
 
 
 def input_rows(net: Any, x: Any, name: str, on_device: bool | None) -> Rows | None:
@@ -136,7 +138,7 @@ def _too_large(backend: Backend, x: Any, dtype: np.dtype[Any], disk: bool, name:
     """Decide whether the data stays on the host, and tell."""
     log, size = logging.getLogger("nnx"), math.prod(x.shape) * dtype.itemsize
     shared = not disk and backend.shares_host and dtype == x.dtype
-    memory = None if shared else backend.memory()
+    memory = None if shared or size < SMALL else backend.memory()
     stays = memory is not None and size >= SHARE * memory.free
     if stays:
         log.info(

@@ -143,6 +143,7 @@ def _run(
             "metrics": [*trained.metrics, *(watched.metrics if watched else ())],
             "batch_size": size,
             "shuffle": shuffle,
+            **({"block": source.block} if shuffle == "blocks" else {}),
             "rng": None if rng is None else type(rng.bit_generator).__name__,
             "class_weights": repr(class_weights)[:1000],
             "ignore_label": ignore_label,
