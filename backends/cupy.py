@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, add_array_type
+from nnx.backend import (
+    Array,
+    Backend,
+    BackendError,
+    HostReadError,
+    Memory,
+    Uploader,
+    add_array_type,
+)
 from nnx_backends._cuda import (
     FORKED,
     INSTALL,
@@ -27,6 +35,7 @@ from nnx_backends._cuda import (
     with_ctk,
 )
 from nnx_backends._lean import placed_cupy
+from nnx_backends._uploads import StreamUploader
 
 # Not every part of CUDA uses CuPy's allocator, whose error is a MemoryError.
 OUT_OF_MEMORY = (
@@ -155,6 +164,9 @@ class CuPyBackend(Backend):
         from cupyx.scipy.special import erfc
 
         return erfc(x)
+
+    def uploader(self) -> Uploader:
+        return StreamUploader(self)
 
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None]:
         import cupy

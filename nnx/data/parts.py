@@ -16,6 +16,7 @@ from nnx.backend import Array, Backend
 from nnx.checks import ShapeError
 from nnx.data.arrays import as_inputs, converted, fits
 from nnx.data.containers import items, real_numbers
+from nnx.data.rows import Rows
 
 __all__ = ["equal_parts", "in_order", "selected", "taken"]
 
@@ -136,7 +137,11 @@ def in_order(net: Any, outputs: Sequence[Array], indices: Sequence[np.ndarray]) 
 
 
 def taken(backend: Backend, array: Array, index: np.ndarray) -> Array:
-    """Return the samples of these indices."""
+    """Return the samples of these indices: of an array of the backend, of NumPy, or of `Rows`."""
+    if isinstance(array, Rows):
+        return array.taken(index)
+    if isinstance(array, np.ndarray):
+        return array[index]
     return backend.xp.take(array, backend.from_numpy(np.asarray(index)), axis=0)
 
 
