@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,25 @@ KEPT, FROM_HEAP = 256 << 20, 32 << 20
 
 
 def host_memory() -> Memory | None:
-    """Return free and total memory of the host, or None if the operating system does not tell."""
+    """Return free and total memory of the host, or None if the operating system does not tell.
+
+    What the system keeps of files and would give back is free; a container has what it may use.
+    """
     try:
         page = os.sysconf("SC_PAGE_SIZE")
-        return Memory(os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page)
+        total = os.sysconf("SC_PHYS_PAGES") * page
+        free = os.sysconf("SC_AVPHYS_PAGES") * page
     except (AttributeError, ValueError, OSError):
         return None
+    with suppress(OSError, ValueError, IndexError):
+        known = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2]
+        free = int(known.split()[0]) * 1024
+    with suppress(OSError, ValueError):
+        limit, used = (
+            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
+        )
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return Memory(free, total)
 
 
 @contextmanager

@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend, BackendError, HostReadError, Memory, add_array_type
+from nnx.backend import (
+    Array,
+    Backend,
+    BackendError,
+    HostReadError,
+    Memory,
+    Uploader,
+    add_array_type,
+)
 from nnx.communication import local_rank
 from nnx_backends._cuda import (
     FORKED,
@@ -28,6 +36,7 @@ from nnx_backends._cuda import (
     with_ctk,
 )
 from nnx_backends._lean import placed_cupy
+from nnx_backends._uploads import StreamUploader
 
 # Not every part of CUDA uses CuPy's allocator, whose error is a MemoryError.
 OUT_OF_MEMORY = (
@@ -159,6 +168,9 @@ class CuPyBackend(Backend):
         from cupyx.scipy.special import erfc
 
         return erfc(x)
+
+    def uploader(self) -> Uploader:
+        return StreamUploader(self)
 
     def fuse_rule(self, rule: Callable[..., Any], states: int) -> Callable[..., None]:
         import cupy

@@ -33,6 +33,7 @@ class NumPyBackend(Backend):
     array_types = (np.ndarray, np.generic)
     block = 65536
     slow_where = True
+    shares_host = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         if device not in (None, "cpu"):

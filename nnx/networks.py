@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -14,13 +14,7 @@ from nnx import saving
 from nnx.backend import Array, Backend, working_on
 from nnx.checks import ShapeError, count, flag, instance
 from nnx.communication import Communicator
-from nnx.data import (
-    batches,
-    check_batch_size,
-    checked_samples,
-    equal_parts,
-    in_order,
-)
+from nnx.data import as_floats, check_batch_size, checked_on_device, equal_parts, source_of
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.summary import Summary
@@ -31,6 +25,7 @@ from nnx.synonyms import named
 from nnx.training.callbacks import Callback
 from nnx.training.history import History, Score
 from nnx.training.plan import Plan
+from nnx.training.predictions import predict
 from nnx.training.run import score
 from nnx.training.start import scored, started
 from nnx.training.together import start_together
@@ -174,7 +169,7 @@ class SequentialNet(SequentialLayer):
                 )
             self.shapes(tuple(x.shape[1:]), "a sample of x is")
             self._input_shape = tuple(x.shape)
-            y, self._backward = self.forward(x, training)
+            y, self._backward = self.forward(as_floats(self.backend, x), training)
             return y
 
     # The everyday interface.
@@ -183,33 +178,37 @@ class SequentialNet(SequentialLayer):
     def train(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 10,
         epochs: int = 1,
         *,
-        validation: float | tuple[Any, ...] | None = None,
+        validation: Any = None,
         validation_batch_size: int | None = None,
         metrics: Any = None,
         callbacks: Sequence[Callback | Callable[[SequentialNet, History], Any]] = (),
         resume: str | os.PathLike[str] | None = None,
         progress: bool = True,
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         sample_weights: Any = None,
         class_weights: Any = None,
         ignore_label: int | None = None,
         rng: np.random.Generator | None = None,
+        on_device: bool | None = None,
         communicator: Communicator | None = None,
     ) -> History:
-        """Minimise the loss over batches of the data; the data moves to the device once.
+        """Minimise the loss over batches of the data.
 
         Args:
-            x: (samples, *input_shape), NumPy data or arrays of the backend. If input_shape has free
-                axes, None, also a list of arrays that differ there; a batch has one shape.
+            x: (samples, *input_shape), NumPy data or arrays of the backend; or an array on disk, as
+                numpy.memmap, h5py.Dataset or zarr.Array. If input_shape has free axes, None, also a
+                list of arrays that differ there; a batch has one shape. Or, without y, what gives
+                batches (x, y) or (x, y, weights): a function that returns an iterator, or an object
+                that can be iterated once for each epoch, as a DataLoader of PyTorch.
             y: class indices (samples,), or rows (samples, *output_shape); a list for a list.
             batch_size: samples per step, all if there are fewer; the last step takes what is left.
             epochs: passes over the data.
-            validation: (x, y) or (x, y, weights), scored after every epoch; or the fraction of the
-                samples that is kept for it, of each class its share.
+            validation: (x, y), (x, y, weights) or what gives batches, scored after every epoch; or
+                the fraction of the samples that is kept for it, of each class its share.
             validation_batch_size: samples per batch there; 4 batch_size, at most 1024, if None.
             metrics: what to report beside loss and accuracy: a list of names of `nnx.metrics` and
                 functions of (outputs, targets), or a dict of functions by name. A function gets the
@@ -221,7 +220,9 @@ class SequentialNet(SequentialLayer):
             resume: continue the run that a `Checkpoint` has written to this file; the network, the
                 data and the seed must be the same. If there is no such file, begin.
             progress: show a progress bar.
-            shuffle: draw a new order for every epoch.
+            shuffle: draw a new order for every epoch; "blocks": draw one of blocks of samples that
+                follow each other, and shuffle within a few of them, for storage where single rows
+                are slow to read. Batches of the user keep their order.
             sample_weights: weights >= 0 in the loss: (samples,), or (samples, time) for a loss of
                 time steps.
             class_weights: "balanced", or {class: weight}; they multiply the sample weights. Weights
@@ -229,6 +230,9 @@ class SequentialNet(SequentialLayer):
                 its own.
             ignore_label: a class index that does not count, as of padded time steps.
             rng: draw the orders from it, instead of the seeded stream "batches".
+            on_device: True moves the inputs to the device at once, False keeps them on the host and
+                reads them in blocks, the next one while the present one trains. None moves them if
+                they take less than half of the free memory; the logger "nnx" tells.
             communicator: `nnx.communicator()` connects processes that train this network together:
                 each calls `train` with the same arguments, and computes its part of every batch.
 
@@ -263,53 +267,53 @@ class SequentialNet(SequentialLayer):
                 class_weights=class_weights,
                 ignore_label=ignore_label,
                 rng=rng,
+                on_device=on_device,
             )
             return run.train(progress)
 
     @named
-    def predict(self, x: Any, batch_size: int = 1024) -> Any:
+    def predict(
+        self, x: Any, batch_size: int = 1024, *, on_device: bool | None = None, out: Any = None
+    ) -> Any:
         """Return the outputs (samples, ...) as an array of the backend, computed in batches.
 
         For a list of samples of several shapes it is a list of arrays, in the same order, unless
         the outputs have one shape. Nothing is remembered. `nnx.to_numpy` brings an array to the
         host.
+
+        Args:
+            x: inputs, as those of `train`; batches may be x alone.
+            batch_size: samples per batch.
+            on_device: that of `train`.
+            out: an array on the host, (samples, *output_shape), to which the outputs are written,
+                and which is returned: one of NumPy, or one on disk.
         """
         size = check_batch_size(batch_size, owner="predict")
-        with working_on(self.backend) as backend:
-            parts, indices = equal_parts(self, x)
-            found = []
-            for part in parts:
-                outputs = []
-                self.shapes(tuple(part.shape[1:]), "a sample of x is")
-                several = part.shape[0] > size
-                for a in _in_batches(part, size) if several else (part,):
-                    for layer in self.layers:
-                        a = layer.forward(a)[0]  # its backward goes, and with it what that holds
-                    outputs.append(a)
-                found.append(
-                    outputs[0] if len(outputs) == 1 else backend.xp.concat(outputs, axis=0)
-                )
-            return found[0] if indices is None else in_order(self, found, indices)
+        on_device = checked_on_device(on_device, "predict")
+        with working_on(self.backend):
+            return predict(self, x, size, on_device, out)
 
     @named
     def score(
         self,
         x: Any,
-        y: Any,
+        y: Any = None,
         batch_size: int = 1024,
         sample_weights: Any = None,
         *,
         metrics: Any = None,
         ignore_label: int | None = None,
+        on_device: bool | None = None,
     ) -> Score:
         """Return the loss, penalties included, the accuracy and the metrics on the given data.
 
         Arguments are those of `train`.
         """
         size = check_batch_size(batch_size, owner="score")
+        on_device = checked_on_device(on_device, "score")
         with working_on(self.backend):
-            parts = checked_samples(self, x, y, sample_weights, ignore_label=ignore_label)
-            return score(self, scored(self, parts, size, metrics))
+            source = source_of(self, x, y, sample_weights, on_device, ignore_label)
+            return score(self, scored(self, source, size, metrics))
 
     # Files.
 
@@ -367,11 +371,6 @@ class SequentialNet(SequentialLayer):
 
     def _repr_html_(self) -> str:
         return Summary(self)._repr_html_()
-
-
-def _in_batches(part: Array, size: int) -> Iterator[Array]:
-    """Yield the samples of a part in batches."""
-    return (part[batch, ...] for batch in batches(part.shape[0], size))
 
 
 def _shape(shape: Any) -> tuple[Any, ...]:

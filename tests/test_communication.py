@@ -14,7 +14,8 @@ from nnx.communication import (
     own_samples,
     sharing,
 )
-from nnx.data import batches
+from nnx.data import batches, iterables, sources
+from nnx.training import together as training_together
 
 X = np.random.default_rng(0).standard_normal((103, 6))
 Y = np.random.default_rng(1).integers(0, 3, 103)
@@ -56,6 +57,13 @@ def recurrent():
     return nnx.SequentialNet((None, 4), layers, nnx.CrossEntropy())
 
 
+def feed():
+    """Batches of two sizes, the last of them of one sample."""
+    for start in [*range(0, 96, 16), 96, 102]:
+        stop = min(start + 16, 102) if start < 102 else 103
+        yield X[start:stop], Y[start:stop]
+
+
 # What is trained -> the network, the data, and what `train` is given.
 CASES = {
     "dense": (dense, (X, Y), {}),
@@ -80,12 +88,16 @@ CASES = {
     "sequences of several lengths": (recurrent, (TIMES, LABELS), {"batch_size": 4}),
     "validation": (dense, (X, Y), {"validation": 0.2, "validation_batch_size": 4}),
     "metrics of all outputs": (dense, (X, Y), {"metrics": ["f1"]}),
+    "read in blocks": (dense, (X, Y), {"on_device": False, "validation": (X[:30], Y[:30])}),
+    "blocks in a random order": (dense, (X, Y), {"on_device": False, "shuffle": "blocks"}),
+    "batches of the user": (dense, (lambda: feed(),), {"batch_size": None}),
     "rows": (dense, (X, np.eye(3)[Y]), {"shuffle": False}),
     "a generator of one's own": (dense, (X, Y), {"rng": 5}),
 }
 
 
 UNEVEN = ("dense", "a last batch of one sample", "dropout and noise", "validation")
+UNEVEN += ("read in blocks", "batches of the user")
 
 
 def trained(communicator, case):
@@ -108,7 +120,9 @@ def trained(communicator, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_several_processes_compute_what_one_does(case):
+def test_several_processes_compute_what_one_does(case, monkeypatch):
+    monkeypatch.setattr(sources, "BLOCK", 1000)  # bytes: two batches, or one of the user's
+    monkeypatch.setattr(iterables, "BLOCK", 1000)
     size = 3 if case in UNEVEN else 2
     arrays, history, streams = trained(SingleProcess(), case)
     for theirs, seen, stands in together(size, trained, case):
@@ -118,6 +132,37 @@ def test_several_processes_compute_what_one_does(case):
         for name, values in history.items():
             np.testing.assert_allclose(seen[name], values, rtol=1e-10)
         assert stands == streams
+
+
+class OnDisk:
+    """An array that is read by slices and lists of rows; it counts them."""
+
+    shape, dtype = (96, 6), X.dtype
+
+    def __init__(self):
+        self.rows = 0
+
+    def __getitem__(self, index):
+        self.rows += len(X[:96][index])
+        return X[:96][index]
+
+    def __len__(self):
+        return 96
+
+
+def read(communicator):
+    x = OnDisk()
+    net = dense()
+    options = {"shuffle": False, "on_device": False, "progress": False}
+    net.train(x, Y[:96], 16, communicator=communicator, **options)
+    return x.rows
+
+
+def test_each_process_reads_its_rows_alone(monkeypatch):
+    monkeypatch.setattr(training_together, "SAMPLED", 4)  # rows of the checksum
+    assert read(SingleProcess()) == 96
+    for rows in together(2, read):
+        assert 48 + 4 <= rows <= 48 + 4 + 2  # two rows tell whether it takes a list of indices
 
 
 def test_all_processes_have_the_same_bits():

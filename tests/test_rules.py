@@ -22,6 +22,7 @@ def module_name(path):
 # Rooms and modules that work on the host, where NumPy may be imported.
 HOST = {
     "nnx.backend.contract",
+    "nnx.backend.hooks",
     "nnx.backend.selection",
     "nnx.checks",
     "nnx.commands.check",

@@ -5,9 +5,9 @@ decides where arrays are born. The mathematics does not ask for it: it follows i
 through `namespace.array_namespace`.
 """
 
-from nnx.backend.contract import FUNCTIONS, Backend, Memory
+from nnx.backend.contract import FUNCTIONS, Backend, Memory, host_numbers
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
-from nnx.backend.hooks import Problem
+from nnx.backend.hooks import Problem, Uploader
 from nnx.backend.installed import installed_backends
 from nnx.backend.loops import scan
 from nnx.backend.namespace import (
@@ -44,6 +44,7 @@ __all__ = [
     "Memory",
     "OutOfMemoryError",
     "Problem",
+    "Uploader",
     "add_array_type",
     "array_namespace",
     "available_backends",
@@ -51,6 +52,7 @@ __all__ = [
     "elementwise",
     "erfc",
     "get_backend",
+    "host_numbers",
     "installed_backends",
     "masked",
     "on_device",

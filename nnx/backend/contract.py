@@ -75,6 +75,7 @@ class Backend(OptionalHooks):
         array_types: the types of its arrays; found by making one, if not given.
         mutable: can arrays be written in place, and are slices and reshapes of them views?
         block: how many elements an optimizer rule should process at a time; None means all.
+        shares_host: are arrays of the host used in place if they have a dtype of the library?
         slow_where: is `where` much slower than a product? See `masked`.
         communicator: the name of what connects its processes, if several train one network.
         test_specs: what tests run on when they run on every backend; its name if empty.
@@ -87,6 +88,7 @@ class Backend(OptionalHooks):
     mutable: bool = True
     block: int | None = None
     slow_where: bool = False
+    shares_host: bool = False
     communicator: ClassVar[str] = "mpi"
     test_specs: ClassVar[tuple[str, ...]] = ()
     watched: ClassVar[str | None] = None
@@ -198,6 +200,18 @@ class Backend(OptionalHooks):
         """The library's default integer type, used for labels and indices."""
         return self.xp.__array_namespace_info__().default_dtypes(device=self.device)["integral"]
 
+    @functools.cached_property
+    def small_dtypes(self) -> dict[str, Any]:
+        """The types of integers and booleans that take less memory than `dtype`, by name."""
+        size, known = np.dtype(self.dtype_name).itemsize, self.dtypes
+        names = [name for name in known if name.startswith(("bool", "int", "uint8"))]
+        return {name: known[name] for name in names if np.dtype(name).itemsize < size}
+
+    @property
+    def dtypes(self) -> dict[str, Any]:
+        """The types that the library has on this device, by name."""
+        return self.xp.__array_namespace_info__().dtypes(device=self.device)
+
     def same_place(self, other: Backend) -> bool:
         """Return whether library, device and dtype are the same, however they were named."""
         mine, theirs = ((b.name, b.device, b.dtype_name) for b in (self, other))
@@ -244,7 +258,15 @@ class Backend(OptionalHooks):
     def _host_dtype(self, host: np.ndarray, dtype: Any) -> np.dtype[Any]:
         if dtype is None:
             dtype = self.integer_dtype if host.dtype.kind in "iu" else self.dtype
-        known = self.xp.__array_namespace_info__().dtypes(device=self.device)
+        return self.host_dtype(dtype)
+
+    def host_dtype(self, dtype: Any) -> np.dtype[Any]:
+        """Return NumPy's type of the same name as one of the library's.
+
+        Raises:
+            BackendError: the library has no such type on this device.
+        """
+        known = self.dtypes
         for name, own in known.items():
             if own == dtype:
                 return np.dtype(name)

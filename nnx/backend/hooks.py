@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from nnx.backend.namespace import Array
 
-__all__ = ["OptionalHooks", "Problem"]
+__all__ = ["OptionalHooks", "Problem", "Uploader"]
 
 
 class Problem(NamedTuple):
@@ -16,6 +18,35 @@ class Problem(NamedTuple):
 
     reason: str
     remedy: str
+
+
+class Uploader:
+    """Moves blocks of arrays to the device while it works on those before.
+
+    One thread moves blocks, with `upload`; another one uses them, with the other methods. At most
+    two blocks are on the device at a time, the one in use and the next.
+
+    Args:
+        backend: whose device it is.
+    """
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+
+    def upload(self, arrays: Sequence[np.ndarray]) -> Any:
+        """Begin to move arrays, which nobody else writes to; return a ticket for them."""
+        with self.backend.selected():
+            return tuple(self.backend.from_numpy(array) for array in arrays)
+
+    def arrived(self, ticket: Any) -> tuple[Array, ...]:
+        """Return the arrays on the device; work that is asked for from now on sees their values."""
+        return ticket
+
+    def used(self, ticket: Any) -> None:
+        """Tell that all work that reads these arrays has been asked for."""
+
+    def close(self) -> None:
+        """Free what the moving needed."""
 
 
 class OptionalHooks:
@@ -72,6 +103,10 @@ class OptionalHooks:
     ) -> tuple[Any, Any] | None:
         """Return what `nnx.backend.scan` does, or None if a Python loop is as good."""
         return None
+
+    def uploader(self) -> Uploader:
+        """Return what moves blocks of data to the device during a training."""
+        return Uploader(self)
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         """Return (count, n), at i the sum of the rows with index i, added in a fixed order.

@@ -12,7 +12,6 @@ from nnx.communication.shares import (
     Share,
     current_share,
     own_samples,
-    rows_of,
     sharing,
 )
 
@@ -27,6 +26,5 @@ __all__ = [
     "installed_communicators",
     "local_rank",
     "own_samples",
-    "rows_of",
     "sharing",
 ]

@@ -18,7 +18,7 @@ import numpy as np
 from nnx.backend import Array, Backend
 from nnx.communication.contract import Communicator
 
-__all__ = ["Rows", "Share", "current_share", "own_samples", "rows_of", "sharing"]
+__all__ = ["Rows", "Share", "current_share", "own_samples", "sharing"]
 
 
 def own_samples(samples: int, rank: int, size: int) -> tuple[int, int]:
@@ -107,18 +107,6 @@ def sharing(share: Share) -> Iterator[Share]:
         yield share
     finally:
         _share.reset(token)
-
-
-@contextmanager
-def rows_of(communicator: Communicator | None, backend: Backend, samples: int) -> Iterator[int]:
-    """A block about a batch; its value is how many samples this process computes on."""
-    if communicator is None or communicator.size == 1:
-        yield samples
-        return
-    share = Share(communicator, backend)
-    share.of_batch(samples)
-    with sharing(share):
-        yield share.present
 
 
 class Rows:

@@ -6,6 +6,7 @@ from nnx.data.arguments import (
     checked_validation,
 )
 from nnx.data.arrays import (
+    as_floats,
     as_inputs,
     as_targets,
     as_weights,
@@ -15,25 +16,39 @@ from nnx.data.arrays import (
     unreachable_targets,
 )
 from nnx.data.division import held_out
+from nnx.data.feeds import (
+    checked_on_device,
+    input_source,
+    is_feed,
+    source_of,
+    step_size,
+    training_sources,
+)
 from nnx.data.parts import equal_parts, in_order
 from nnx.data.samples import (
-    Parts,
     are_classes,
     checked_samples,
     described,
     training_data,
     warn_of_targets,
 )
+from nnx.data.sources import Arrays, Parts, Piece, Source, Stretch
 
 __all__ = [
+    "Arrays",
     "Parts",
+    "Piece",
+    "Source",
+    "Stretch",
     "are_classes",
+    "as_floats",
     "as_inputs",
     "as_targets",
     "as_weights",
     "batches",
     "check_batch_size",
     "check_finite",
+    "checked_on_device",
     "checked_rng",
     "checked_samples",
     "checked_validation",
@@ -41,8 +56,13 @@ __all__ = [
     "equal_parts",
     "held_out",
     "in_order",
+    "input_source",
     "is_classification",
+    "is_feed",
+    "source_of",
+    "step_size",
     "training_data",
+    "training_sources",
     "unreachable_targets",
     "warn_of_targets",
 ]

@@ -20,6 +20,7 @@ from nnx.checks import ShapeError
 from nnx.data.containers import host_expression, real_numbers
 
 __all__ = [
+    "as_floats",
     "as_inputs",
     "as_targets",
     "as_weights",
@@ -29,6 +30,7 @@ __all__ = [
     "fits",
     "is_classification",
     "is_integer",
+    "kept_dtype",
     "on_host",
     "unreachable_targets",
     "unsuited_classes",
@@ -49,7 +51,7 @@ def fits(shape: Sequence[int], pattern: Shape) -> bool:
 
 
 def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
-    """Return inputs (samples, *shape) as an array of the backend in its dtype.
+    """Return inputs (samples, *shape) as an array of the backend: see `kept_dtype`.
 
     Raises:
         ShapeError: another shape, or no samples.
@@ -58,12 +60,29 @@ def as_inputs(backend: Backend, shape: Shape, x: Any, name: str = "x") -> Array:
     """
     data, x = x, real_numbers(backend, x, name)
     if x.ndim > 0 and x.shape[0] > 0 and fits(x.shape[1:], shape):
-        return converted(backend, x, backend.dtype, name)
+        return converted(backend, x, kept_dtype(backend, x), name)
     hint = _input_hint(host_expression(backend, data, name), shape, x)
     raise ShapeError(
         f"expected {name} of shape (samples, {', '.join(map(str, shape))}), got {tuple(x.shape)}; "
         f"{hint}"
     )
+
+
+def kept_dtype(backend: Any, x: Any) -> Any:
+    """Return the dtype in which inputs wait for training: their own if that is a small one.
+
+    Integers and booleans that take less memory than the backend's dtype, as the bytes of images,
+    stay as they are until they are a batch: see `as_floats`.
+    """
+    small = backend.small_dtypes
+    if isinstance(x, np.ndarray):
+        return small.get(x.dtype.name, backend.dtype)
+    return x.dtype if x.dtype in small.values() else backend.dtype
+
+
+def as_floats(backend: Backend, x: Array) -> Array:
+    """Return a batch of inputs in the backend's dtype, in which layers compute."""
+    return x if x.dtype == backend.dtype else backend.xp.astype(x, backend.dtype)
 
 
 def as_targets(
@@ -163,7 +182,7 @@ def is_classification(backend: Backend, shape: Shape, y: Array, per_entry: bool 
     """
     if y.ndim == len(shape):
         return True
-    rows = backend.to_numpy(y)
+    rows = on_host(backend, y)
     if not ((rows == 0) | (rows == 1)).all():
         return False
     return bool(per_entry or shape[-1] == 1 or (rows.sum(axis=-1) == 1).all())
@@ -227,6 +246,8 @@ def check_finite(array: Array, name: str, indices: np.ndarray | None = None) -> 
         ValueError: an entry is NaN or infinite; the message names the first.
     """
     xp = array_namespace(array)
+    if not xp.isdtype(array.dtype, "real floating"):
+        return
     # The sum is finite only if all numbers are, and is found in half the time. It may overflow,
     # and then every number is looked at.
     with np.errstate(over="ignore", invalid="ignore"):

@@ -11,6 +11,7 @@ import array_api_compat
 import numpy as np
 
 from nnx.backend import Backend, BackendError
+from nnx.data.rows import on_disk
 
 __all__ = ["host_expression", "items", "kind_of", "real_numbers"]
 
@@ -84,6 +85,8 @@ def _opened(backend: Backend, data: Any, name: str) -> Any:
         _refuse(name, kind_of(data), hint * (_role(name) == "w") + f"write {columns}")
     if isinstance(data, Sequence | Number) or hasattr(data, "__array__"):
         return _listed(data, name)
+    if on_disk(data):
+        return data[0 : data.shape[0]]
     if isinstance(data, Iterable):
         _refuse(name, kind_of(data), f"write list({name})")
     got = repr(data) if data is None else kind_of(data)

@@ -14,8 +14,9 @@ import numpy as np
 
 from nnx.backend import Array, Backend
 from nnx.checks import ShapeError
-from nnx.data.arrays import as_inputs, converted, fits
+from nnx.data.arrays import as_inputs, converted, fits, kept_dtype
 from nnx.data.containers import items, real_numbers
+from nnx.data.rows import Rows
 
 __all__ = ["equal_parts", "in_order", "selected", "taken"]
 
@@ -44,7 +45,7 @@ def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np
         if 0 in array.shape[:1] or not fits(array.shape[1:], shape):
             as_inputs(backend, shape, x, name)  # raises; it sees what a remedy can begin with
         net.check_inputs(array)
-        return [converted(backend, array, backend.dtype, name)], None
+        return [converted(backend, array, kept_dtype(backend, array), name)], None
     samples = [real_numbers(backend, one, f"{name}[{i}]") for i, one in enumerate(listed)]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, sample in enumerate(samples):
@@ -136,7 +137,11 @@ def in_order(net: Any, outputs: Sequence[Array], indices: Sequence[np.ndarray]) 
 
 
 def taken(backend: Backend, array: Array, index: np.ndarray) -> Array:
-    """Return the samples of these indices."""
+    """Return the samples of these indices: of an array of the backend, of NumPy, or of `Rows`."""
+    if isinstance(array, Rows):
+        return array.taken(index)
+    if isinstance(array, np.ndarray):
+        return array[index]
     return backend.xp.take(array, backend.from_numpy(np.asarray(index)), axis=0)
 
 

@@ -19,14 +19,18 @@ from nnx.data.arrays import (
     as_weights,
     check_finite,
     is_classification,
+    on_host,
     unreachable_targets,
     unsuited_classes,
 )
 from nnx.data.division import held_out
+from nnx.data.host import HostSide
 from nnx.data.parts import equal_parts, selected, taken
+from nnx.data.rows import Rows
+from nnx.data.sources import Parts
+from nnx.data.streaming import input_rows, on_this_host, target_rows
 
 __all__ = [
-    "Parts",
     "are_classes",
     "checked_samples",
     "described",
@@ -34,7 +38,7 @@ __all__ = [
     "warn_of_targets",
 ]
 
-Parts = list[tuple[Array, ...]]
+FIRST = 1024  # samples that stand for all, of targets that are on disk
 
 
 class _Checked(NamedTuple):
@@ -56,6 +60,7 @@ def checked_samples(
     *,
     ignore_label: int | None = None,
     class_weights: Any = None,
+    on_device: bool | None = True,
 ) -> Parts:
     """Return the user's data as parts of the network's backend.
 
@@ -67,13 +72,16 @@ def checked_samples(
         owner: what errors call the three together: "validation"; their own names if not given.
         ignore_label: a label that does not count: see `nnx.data.weighing`.
         class_weights: "balanced", {class: weight} or one for each class; they multiply the others.
+        on_device: move the inputs to the device, see `input_rows`; if they stay on the host, a part
+            has `Rows` of inputs, and NumPy arrays.
 
     Raises:
         ShapeError, ValueError, TypeError: they do not fit, with what to do.
     """
     label = weighing.checked_ignore_label(ignore_label)
     names = _names(owner)
-    return _weighed(net, _checked(net, x, y, weights, names, label), names, label, class_weights)
+    checked = _checked(net, x, y, weights, names, label, on_device)
+    return _weighed(net, checked, names, label, class_weights)
 
 
 def training_data(
@@ -85,6 +93,7 @@ def training_data(
     validation: Any = None,
     ignore_label: int | None = None,
     class_weights: Any = None,
+    on_device: bool | None = True,
 ) -> tuple[Parts, Parts | None]:
     """Return the parts to train with, and those of the validation if there is one.
 
@@ -93,20 +102,22 @@ def training_data(
 
     Args:
         validation: what `checked_validation` returns: a fraction, data of its own, or None.
-        net, x, y, weights, ignore_label, class_weights: those of `checked_samples`.
+        net, x, y, weights, ignore_label, class_weights, on_device: those of `checked_samples`.
 
     Raises:
         ShapeError, ValueError, TypeError: they do not fit, with what to do.
     """
     label = weighing.checked_ignore_label(ignore_label)
     names = _names("")
-    checked = _checked(net, x, y, weights, names, label)
+    checked = _checked(net, x, y, weights, names, label, on_device)
     if isinstance(validation, float):
         checked, held = _split(net, checked, validation)
         valid = _weighed(net, held, [f"the validation's part of {n}" for n in names], label, None)
     elif validation is not None:
         x, y, weights = (*validation, None)[:3]
-        valid = checked_samples(net, x, y, weights, "validation", ignore_label=label)
+        valid = checked_samples(
+            net, x, y, weights, "validation", ignore_label=label, on_device=on_device
+        )
     else:
         valid = None
     return _weighed(net, checked, names, label, class_weights), valid
@@ -115,7 +126,9 @@ def training_data(
 def are_classes(net: Any, parts: Parts) -> bool:
     """Return whether the targets of all parts are classes; see `is_classification`."""
     outputs, per_entry = net.output_shape, net.cost.per_entry
-    return all(is_classification(net.backend, outputs, part[1], per_entry) for part in parts)
+    return all(
+        is_classification(net.backend, outputs, _known(part[1]), per_entry) for part in parts
+    )
 
 
 def warn_of_targets(net: Any, parts: Parts) -> None:
@@ -133,7 +146,7 @@ def warn_of_targets(net: Any, parts: Parts) -> None:
     bounds = [(afun, *afun.range) for afun in net.last_activations() or ()]
     if all(-low == high == np.inf for _, low, high in bounds):
         return
-    rows = np.concatenate([net.backend.to_numpy(part[1]).reshape(-1) for part in parts])
+    rows = np.concatenate([on_host(net.backend, _known(part[1])).reshape(-1) for part in parts])
     for afun, low, high in bounds:
         if message := unreachable_targets(rows, low, high, net.layers[-1].name, afun):
             logging.getLogger("nnx").warning(message)
@@ -152,7 +165,18 @@ def described(parts: Parts, x: Any, y: Any) -> dict[str, Any]:
         "x": {"shapes": [list(part[0].shape) for part in parts], "dtype": _dtype_name(x)},
         "y": {"shapes": [list(part[1].shape) for part in parts], "dtype": _dtype_name(y)},
         "weights": len(parts[0]) > 2,
+        **({"on_device": False} if isinstance(parts[0][0], Rows) else {}),
     }
+
+
+def _known(y: Any) -> Any:
+    """Return targets, or the first of them if they are on disk."""
+    return y.read(np.arange(min(FIRST, y.shape[0]))) if isinstance(y, Rows) else y
+
+
+def _all(y: Any) -> Any:
+    """Return targets, read as a whole if they are on disk."""
+    return y.read(np.arange(y.shape[0])) if isinstance(y, Rows) else y
 
 
 def _names(owner: str) -> list[str]:
@@ -160,10 +184,18 @@ def _names(owner: str) -> list[str]:
 
 
 def _checked(
-    net: Any, x: Any, y: Any, weights: Any, names: list[str], label: int | None
+    net: Any,
+    x: Any,
+    y: Any,
+    weights: Any,
+    names: list[str],
+    label: int | None,
+    on_device: bool | None,
 ) -> list[_Checked]:
     """Return the checked parts of the data."""
     backend = net.backend
+    if (rows := input_rows(net, x, names[0], on_device)) is not None:
+        return [_checked_part(net, rows, y, weights, None, names, label)]
     inputs, indices = equal_parts(net, x, names[0])
     if indices is None:
         every = [(inputs[0], y, weights, None)]
@@ -186,24 +218,29 @@ def _checked_part(
     names: list[str],
     label: int | None,
 ) -> _Checked:
-    backend = net.backend
+    backend: Any = net.backend
     try:
         outputs = net.shapes(tuple(x.shape[1:]), "the network's input is")[-1]
     except ShapeError as error:
         if indices is None:
             raise
         raise ShapeError(f"{names[0]}[{indices[0]}]: {error}") from error
+    if isinstance(x, Rows):
+        backend = HostSide(backend)
+        y, weights = target_rows(net, y, outputs, names[1]), on_this_host(net.backend, weights)
     ignored = None
     if label is not None:
-        y, ignored = weighing.without_ignored(backend, len(outputs), y, label, names[1])
-    y = as_targets(backend, outputs, y, names[1], indices)
+        y, ignored = weighing.without_ignored(backend, len(outputs), _all(y), label, names[1])
+    if not isinstance(y, Rows):
+        y = as_targets(backend, outputs, y, names[1], indices)
     if x.shape[0] != y.shape[0]:
         raise ShapeError(
             f"expected as many samples in {names[1]} as in {names[0]}, got {y.shape[0]} and "
             f"{x.shape[0]}"
         )
-    check_finite(x, names[0], indices)
-    if y.ndim > len(outputs):
+    if not isinstance(x, Rows):
+        check_finite(x, names[0], indices)
+    if not isinstance(y, Rows) and y.ndim > len(outputs):
         net.cost.check_targets(y)
     if weights is not None:
         terms = (x.shape[0], *outputs)[net.cost.over]
@@ -238,9 +275,10 @@ def _weighed(
                 "BinaryCrossEntropy() for a single output"
             )
         if part.weights is not None:
-            given = backend.to_numpy(part.weights)
+            given = on_host(backend, part.weights)
             factor = factor * given.reshape(*given.shape, *[1] * (factor.ndim - given.ndim))
-        found.append((part.x, part.y, backend.asarray(factor, dtype=backend.dtype)))
+        side: Any = HostSide(backend) if isinstance(part.x, Rows) else backend
+        found.append((part.x, part.y, side.asarray(factor, dtype=side.dtype)))
     return _not_all_zero(net, found, names[2])
 
 
@@ -252,7 +290,7 @@ def _factors_of_classes(
     numbers = max(outputs, 2)
     counts, found = np.zeros(numbers, dtype=np.int64), []
     for part in parts:
-        y = net.backend.to_numpy(part.y)
+        y = on_host(net.backend, _all(part.y))
         per_entry = net.cost.per_entry
         classes = weighing.classes_of_terms(y, len(part.outputs), outputs, per_entry)
         if classes is None:
@@ -269,7 +307,7 @@ def _factors_of_classes(
 
 def _not_all_zero(net: Any, parts: Parts, name: str) -> Parts:
     """Refuse weights of which none is above 0."""
-    if len(parts[0]) > 2 and not any(bool(net.backend.xp.any(part[2] > 0)) for part in parts):
+    if len(parts[0]) > 2 and not any((on_host(net.backend, part[2]) > 0).any() for part in parts):
         raise ValueError(
             f"expected a weight above 0 for some sample, got {name} and class weights whose "
             "products are all 0; leave them out, or give some samples a weight"
@@ -299,7 +337,7 @@ def _strata(net: Any, parts: list[_Checked]) -> np.ndarray | None:
     found = []
     for part in parts:
         outputs = part.outputs
-        y = net.backend.to_numpy(part.y)
+        y = on_host(net.backend, _all(part.y))
         if len(outputs) > 1:
             return None
         classes = weighing.classes_of_terms(y, 1, outputs[-1], net.cost.per_entry)

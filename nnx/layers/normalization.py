@@ -168,8 +168,8 @@ class BatchNormLayer(_NormalizationLayer):
     def check_batch(self, input_shape: Shape, samples: int) -> None:
         """Raise ShapeError if a batch of so many samples has a single value per channel."""
         positions = product(*input_shape[1:])
-        if self.sync and (share := current_share()):
-            samples = share.samples
+        if not self.sync and (share := current_share()):  # the smallest part of it
+            samples = max(1, samples // share.communicator.size)
         if not self.frozen and positions is not None and samples * positions < 2:
             raise ShapeError(
                 f"{self.name}: expected more than one value per channel in every batch for "
@@ -180,9 +180,9 @@ class BatchNormLayer(_NormalizationLayer):
     def _by_batch(
         self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[Array, Backward]:
-        self.check_batch(tuple(x.shape[1:]), x.shape[0])
-        count, processes, means = math.prod(x.shape) // self.n, 1, None
-        if self.sync and (share := current_share()):
+        share, count, processes, means = current_share(), math.prod(x.shape) // self.n, 1, None
+        self.check_batch(tuple(x.shape[1:]), share.samples if share else x.shape[0])
+        if share and self.sync:
             count, processes = count // x.shape[0] * share.samples, share.communicator.size
             means = share.means(axes, count)
         normalized = normalize(x, axes, self.epsilon, means)

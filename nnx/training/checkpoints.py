@@ -143,7 +143,8 @@ def _take_over(run: Run, saved: dict[str, Any]) -> None:
     run.tally.set_state(backend, saved["tally"])
     run.pending = [backend.from_numpy(outputs) for outputs in saved["pending"]]
     pending = sum(outputs.shape[0] for outputs in run.pending)
-    if not pending <= run.done <= run.samples or (run.done and saved["before"] is None):
+    drawn = saved["before"] is not None or not run.data.source.ordered
+    if not pending <= run.done <= (run.samples or run.done) or (run.done and not drawn):
         raise ValueError(f"{run.done} samples done, {pending} of them pending")
     for callback, state in _states(run, saved["callbacks"]):
         callback.state = state

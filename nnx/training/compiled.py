@@ -14,6 +14,7 @@ import numpy as np
 
 from nnx.backend import Array
 from nnx.config import Itself, key
+from nnx.data import as_floats
 from nnx.layers.tree import once, state_of
 from nnx.randomness import Draw, generator, noise_from
 
@@ -109,7 +110,8 @@ class CompiledLoop:
         xp, numbers, plan = self.backend.xp, iter(row["noise"]), self.plan
         self._hold(carry)
         with noise_from(lambda draw, like: next(numbers)):
-            a, gradients = plan.gradients(*(xp.take(part, row["index"], axis=0) for part in data))
+            x, *others = (xp.take(part, row["index"], axis=0) for part in data)
+            a, gradients = plan.gradients(as_floats(self.backend, x), *others)
         states = []
         for group, times, old, factors in zip(
             plan.groups, _times(plan), carry[2], row["factors"], strict=True
@@ -152,7 +154,8 @@ class CompiledLoop:
         def step(carry: Any, data: tuple[Array, ...]) -> Array:
             self._hold(carry)
             with noise_from(note):
-                return self.plan.gradients(*(part[:size, ...] for part in data))
+                x, *others = (part[:size, ...] for part in data)
+                return self.plan.gradients(as_floats(self.backend, x), *others)
 
         self.backend.rehearse(step, _carry(plan), data)
         self.draws[shape] = found

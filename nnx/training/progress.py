@@ -21,12 +21,12 @@ class ProgressBar:
     The training loop redraws it, at most every tenth of a second; there is no second thread.
 
     Args:
-        samples: samples of an epoch.
+        samples: samples of an epoch, None if that is not known.
         epochs: epochs of the training.
         enabled: show anything at all.
     """
 
-    def __init__(self, samples: int, epochs: int, enabled: bool) -> None:
+    def __init__(self, samples: int | None, epochs: int, enabled: bool) -> None:
         self.samples, self.epochs, self.enabled = samples, epochs, enabled
         self._bar: Any = None
         self._due = 0.0
@@ -38,7 +38,7 @@ class ProgressBar:
             self._console = get_console()
             if _is_live(self._console):
                 self._bar = _bar(self._console)
-                self._task = self._bar.add_task("", total=self.samples)
+                self._task = self._bar.add_task("", total=self.samples, of=_of(self.samples))
                 self._bar.start()
         return self
 
@@ -87,13 +87,17 @@ def _is_live(console: Any) -> bool:
     return True
 
 
+def _of(samples: int | None) -> str:
+    return "" if samples is None else f"/{samples}"
+
+
 def _bar(console: Any) -> Any:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.completed}{task.fields[of]}"),
         TimeRemainingColumn(),
         console=console,
         auto_refresh=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from nnx.backend import Array, get_backend
 from nnx.communication import Communicator, SingleProcess
-from nnx.data import batches
+from nnx.data import Parts, Piece, Source, Stretch, as_floats, batches
 from nnx.losses import one_hot
 from nnx.metrics.chosen import Metric
 from nnx.randomness import generator, set_state
@@ -33,16 +33,19 @@ OUTPUTS_KEPT = 1 << 17
 # that is many batches at a time, and so fewer operations.
 GATHERED = 1 << 18
 
-Part = tuple[Array, ...]  # x, y and, if there are any, weights: checked arrays of equal shapes
-
 
 class Scored(NamedTuple):
-    """Checked data, and what is reported about it."""
+    """A source of checked data, and what is reported about it."""
 
-    parts: list[Part]
+    source: Source
     batch_size: int
     classes: bool
     metrics: Mapping[str, Metric]
+
+    @property
+    def parts(self) -> Parts:
+        """The data, or what is known of it before an epoch."""
+        return self.source.parts
 
 
 class Run:
@@ -54,7 +57,7 @@ class Run:
         validation: what it is scored on after every epoch.
         epochs: how many epochs the training has.
         callbacks: objects with the methods of `Callback`.
-        shuffle: draw a new order for every epoch.
+        shuffle: draw a new order for every epoch; "blocks" draws one of blocks of samples.
         rng: draw it from this generator, instead of the seeded stream "batches".
         identity: returns, as plain data, with what the training was started; it must be the same if
             it is resumed.
@@ -63,7 +66,7 @@ class Run:
         net, epochs, callbacks: as given.
         history: the finished epochs.
         epoch: the number of finished epochs.
-        samples: how many samples an epoch has.
+        samples: how many samples an epoch has; None if that is not known before its end.
         done: how many samples of the current epoch have been trained on.
         batches: how many batches that were.
         ending: why the training ends before its last epoch: "stopped" or "interrupted"; else "".
@@ -82,7 +85,7 @@ class Run:
         validation: Scored | None,
         epochs: int,
         callbacks: Sequence[Any] = (),
-        shuffle: bool = True,
+        shuffle: bool | str = True,
         rng: np.random.Generator | None = None,
         identity: Callable[[], Any] = dict,
     ) -> None:
@@ -96,20 +99,18 @@ class Run:
             if callback.interval:
                 self.intervals.append(callback.interval)
         self.history = History()
-        self.samples = 0
-        for x, *_ in data.parts:
-            self.samples += x.shape[0]
+        self.samples = data.source.samples
         self.epoch, self.ending = 0, ""
         self.stopped = self.failed = self.torn = False
         self.streams: Any = None  # where the random streams of a resumed run stand
-        self._rows: dict[int, tuple[Any, Array]] = {}  # class indices as rows, by part
+        self._rows: dict[Any, tuple[Any, Array]] = {}  # class indices as rows, by part
         self._start_epoch()
 
     def _start_epoch(self) -> None:
         self.done, self.batches, self.seconds = 0, 0, 0.0
         self.pending: list[Array] = []  # outputs that the tally does not have yet
         self.tally = Tally(self.data.classes, self.data.metrics)
-        self.order: list[tuple[int, int, np.ndarray | None]] = []
+        self.order: list[Piece] = []
         self.before: Any = None  # where the stream of the order stood before this epoch
 
     @property
@@ -160,9 +161,8 @@ class Run:
         bar.start(self.epoch + 1)
         start, history = time.perf_counter() - self.seconds, self.history
         with get_backend().fast_arithmetic():
-            self._make_steps(bar, start)
-        if self.done < self.samples:
-            return
+            if not self._make_steps(bar, start):
+                return
         result = self.tally_of_all().read(self.net)
         seconds = time.perf_counter() - start
         if not math.isfinite(result.loss):
@@ -179,56 +179,64 @@ class Run:
         bar.finish(history.last())
         self._call_after_epoch()
 
-    def _make_steps(self, bar: ProgressBar, start: float) -> None:
-        """Make the steps of an epoch that are not done yet; the host reads nothing."""
-        if not self.order:
+    def _make_steps(self, bar: ProgressBar, start: float) -> bool:
+        """Make the steps of an epoch that are not done yet; the host reads nothing.
+
+        Return whether the epoch is complete.
+        """
+        source = self.data.source
+        if not self.order and source.ordered:
             rng = self.rng or generator("batches")
             self.before = rng.bit_generator.state
             self.draw_order(rng)
         known: Plan | None = None
-        for index, first, order in self.order:
-            x, _, *weights = self.data.parts[index]
-            stop = first + (x.shape[0] if order is None else len(order))
-            shared = self.communicator.size > 1
-            order = self._own_order(x, order) if shared else order
-            while first <= self.done < stop:
-                plan = self.net.plan()
-                if plan is not known:
-                    known, compiled = plan, self._joined(plan) if shared else plan.compiled()
-                    plan.forget_gradients()
-                data = (x, self._targets(plan, index), *weights)
-                take = taker(plan, order)
-                # The tally gets the targets as they came.
-                count = partial(self._count, plan, take, self.data.parts[index][1:], first)
-                for a, done in self._outputs(plan, compiled, data, order, take, self.done - first):
-                    self.batches += -(-(first + done - self.done) // self.data.batch_size)
-                    self.done = first + done
-                    self.pending.append(a)
-                    kept = len(self.pending) * math.prod(a.shape)
-                    if kept >= OUTPUTS_KEPT or self.done == stop:
-                        count()
-                    bar.advance(self.done)
-                    if self.intervals and self._due():
-                        self.seconds = time.perf_counter() - start
-                        self._call_between_batches(plan, count)
-                        if plan.stale and not self.ending:
-                            break
-                    if self.ending:
-                        self.seconds = time.perf_counter() - start
-                        return
+        shared = self.communicator.size > 1
+        with closing(source.stretches(self.order, self.done, self.data.batch_size)) as stretches:  # type: ignore[type-var]
+            for stretch in stretches:
+                order = self._own_order(stretch) if shared else stretch.order
+                first, stop = stretch.first, stretch.first + stretch.samples
+                while first <= self.done < stop:
+                    plan = self.net.plan()
+                    if plan is not known:
+                        known, compiled = plan, self._joined(plan) if shared else plan.compiled()
+                        plan.forget_gradients()
+                    take = taker(plan, order)
+                    count = partial(self._count, plan, take, stretch)
+                    for a, done in self._outputs(plan, compiled, stretch, take):
+                        self.batches += -(-(first + done - self.done) // stretch.batch_size)
+                        self.done = first + done
+                        self.pending.append(a)
+                        kept = len(self.pending) * math.prod(a.shape)
+                        if kept >= OUTPUTS_KEPT or self.done == stop:
+                            count()
+                        bar.advance(self.done)
+                        if self.intervals and self._due():
+                            self.seconds = time.perf_counter() - start
+                            self._call_between_batches(plan, count)
+                            if plan.stale and not self.ending:
+                                break
+                        if self.ending:
+                            self.seconds = time.perf_counter() - start
+                            return self.done == self.samples
+        self.samples = self.done
+        return True
 
-    def _targets(self, plan: Plan, index: int) -> Array:
-        """Return the targets of a part, class indices as rows if these take no more memory."""
-        x, y, *_ = self.data.parts[index]
+    def _targets(self, plan: Plan, stretch: Stretch) -> Array:
+        """Return the targets of a stretch, class indices as rows if these take no more memory."""
+        x, y, *_ = stretch.data
         outputs = plan.output_shape
         if None in outputs:
             outputs = plan.chain.shapes(tuple(x.shape[1:]), "")[-1]
         if y.ndim > len(outputs) or math.prod(outputs) > math.prod(x.shape[1:]):
             return y
-        if self._rows.get(index, (None,))[0] != outputs:
-            like = plan.backend.xp.empty((1, *outputs), dtype=x.dtype, device=x.device)
-            self._rows[index] = (outputs, one_hot(y, like))
-        return self._rows[index][1]
+        known, rows = self._rows.get(stretch.part, (None, None))
+        if known != outputs:
+            backend = plan.backend
+            like = backend.xp.empty((1, *outputs), dtype=backend.dtype, device=x.device)
+            rows = one_hot(y, like)
+            if stretch.part is not None:
+                self._rows[stretch.part] = (outputs, rows)
+        return rows
 
     # What several processes do in another way.
 
@@ -236,11 +244,11 @@ class Run:
         """Return what has been counted in this epoch."""
         return self.tally
 
-    def _own_order(self, x: Array, order: np.ndarray | None) -> np.ndarray | None:
+    def _own_order(self, stretch: Stretch) -> np.ndarray | None:
         """Return which samples of a stretch this process computes; None means all as they lie."""
-        return order
+        return stretch.order
 
-    def _own(self, done: int) -> int:
+    def _own(self, done: int, batch_size: int) -> int:
         """Return how many of the first samples of a stretch this process computes."""
         return done
 
@@ -255,69 +263,48 @@ class Run:
         for callback in self.callbacks:
             self._call(callback, "after_epoch")
 
-    def _count(self, plan: Plan, take: Callable[..., list[Array]], data: Part, first: int) -> None:
-        """Give the pending outputs to the tally, with their targets and weights."""
+    def _count(self, plan: Plan, take: Callable[..., list[Array]], stretch: Stretch) -> None:
+        """Give the pending outputs to the tally, with their targets, as they came, and weights."""
         if not self.pending:
             return
         xp, outputs = plan.backend.xp, self.pending
         a = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=0)
-        done = self._own(self.done - first)
-        self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *data))
+        done = self._own(self.done - stretch.first, stretch.batch_size)
+        self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *stretch.data[1:]))
         self.pending = []
 
     def _outputs(
         self,
         plan: Plan,
         compiled: CompiledLoop | None,
-        data: Part,
-        order: np.ndarray | None,
+        stretch: Stretch,
         take: Callable[..., list[Array]],
-        start: int,
     ) -> Iterator[tuple[Array, int]]:
         """Step after step: yield the outputs of each, and the number of samples so far.
 
         A compiled loop makes as many steps at a time as it can.
         """
-        samples, batch_size = (
-            data[0].shape[0] if order is None else len(order),
-            self.data.batch_size,
-        )
+        x, _, *weights = stretch.data
+        data = (x, self._targets(plan, stretch), *weights)
+        samples, batch_size, start = stretch.samples, stretch.batch_size, self.done - stretch.first
         if compiled is not None:
-            order = np.arange(samples) if order is None else order
+            order = np.arange(samples) if stretch.order is None else stretch.order
             until = self._until_call if self.intervals else None
             yield from compiled.epoch(plan, data, order, batch_size, start, until)
             return
-        per_sample = math.prod(data[0].shape[1:])
+        backend, per_sample = plan.backend, math.prod(x.shape[1:])
         several = batch_size * max(1, GATHERED // (batch_size * per_sample))
         for first in range(start, samples, several):
             stop = min(first + several, samples)
-            gathered = take(slice(first, stop), *data)
+            x, *others = take(slice(first, stop), *data)
+            gathered = (as_floats(backend, x), *others)
             for batch in batches(stop - first, batch_size):
                 a = plan.step(*[array[batch, ...] for array in gathered])
                 yield a, first + batch.stop
 
-    # The order of the samples.
-
     def draw_order(self, rng: np.random.Generator) -> None:
-        """Draw the order of an epoch: parts of the data, each with its samples in order.
-
-        Samples of one shape are one part, and one permutation. Of several shapes, the batches
-        are shuffled.
-        """
-        parts, size = self.data.parts, self.data.batch_size
-        drawn: list[tuple[int, np.ndarray | None]] = []
-        for index, (x, *_) in enumerate(parts):
-            order = rng.permutation(x.shape[0]) if self.shuffle else None
-            if order is None or len(parts) == 1:
-                drawn.append((index, order))
-            else:
-                drawn += [(index, order[batch]) for batch in batches(x.shape[0], size)]
-        if self.shuffle and len(parts) > 1:
-            drawn = [drawn[i] for i in rng.permutation(len(drawn))]
-        first = 0
-        for index, order in drawn:
-            self.order.append((index, first, order))
-            first += parts[index][0].shape[0] if order is None else len(order)
+        """Draw the order of an epoch: parts of the data, each with its samples in order."""
+        self.order = self.data.source.draw(rng, self.shuffle, self.data.batch_size)
 
     # Callbacks.
 
@@ -357,12 +344,25 @@ def score(net: Any, data: Scored) -> Score:
     return counted(net, data).read(net)
 
 
-def counted(net: Any, data: Scored) -> Tally:
-    """Return the tally of a network for checked data."""
+def counted(
+    net: Any, data: Scored, rows: Callable[[int], tuple[int, int]] = lambda n: (0, n)
+) -> Tally:
+    """Return the tally of a network for checked data.
+
+    Args:
+        net: the network.
+        data: the data.
+        rows: of a batch of so many samples, the first to be counted and the first that is not.
+    """
     plan, tally = net.plan(), Tally(data.classes, data.metrics)
-    for x, *rest in data.parts:
-        for batch in batches(x.shape[0], data.batch_size):
-            tally.add(plan, plan.outputs(x[batch, ...]), *(part[batch, ...] for part in rest))
+    with closing(data.source.stretches([], 0, data.batch_size)) as stretches:  # type: ignore[type-var]
+        for stretch in stretches:
+            for batch in batches(stretch.samples, data.batch_size):
+                start, stop = rows(batch.stop - batch.start)
+                if start < stop:
+                    own = slice(batch.start + start, batch.start + stop)
+                    x, *rest = (part[own, ...] for part in stretch.data)
+                    tally.add(plan, plan.outputs(as_floats(plan.backend, x)), *rest)
     return tally
 
 

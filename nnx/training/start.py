@@ -9,16 +9,19 @@ from functools import partial
 from typing import Any
 
 from nnx import randomness
-from nnx.checks import flag
-from nnx.communication import Communicator, rows_of
+from nnx.checks import choice, flag
+from nnx.communication import Communicator, Share, sharing
 from nnx.data import (
-    Parts,
+    Source,
     are_classes,
     check_batch_size,
+    checked_on_device,
     checked_rng,
     checked_validation,
     described,
-    training_data,
+    is_feed,
+    step_size,
+    training_sources,
     warn_of_targets,
 )
 from nnx.metrics.chosen import check, chosen
@@ -77,22 +80,23 @@ def started(
         raise
 
 
-def scored(net: Any, parts: Parts, batch_size: int, metrics: Any) -> Scored:
+def scored(net: Any, source: Source, batch_size: int, metrics: Any) -> Scored:
     """Return checked data with what is to be reported about it.
 
     Raises:
         ValueError, TypeError: a metric is unknown, or does not suit the targets.
     """
+    parts = source.parts
     classes = are_classes(net, parts)
     if metrics is None:
         metrics = () if classes else ("mean_absolute_error", "r2")
     if metrics == ():
-        return Scored(parts, batch_size, classes, {})
+        return Scored(source, batch_size, classes, {})
     found = chosen(metrics, net.cost)
     check(found, net, parts[0][1], classes)
     if classes:
         found.pop("accuracy", None)  # reported anyway; no function of a person has this name
-    return Scored(parts, batch_size, classes, found)
+    return Scored(source, batch_size, classes, found)
 
 
 def _run(
@@ -109,40 +113,45 @@ def _run(
     class_weights: Any,
     ignore_label: Any,
     rng: Any,
+    on_device: Any,
     communicator: Communicator | None = None,
 ) -> Run:
-    shuffle, rng = flag("train", "shuffle", shuffle), checked_rng(rng)
-    called, held = as_callbacks(callbacks), checked_validation(validation)
+    shuffle, rng = _shuffle(shuffle), checked_rng(rng)
+    called, on_device = as_callbacks(callbacks), checked_on_device(on_device)
+    held = validation
+    if isinstance(held, tuple | list | Iterator) or not is_feed(held):
+        held = checked_validation(held)
     metrics = list(metrics) if isinstance(metrics, Iterator) else metrics
-    parts, valid = training_data(
-        net, *data, validation=held, ignore_label=ignore_label, class_weights=class_weights
+    source, valid = training_sources(
+        net,
+        data,
+        epochs,
+        shuffle=shuffle,
+        validation=held,
+        on_device=on_device,
+        ignore_label=ignore_label,
+        class_weights=class_weights,
     )
-    samples = 0
-    for x, *_ in parts:
-        samples += x.shape[0]
-    size = min(check_batch_size(batch_size), samples)
-    for x, *_ in parts:
-        for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
-            shape = tuple(x.shape[1:])
-            if communicator is None:
-                net.check_batch(shape, samples)
-            else:
-                with rows_of(communicator, net.backend, samples) as rows:
-                    net.check_batch(shape, rows)
-    warn_of_targets(net, parts)
+    if communicator is None:
+        size = step_size(net, source, batch_size)
+    else:
+        with sharing(Share(communicator, net.backend)):
+            size = step_size(net, source, batch_size)
+    warn_of_targets(net, source.parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
         several = check_batch_size(validation_batch_size, name="validation_batch_size")
-    trained, own = scored(net, parts, size, metrics), held if isinstance(held, tuple) else data
+    trained, own = scored(net, source, size, metrics), held if isinstance(held, tuple) else data
     watched = None if valid is None else scored(net, valid, several, metrics)
 
     def identity() -> dict[str, Any]:
         return {
-            "data": described(parts, *data[:2]),
-            "validation": None if valid is None else described(valid, *own[:2]),
+            "data": described(source.parts, *data[:2]),
+            "validation": None if valid is None else described(valid.parts, *own[:2]),
             "metrics": [*trained.metrics, *(watched.metrics if watched else ())],
             "batch_size": size,
             "shuffle": shuffle,
+            **({"block": source.block} if shuffle == "blocks" else {}),
             "rng": None if rng is None else type(rng.bit_generator).__name__,
             "class_weights": repr(class_weights)[:1000],
             "ignore_label": ignore_label,
@@ -154,3 +163,10 @@ def _run(
     if any(isinstance(callback, Checkpoint) for callback in called):
         run.made_of = made_of(net)  # before a callback changes it
     return run
+
+
+def _shuffle(shuffle: Any) -> bool | str:
+    """Return True, False or "blocks"."""
+    if isinstance(shuffle, str):
+        return choice("train", "shuffle", shuffle, ("blocks",))
+    return flag("train", "shuffle", shuffle)

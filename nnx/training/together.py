@@ -11,6 +11,7 @@ import math
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from nnx import randomness
 from nnx.backend import Array, Backend
 from nnx.communication import CommunicationError, Communicator, own_samples, sharing
 from nnx.config import plain
-from nnx.data import batches
+from nnx.data import Arrays, Stretch, as_floats, batches
 from nnx.layers.tree import once
 from nnx.saving import first_difference
 from nnx.training.compiled import CompiledLoop
@@ -27,7 +28,7 @@ from nnx.training.exchange import Exchange
 from nnx.training.history import History, NonFiniteLossError, Score
 from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
-from nnx.training.run import GATHERED, Part, Run, Scored, counted, taker
+from nnx.training.run import GATHERED, Run, Scored, counted, taker
 from nnx.training.tally import Tally
 
 __all__ = ["SharedRun", "start_together"]
@@ -89,8 +90,9 @@ class SharedRun(Run):
         self.communicator = communicator
         self._wishes: set[str] = set()  # of this process, to end the training
         self._plan: Plan | None = None  # the plan whose gradients are added up
-        self._stretch = 0  # how many samples the current stretch has, of all processes
         self._begun = False
+        if isinstance(self.data.source, Arrays):
+            self.data.source.own = self._own_samples
 
     def stop(self) -> None:
         """End the training, together with the others: after the callbacks of the epoch."""
@@ -123,13 +125,15 @@ class SharedRun(Run):
 
     def count_pending(self) -> None:
         """Give the outputs of a resumed run, which one process has computed, to the tally."""
-        plan = self.net.plan()
+        plan, source = self.net.plan(), self.data.source
         a = plan.backend.xp.concat(self.pending, axis=0)
-        for index, first, order in self.order:
-            part, done = self.data.parts[index], self.done - first
-            if 0 < done <= (part[0].shape[0] if order is None else len(order)):
-                counted = slice(done - a.shape[0], done)
-                self.tally.add(plan, a, *taker(plan, order)(counted, *part[1:]))
+        # The last stretch that is not done, or the last one.
+        size = self.data.batch_size
+        with closing(source.stretches(self.order, self.done - 1, size)) as found:  # type: ignore[type-var]
+            stretch = next(found)
+        done = self.done - stretch.first
+        take = taker(plan, stretch.order)
+        self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *stretch.data[1:]))
         self.pending = []
 
     def _train_epoch(self, bar: ProgressBar) -> None:
@@ -139,24 +143,27 @@ class SharedRun(Run):
         if not self.ending:
             super()._train_epoch(bar)
 
-    def _own_order(self, x: Array, order: np.ndarray | None) -> np.ndarray:
-        samples, size = x.shape[0], self.data.batch_size
-        order = np.arange(samples) if order is None else order
-        self._stretch = len(order)
-        whole = len(order) // size * size
-        found = []
+    def _own_order(self, stretch: Stretch) -> np.ndarray | None:
+        if stretch.whole is not None:  # it has been read for this process alone
+            return None
+        order = self._own_samples(stretch.samples, stretch.batch_size)
+        return order if stretch.order is None else stretch.order[order]
+
+    def _own_samples(self, samples: int, size: int) -> np.ndarray:
+        """Return which of so many samples, in batches of a size, are those of this process."""
+        order, whole, found = np.arange(samples), samples // size * size, []
         for part in (order[:whole].reshape(-1, size), order[whole:].reshape(1, -1)):
             start, stop = self._rows_of(part.shape[1])
             found.append(part[:, start:stop].reshape(-1))
-        return np.concatenate(found)
+        return np.concatenate(found) if any(map(len, found)) else order[:1]
 
     def _rows_of(self, samples: int) -> tuple[int, int]:
         return own_samples(samples, self.communicator.rank, self.communicator.size)
 
-    def _own(self, done: int) -> int:
+    def _own(self, done: int, batch_size: int) -> int:
         """Return how many of the first samples of a stretch, whole batches or all, are own ones."""
-        batches, rest = divmod(done, self.data.batch_size)
-        (start, stop), (first, last) = map(self._rows_of, (self.data.batch_size, rest))
+        batches, rest = divmod(done, batch_size)
+        (start, stop), (first, last) = map(self._rows_of, (batch_size, rest))
         return batches * (stop - start) + last - first
 
     def _joined(self, plan: Plan) -> CompiledLoop | None:
@@ -170,43 +177,39 @@ class SharedRun(Run):
         self,
         plan: Plan,
         compiled: CompiledLoop | None,
-        data: Part,
-        order: np.ndarray | None,
+        stretch: Stretch,
         take: Callable[..., list[Array]],
-        start: int,
     ) -> Iterator[tuple[Array, int]]:
         """Step after step, with the rows of this process."""
-        exchange = plan.exchange
+        exchange, size = plan.exchange, stretch.batch_size
         assert exchange is not None
-        share, size = exchange.share, self.data.batch_size
-        per_step = -(-size // self.communicator.size) * math.prod(data[0].shape[1:])
+        share, start, (x, _, *weights) = exchange.share, self.done - stretch.first, stretch.data
+        data = (x, self._targets(plan, stretch), *weights)
+        per_step = -(-size // self.communicator.size) * math.prod(x.shape[1:])
         several = size * max(1, GATHERED // per_step)
-        for first in range(start, self._stretch, several):
-            stop = min(first + several, self._stretch)
-            before = self._own(first)
-            gathered = take(slice(before, self._own(stop)), *data)
+        for first in range(start, stretch.samples, several):
+            stop = min(first + several, stretch.samples)
+            before = self._own(first, size)
+            gathered = take(slice(before, self._own(stop, size)), *data)
+            gathered[0] = as_floats(plan.backend, gathered[0])
             for batch in batches(stop - first, size):
                 share.of_batch(batch.stop - batch.start)
-                own = slice(*(self._own(first + i) - before for i in (batch.start, batch.stop)))
+                edges = (self._own(first + i, size) - before for i in (batch.start, batch.stop))
+                own = slice(*edges)
                 arrays = [array[own, ...] for array in gathered]
                 if share.start == share.stop:
-                    arrays = [array[:1, ...] for array in data]
+                    arrays = [as_floats(plan.backend, x[:1, ...]), *(a[:1, ...] for a in data[1:])]
                 with sharing(share):
                     a = plan.step(*arrays)
                 yield a[: share.stop - share.start, ...], first + batch.stop
 
-    def _count(self, plan: Plan, take: Callable[..., list[Array]], data: Part, first: int) -> None:
+    def _count(self, plan: Plan, take: Callable[..., list[Array]], stretch: Stretch) -> None:
         self.pending = [a for a in self.pending if a.shape[0]]
-        super()._count(plan, take, data, first)
+        super()._count(plan, take, stretch)
 
     def _validated(self, data: Scored) -> Score:
         _average_statistics(self.net, self.communicator)
-        own = []
-        for part in data.parts:
-            start, stop = self._rows_of(part[0].shape[0])
-            if start < stop:
-                own.append(tuple(array[start:stop, ...] for array in part))
-        tally = counted(self.net, data._replace(parts=own))
+        tally = counted(self.net, data, self._rows_of)
         return _merged(tally, self.net.backend, self.communicator).read(self.net)
 
     def _call_between_batches(self, plan: Plan, count: Callable[[], None]) -> None:
@@ -316,7 +319,8 @@ def _described(run: Any) -> dict[str, Any]:
 
 
 def _checksum(backend: Backend, array: Array, before: int = 0) -> int:
-    host: Any = np.ascontiguousarray(backend.to_numpy(array))
+    host: Any = array if isinstance(array, np.ndarray) else backend.to_numpy(array)
+    host = np.ascontiguousarray(host)
     return zlib.crc32(host, before)
 
 
@@ -327,7 +331,12 @@ def _sampled(backend: Backend, parts: Any) -> int:
         samples = part[0].shape[0]
         some = np.unique(np.linspace(0, samples - 1, min(samples, SAMPLED)).astype(np.int64))
         for array in part:
-            taken = backend.xp.take(array, backend.from_numpy(some), axis=0)
+            if isinstance(array, np.ndarray):
+                taken = array[some]
+            elif hasattr(array, "read"):  # rows on the host, or on disk
+                taken = array.read(some)
+            else:
+                taken = backend.xp.take(array, backend.from_numpy(some), axis=0)
             bits = _checksum(backend, taken, bits)
     return bits
 

@@ -1,0 +1,183 @@
+"""The sources of a training, of a score and of a prediction, from what the user gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nnx.checks import flag
+from nnx.data.arguments import check_batch_size
+from nnx.data.containers import kind_of
+from nnx.data.iterables import Batches, gives_batches
+from nnx.data.parts import equal_parts
+from nnx.data.samples import checked_samples, training_data
+from nnx.data.sources import Arrays, Source, block_of
+from nnx.data.streaming import input_rows
+
+__all__ = [
+    "BATCH_SIZE",
+    "checked_on_device",
+    "input_source",
+    "is_feed",
+    "source_of",
+    "step_size",
+    "training_sources",
+]
+
+BATCH_SIZE = 10  # the default of `train`
+
+
+def is_feed(x: Any, y: Any = None) -> bool:
+    """Return whether x is an iterable of batches, which have the targets too.
+
+    Raises:
+        TypeError: it is, but there are targets beside it.
+    """
+    if not gives_batches(x) or (isinstance(x, list | tuple) and y is not None):
+        return False
+    if y is not None:
+        raise TypeError(
+            f"expected x as an array, because y is given, got {kind_of(x)}; for batches (x, y): "
+            "leave out y; for samples: write list(x)"
+        )
+    return True
+
+
+def checked_on_device(on_device: Any, owner: str = "train") -> bool | None:
+    """Return True, False or None.
+
+    Raises:
+        TypeError: anything else.
+    """
+    return on_device if on_device is None else flag(owner, "on_device", on_device)
+
+
+def training_sources(
+    net: Any,
+    data: tuple[Any, Any, Any],
+    epochs: int,
+    *,
+    shuffle: bool | str,
+    validation: Any,
+    on_device: bool | None,
+    **wishes: Any,
+) -> tuple[Source, Source | None]:
+    """Return the source to train with, and that of the validation if there is one.
+
+    Args:
+        net: a network.
+        data: inputs, targets and sample weights; or an iterable of batches and None.
+        epochs: how often the batches are needed.
+        shuffle: how the order of an epoch is drawn.
+        validation: what `checked_validation` returns, or an iterable of batches.
+        on_device: see `input_rows`.
+        wishes: class_weights and ignore_label; see `checked_samples`.
+
+    Raises:
+        ShapeError, ValueError, TypeError: they do not fit, with what to do.
+    """
+    feeds = is_feed(*data[:2])
+    if feeds:
+        given = {"sample_weights": data[2], **wishes, "on_device": on_device or None}
+        _refuse_beside_batches({**given, "shuffle": shuffle if shuffle == "blocks" else None})
+        if isinstance(validation, float):
+            raise ValueError(
+                f"train: expected validation as (x, y) or batches of its own, because x gives "
+                f"batches, got the fraction {validation:g}; pass validation=(x, y)"
+            )
+    own = not isinstance(validation, float | tuple | None)
+    if feeds:
+        trained: Source = Batches(net, data[0], "x", epochs)
+        parts = None
+        if validation is not None and not own:
+            label = wishes["ignore_label"]
+            x, y, weights = (*validation, None)[:3]
+            parts = checked_samples(
+                net, x, y, weights, "validation", ignore_label=label, on_device=on_device
+            )
+    else:
+        found, parts = training_data(
+            net, *data, validation=None if own else validation, on_device=on_device, **wishes
+        )
+        shaped = hasattr(data[0], "shape") and hasattr(data[0], "dtype")
+        block = block_of(data[0] if shaped else found[0][0])
+        trained = Arrays(net.backend, found, block)
+    if own:
+        return trained, Batches(net, validation, "validation", epochs)
+    return trained, None if parts is None else Arrays(net.backend, parts)
+
+
+def source_of(
+    net: Any,
+    x: Any,
+    y: Any,
+    weights: Any,
+    on_device: bool | None,
+    ignore_label: Any,
+) -> Source:
+    """Return the source of a score.
+
+    Raises:
+        ShapeError, ValueError, TypeError: the data does not fit, with what to do.
+    """
+    if is_feed(x, y):
+        _refuse_beside_batches(
+            {"sample_weights": weights, "ignore_label": ignore_label, "on_device": on_device}
+        )
+        return Batches(net, x)
+    parts = checked_samples(net, x, y, weights, ignore_label=ignore_label, on_device=on_device)
+    return Arrays(net.backend, parts)
+
+
+def input_source(
+    net: Any, x: Any, on_device: bool | None
+) -> tuple[Source, list[np.ndarray] | None]:
+    """Return the source of a prediction, and the indices of the samples if x is a list of them.
+
+    Raises:
+        ShapeError, ValueError, TypeError: the data does not fit, with what to do.
+    """
+    if gives_batches(x) and not isinstance(x, list | tuple):
+        _refuse_beside_batches({"on_device": on_device})
+        return Batches(net, x, inputs=True), None
+    rows, indices = input_rows(net, x, "x", on_device), None
+    parts: list[Any] = [rows]
+    if rows is None:
+        parts, indices = equal_parts(net, x)
+    for part in parts:
+        net.shapes(tuple(part.shape[1:]), "a sample of x is")
+    return Arrays(net.backend, [(part,) for part in parts]), indices
+
+
+def step_size(net: Any, source: Source, batch_size: Any) -> int:
+    """Return how many samples a step takes, and check that the network can be trained with them.
+
+    Raises:
+        TypeError, ValueError: the batch size does not fit.
+        ShapeError: a layer does not take a batch of this size.
+    """
+    if isinstance(source, Batches):
+        if batch_size != BATCH_SIZE:
+            _refuse_beside_batches({"batch_size": batch_size})
+        return source.parts[0][0].shape[0]
+    size = check_batch_size(batch_size)
+    if source.samples is not None:
+        size = min(size, source.samples)
+    for x, *_ in source.parts:
+        for samples in {min(size, x.shape[0]), x.shape[0] % size} - {0}:
+            net.check_batch(tuple(x.shape[1:]), samples)
+    return size
+
+
+def _refuse_beside_batches(arguments: dict[str, Any]) -> None:
+    """Refuse arguments that have no meaning for an iterable of batches."""
+    for name, value in arguments.items():
+        if value is not None:
+            remedy = "leave it out"
+            if "weights" in name or "label" in name:
+                remedy = "give weights in the batches: write yield x, y, weights"
+            raise ValueError(
+                f"expected no {name}, because x gives batches of its own, got {value!r:.60}; "
+                f"{remedy}"
+            )
