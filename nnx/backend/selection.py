@@ -127,7 +127,7 @@ def _out_of_memory(backend: Backend, error: Exception) -> OutOfMemoryError:
     return OutOfMemoryError(
         f"out of memory on {backend.device_name()}: {reason}{free}\n"
         "  use a smaller batch_size, predict and score in smaller batches, use dtype float32, or "
-        "train on a part of the data at a time; the network can still be used"
+        "keep the data on the host (on_device=False); the network can still be used"
     )
 
 
