@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -29,7 +30,7 @@ except LaunchError as error:  # pragma: no cover
 def found(tmp_path_factory):
     file = tmp_path_factory.mktemp("mpi") / "found.json"
     specs = [spec for spec in SPECS if why_unusable(spec.partition("/")[0]) is None]
-    assert launch(2, [PROGRAM, "agree", str(file), *specs]).wait(120) == 0
+    assert launch(2, [PROGRAM, "agree", str(file), *specs]).wait(300) == 0
     return json.loads(file.read_text())
 
 
@@ -72,14 +73,15 @@ FAULTS = {
 def test_what_goes_wrong_in_one_process_ends_all(what):
     command = [sys.executable, "-m", "nnx.commands.cli", "run", "-n", "2", PROGRAM]
     timeout = "2" if what == "stop" else "60"
-    start = time.monotonic()
     done = subprocess.run(
-        [*command, "fault", what, timeout], capture_output=True, text=True, timeout=60
+        [*command, "fault", what, timeout], capture_output=True, text=True, timeout=120
     )
+    end = time.time()
     said, status = FAULTS[what]
     assert said in (done.stdout + done.stderr).replace("\n", " ")
     assert done.returncode == status
-    assert time.monotonic() - start < 30  # most of it is the start of Python, on a busy machine
+    wrong = float(re.findall(r"at ([\d.]+) s", done.stdout)[-1])
+    assert end - wrong < 10
 
 
 def test_run_starts_processes_with_their_share_of_the_cores(tmp_path, monkeypatch):
