@@ -72,7 +72,8 @@ def read(
                 f"expected two .npy files, the inputs and the targets, got {names[0]!r} alone; "
                 "name both"
             )
-        found = Samples(_array(names[0]), _array(names[1]))
+        x, y = map(_array, names)
+        found = Samples(x, np.asarray(y) if y.ndim == 1 else y)  # one number for each is no burden
     elif kind == "npz":
         found = _npz(names[0])
     else:

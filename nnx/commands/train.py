@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import nnx
 from nnx.commands import files
 from nnx.commands.preparing import Notes, fit, prepared
@@ -296,7 +294,7 @@ def _targets(net: Any, y: Any) -> Any:
     """Return targets as the network takes them: rows of one number for an output of one number."""
     if y is None or y.ndim != 1 or net.output_shape[-1] != 1:
         return y
-    return np.asarray(y, net.backend.dtype_name)[:, None]
+    return y.astype(net.backend.dtype_name)[:, None]
 
 
 def _score(net: Any, x: Any, y: Any, metrics: Any) -> dict[str, float | None]:
