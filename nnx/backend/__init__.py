@@ -9,7 +9,7 @@ from nnx.backend.contract import FUNCTIONS, Backend, Memory
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
 from nnx.backend.hooks import Problem
 from nnx.backend.installed import installed_backends
-from nnx.backend.loops import scan
+from nnx.backend.loops import scan, whole
 from nnx.backend.namespace import Array, add_array_type, array_namespace, masked, sum_rows
 from nnx.backend.selection import (
     BackendStatus,
@@ -48,5 +48,6 @@ __all__ = [
     "sum_rows",
     "to_numpy",
     "use_backend",
+    "whole",
     "working_on",
 ]

@@ -20,23 +20,24 @@ class _LSTMCell(Cell):
     """c' = f c + i g, h' = o tanh(c').
 
     All gates share one tanh, since s(z) = (1 + tanh(z / 2)) / 2: with a = 1 for g and a = 1/2 for
-    the others, a gate is a tanh(a z) + 1 - a, and its slope is (gate + 2 a - 1) (1 - gate).
+    the others, a gate is a tanh(a z) + 1 - a.
     """
 
     def __init__(self, layer: Any, like: Array) -> None:
         super().__init__(layer, like)
-        self.a = _by_gates((self.no, like.shape[-1]), like, (0.5, 0.5, 1.0, 0.5))
+        self.scale = _by_gates((self.no, 1), like, (0.5, 0.5, 1.0, 0.5))
+        self.a = _by_gates(like.shape, like, (0.5, 0.5, 1.0, 0.5))
         self.offset = 1.0 - self.a
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep the gates and y = tanh(c')."""
         xp = array_namespace(u)
-        z = u + v
-        z *= self.a
-        gates = xp.tanh(z)
+        v += u
+        gates = xp.tanh(v)
         gates *= self.a
         gates += self.offset
-        i, f, g, o = self._parts(gates)
+        gates = xp.reshape(gates, (4, *state[1].shape))
+        i, f, g, o = xp.unstack(gates)
         c = f * state[1]
         c += i * g
         y = xp.tanh(c)
@@ -45,11 +46,10 @@ class _LSTMCell(Cell):
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
         """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f."""
         (_, c), (gates, y) = before, kept
-        i, f, g, o = self._parts(gates)
-        S = gates + (1.0 - 2.0 * self.offset)
-        S *= 1.0 - gates
-        S *= array_namespace(gates).concat([g, c, i, y], axis=-2)
-        return o * (1.0 - y * y), S, f
+        xp = array_namespace(gates)
+        i, f, g, o = xp.unstack(gates, axis=1)
+        S = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), y * o * (1.0 - o)]
+        return o * (1.0 - y * y), xp.concat(S, axis=1), f
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None, Array]]:
         """dc = dc + dh o (1 - y^2), dz = (dc, dc, dc, dh) S; dc of the step before is dc f."""
@@ -58,9 +58,6 @@ class _LSTMCell(Cell):
         dz = array_namespace(dc).concat([dc, dc, dc, dh], axis=-2)
         dz *= S
         return dz, dz, (None, dc * f)
-
-    def _parts(self, gates: Array) -> list[Array]:
-        return [gates[..., k * self.no : (k + 1) * self.no, :] for k in range(4)]
 
 
 class LSTMLayer(RecurrentLayer):
@@ -231,5 +228,5 @@ class GRULayer(RecurrentLayer):
 
 def _by_gates(shape: tuple[int, ...], like: Array, numbers: tuple[float, ...]) -> Array:
     """Blocks of this shape, one for each gate, with one number each."""
-    xp, options = array_namespace(like), {"dtype": like.dtype, "device": place(like)}
-    return xp.concat([xp.full(shape, number, **options) for number in numbers])
+    xp, dtype, device = array_namespace(like), like.dtype, place(like)
+    return xp.concat([xp.full(shape, number, dtype=dtype, device=device) for number in numbers])

@@ -20,8 +20,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from nnx import checks
-from nnx.activations import Activation, TanH
-from nnx.backend import Array, array_namespace, scan
+from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
+from nnx.backend import Array, array_namespace, scan, whole
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
@@ -43,13 +43,19 @@ class Cell:
     Args:
         layer: whose cell it is.
         like: an array of its library, dtype and device.
+
+    Attributes:
+        scale: None, or a column by which `step` gets u and v multiplied; `back` returns the
+            gradients of u and v without it.
     """
+
+    scale: Array | None = None
 
     def __init__(self, layer: Any, like: Array) -> None:
         self.no = layer.no
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the next state, and arrays to keep for the way back."""
+        """Return the next state, and arrays to keep for the way back; it may write to v."""
         raise NotImplementedError(f"{type(self).__name__} must define step(u, v, state)")
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
@@ -157,33 +163,39 @@ class RecurrentLayer(Layer):
         check_input(self, x)
         W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
         xp = array_namespace(x, W_ih)
-        samples, time, _ = x.shape
-        inputs = xp.permute_dims(x, (1, 2, 0))
+        samples, inputs = x.shape[0], xp.permute_dims(x, (1, 2, 0))
         zeros = xp.zeros((self.no, samples), dtype=x.dtype, device=place(x))
-        biases = [_columns(b, samples) for b in self.biases()]
-        u = W_ih @ inputs
+        cell = self.cell(self, zeros)
+        affine = [W_ih, W_hh, *(xp.reshape(b, (-1, 1)) for b in self.biases())]
+        if cell.scale is not None:
+            affine = [part * cell.scale for part in affine]
+        W_u, W_v, *columns = affine
+        # in memory, since adding a column to many arrays takes longer
+        biases = [column + xp.zeros_like(zeros[:1, :]) for column in columns]
+        u = W_u @ inputs
         u += biases[0]
         data = is_data(x, self.mask_value)
         masks = () if data is None else (xp.permute_dims(data, (1, 2, 0)),)
-        cell = self.cell(self, u[0, ...])
 
         def step(state: Arrays, row: Any) -> tuple[Arrays, Any]:
-            u, mask = row
-            v = W_hh @ state[0]
+            (u,), mask = row
+            v = W_v @ state[0]
             if len(biases) > 1:
                 v += biases[1]
-            after, kept = cell.step(*u, v, state)
+            after, kept = cell.step(u, v, state)
             return _choose(mask, after, state), (state, kept)
 
-        last, (before, kept) = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
+        last, found = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
 
         def only_data(array: Array) -> Array:
             """The array with zeros for padding."""
             return xp.where(masks[0], array, 0.0) if masks else array
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
+            before, kept = (tuple(map(whole, group)) for group in found)
             nothing = (zeros,) * self.memories
-            first, deltas = nothing, ()
+            first: Arrays = nothing
+            deltas: Arrays = ()
             if self.return_sequences:
                 deltas = (only_data(xp.permute_dims(delta, (1, 2, 0))),)
             else:
@@ -201,21 +213,23 @@ class RecurrentLayer(Layer):
                 return _choose(inside, d, nothing), ((du,) if dv is du else (du, dv),)
 
             rows = cell.slopes(before, kept), masks, deltas, self._inside(x)
-            _, (found,) = scan(step_back, first, rows, not self.reverse)
-            du_all = only_data(found[0])
+            _, (both,) = scan(step_back, first, rows, not self.reverse)
+            du_all, *apart = (only_data(whole(a)) for a in both)
             du = _flat(du_all)
-            dv = _flat(only_data(found[1])) if len(found) > 1 else du
+            dv = _flat(apart[0]) if apart else du
             gradients = {"W_ih": du @ _flat(inputs).T, "W_hh": dv @ _flat(before[0]).T}
-            for name in self.parameters:
-                if name not in gradients:
-                    gradients[name] = xp.sum(dv if name == "b_hh" else du, axis=1)
+            of_u = xp.sum(du, axis=1)
+            of_v = xp.asarray(of_u, copy=True) if dv is du else xp.sum(dv, axis=1)
+            for name in self.parameters.keys() - gradients.keys():
+                gradients[name] = of_v if name == "b_hh" else of_u
             dx = xp.permute_dims(W_ih.T @ du_all, (2, 0, 1)) if need_dx else None
             return dx, gradients
 
         if not self.return_sequences:
             return last[0].T, backward
         end = xp.expand_dims(last[0], axis=0)
-        h = (end, before[0][:-1, ...]) if self.reverse else (before[0][1:, ...], end)
+        h = whole(found[0][0])
+        h = (end, h[:-1, ...]) if self.reverse else (h[1:, ...], end)
         return xp.permute_dims(only_data(xp.concat(h)), (2, 0, 1)), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -228,7 +242,7 @@ class RecurrentLayer(Layer):
         if self.truncate is None:
             return ()
         xp, time = array_namespace(x), x.shape[1]
-        t = xp.arange(time, device=place(x))
+        t = xp.arange(time, dtype=xp.int32, device=place(x))
         t = xp.reshape(time - 1 - t if self.reverse else t, (-1, 1, 1))
         return (t % self.truncate != 0,)
 
@@ -244,20 +258,22 @@ class _RNNCell(Cell):
     def __init__(self, layer: Any, like: Array) -> None:
         super().__init__(layer, like)
         self.phi = layer.afun.forward
+        self.elementwise = not isinstance(layer.afun, SoftMax | LogSoftmax)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
-        """h = phi(z), phi of each sample, which may be a function of all its entries."""
-        z = (u + v).T
-        return (self.phi(z)[0].T,), (z.T,)
+        """Keep z."""
+        v += u
+        return (self.phi(v.T)[0].T,), (v,)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """z."""
-        return kept
+        """phi'(z); z itself if phi is a function of all entries of a sample."""
+        (z,) = kept
+        return (self.phi(z)[1](array_namespace(z).ones_like(z)),) if self.elementwise else kept
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None]]:
         """du = dv = phi'(z) dh."""
-        (dh,), (z,) = d, slopes
-        dz = self.phi(z.T)[1](dh.T).T
+        (dh,), (s,) = d, slopes
+        dz = s * dh if self.elementwise else self.phi(s.T)[1](dh.T).T
         return dz, dz, (None,)
 
 
@@ -317,12 +333,6 @@ class RNNLayer(RecurrentLayer):
     def biases(self) -> tuple[Array]:
         """b."""
         return (self.parameters["b"],)
-
-
-def _columns(b: Array, samples: int) -> Array:
-    """(n,) -> (n, samples), in memory: adding a column to many arrays takes longer."""
-    xp = array_namespace(b)
-    return xp.reshape(b, (-1, 1)) + xp.zeros((1, samples), dtype=b.dtype, device=place(b))
 
 
 def _flat(x: Array) -> Array:
