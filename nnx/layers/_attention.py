@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nnx.backend import Array, array_namespace, row_products
-from nnx.backend.loops import scan
+from nnx.backend import Array, array_namespace, row_products, scan, whole
 
 __all__ = ["attend"]
 
