@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -45,12 +45,17 @@ class SequentialNet(SequentialLayer):
         optim: one optimizer for all parameters, instead of the layers' own; the network keeps a
             clone of it.
 
+    Attributes:
+        about: plain data that `save` writes beside it and `nnx.load` reads: the names of columns
+            and classes if `nnx train` has made it; None if there is none.
+
     Raises:
         ShapeError: a layer does not take what the one before it gives.
         BackendError: the layers were not all born on one backend.
         ValueError: there is no layer, or the loss does not go with the last activation.
     """
 
+    about: Mapping[str, Any] | None = None
     _plan: Plan | None = None
 
     def __init__(

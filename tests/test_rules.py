@@ -27,6 +27,7 @@ HOST = {
     "nnx.checks",
     "nnx.commands.check",
     "nnx.commands.files",
+    "nnx.commands.preparing",
     "nnx.commands.processes",
     "nnx.commands.tables",
     "nnx.communication",
