@@ -14,7 +14,7 @@ from nnx.data.containers import items, kind_of, real_numbers
 from nnx.data.host import HostSide
 from nnx.data.rows import Rows, on_disk
 
-__all__ = ["checked_inputs", "input_rows", "on_this_host", "target_rows"]
+__all__ = ["SMALL", "checked_inputs", "input_rows", "on_this_host", "target_rows"]
 
 # Data stays on the host if it takes more than this share of the free memory of the device. Targets
 # on disk that are rows are read at once if they have at most so many bytes.

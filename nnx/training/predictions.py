@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backend import Array, Backend
 from nnx.checks import ShapeError
-from nnx.data import as_floats, batches, in_order, input_source
+from nnx.data import as_floats, batches, in_order, input_source, one_batch
 
 __all__ = ["predict"]
 
@@ -19,17 +20,17 @@ def predict(net: Any, x: Any, batch_size: int, on_device: bool | None, out: Any 
     Raises:
         ShapeError, TypeError, ValueError: inputs or `out` do not fit.
     """
-    source, indices = input_source(net, x, on_device)
     backend, done = net.backend, 0
+    if out is None and (batch := one_batch(net, backend, x, batch_size, on_device)) is not None:
+        return _outputs(net, backend, batch)
+    source, indices = input_source(net, x, on_device)
     parts: dict[Any, list[Any]] = {}
     if out is not None:
         _check_out(net, source.samples, indices, out)
     with closing(source.stretches([], 0, batch_size)) as stretches:  # type: ignore[type-var]
         for stretch in stretches:
             for batch in batches(stretch.samples, batch_size):
-                a = as_floats(backend, stretch.data[0][batch, ...])
-                for layer in net.layers:
-                    a = layer.forward(a)[0]  # its backward goes, and with it what that holds
+                a = _outputs(net, backend, stretch.data[0][batch, ...])
                 if out is None:
                     parts.setdefault(stretch.part, []).append(a)
                     continue
@@ -47,6 +48,14 @@ def predict(net: Any, x: Any, batch_size: int, on_device: bool | None, out: Any 
         for outputs in parts.values()
     ]
     return found[0] if indices is None else in_order(net, found, indices)
+
+
+def _outputs(net: Any, backend: Backend, x: Array) -> Array:
+    """Return the outputs for one batch."""
+    a = as_floats(backend, x)
+    for layer in net.layers:
+        a = layer.forward(a)[0]  # its backward goes, and with it what that holds
+    return a
 
 
 def _check_out(net: Any, samples: int | None, indices: Any, out: Any) -> None:
