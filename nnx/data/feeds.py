@@ -9,7 +9,6 @@ import numpy as np
 from nnx.backend import Array, Backend
 from nnx.checks import flag
 from nnx.data.arguments import check_batch_size
-from nnx.data.arrays import fits
 from nnx.data.containers import kind_of
 from nnx.data.iterables import Batches, gives_batches
 from nnx.data.parts import checked_array, equal_parts
@@ -156,23 +155,23 @@ def input_source(
 def one_batch(
     net: Any, backend: Backend, x: Any, batch_size: int, on_device: bool | None
 ) -> Array | None:
-    """Return checked inputs that need no source: one batch, of an array that goes to the device.
+    """Return checked inputs that need no source: an array that is one batch on the device.
 
-    None is for all others, bad ones too: `input_source` takes or refuses them. It takes 40 us, and
-    a prediction of one sample 15.
+    None is for all others, which `input_source` takes: its 40 us are more than a prediction of one
+    sample.
 
     Raises:
         ShapeError, ValueError, TypeError: the data does not fit, with what to do.
     """
-    host = type(x) is np.ndarray
-    if on_device is False or not (host or (backend.owns(x) and not isinstance(x, np.ndarray))):
-        return None
-    shape = tuple(x.shape)
-    one = shape and 0 < shape[0] <= batch_size and fits(shape[1:], net.input_shape)
-    if not one or (host and not on_device and x.nbytes >= SMALL):
+    if type(x) is np.ndarray:
+        at_once = on_device or (on_device is None and x.nbytes < SMALL)
+    else:
+        at_once = on_device is not False and not isinstance(x, np.ndarray) and backend.owns(x)
+    # A list of samples, in an array of objects, has one axis.
+    if not at_once or x.ndim < 2 or x.shape[0] > batch_size:
         return None
     part = checked_array(net, backend, x, "x")
-    net.shapes(shape[1:], "a sample of x is")
+    net.shapes(tuple(x.shape[1:]), "a sample of x is")
     return part
 
 

@@ -20,7 +20,7 @@ __all__ = ["SMALL", "checked_inputs", "input_rows", "on_this_host", "target_rows
 # on disk that are rows are read at once if they have at most so many bytes.
 SHARE = 0.5
 READ_AT_ONCE = 1 << 26
-SMALL = 1 << 20  # bytes for which nobody asks how much memory is free
+SMALL = 1 << 20  # bytes in memory for which nobody asks how much of it is free
 
 
 def input_rows(net: Any, x: Any, name: str, on_device: bool | None) -> Rows | None:
@@ -41,6 +41,8 @@ def input_rows(net: Any, x: Any, name: str, on_device: bool | None) -> Rows | No
     """
     backend, disk = net.backend, on_disk(x)
     if on_device or not (disk or type(x) is np.ndarray or on_device is False):
+        return None
+    if on_device is None and not disk and x.nbytes < SMALL:
         return None
     if not disk:
         x = _in_memory(net, x, name, on_device)

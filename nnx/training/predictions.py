@@ -14,17 +14,19 @@ from nnx.data import as_floats, batches, in_order, input_source, one_batch
 __all__ = ["predict"]
 
 
-def predict(net: Any, x: Any, batch_size: int, on_device: bool | None, out: Any = None) -> Any:
-    """Return the outputs of a network; see `SequentialNet.predict`.
+def predict(
+    net: Any, backend: Backend, x: Any, batch_size: int, on_device: bool | None, out: Any
+) -> Any:
+    """Return the outputs of a network, whose backend is given; see `SequentialNet.predict`.
 
     Raises:
         ShapeError, TypeError, ValueError: inputs or `out` do not fit.
     """
-    backend, done = net.backend, 0
     if out is None and (batch := one_batch(net, backend, x, batch_size, on_device)) is not None:
         return _outputs(net, backend, batch)
     source, indices = input_source(net, x, on_device)
     parts: dict[Any, list[Any]] = {}
+    done = 0
     if out is not None:
         _check_out(net, source.samples, indices, out)
     with closing(source.stretches([], 0, batch_size)) as stretches:  # type: ignore[type-var]
