@@ -155,7 +155,7 @@ def input_source(
 def one_batch(
     net: Any, backend: Backend, x: Any, batch_size: int, on_device: bool | None
 ) -> Array | None:
-    """Return checked inputs that need no source: an array that is one batch on the device.
+    """Return checked inputs that need no source: an array that is one batch, in floats.
 
     None is for all others, which `input_source` takes: its 40 us are more than a prediction of one
     sample.
@@ -170,7 +170,7 @@ def one_batch(
     # A list of samples, in an array of objects, has one axis.
     if not at_once or x.ndim < 2 or x.shape[0] > batch_size:
         return None
-    part = checked_array(net, backend, x, "x")
+    part = checked_array(net, backend, x, "x", kept=False)
     net.shapes(tuple(x.shape[1:]), "a sample of x is")
     return part
 

@@ -41,7 +41,7 @@ def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np
     backend, shape = net.backend, net.input_shape
     listed = items(x) if None in shape else None
     if listed is None:
-        return [checked_array(net, backend, x, name)], None
+        return [checked_array(net, backend, x, name, kept=True)], None
     samples = [real_numbers(backend, one, f"{name}[{i}]") for i, one in enumerate(listed)]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, sample in enumerate(samples):
@@ -73,8 +73,15 @@ def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np
     return parts, indices
 
 
-def checked_array(net: Any, backend: Backend, x: Any, name: str) -> Array:
+def checked_array(net: Any, backend: Backend, x: Any, name: str, kept: bool) -> Array:
     """Return inputs (samples, *shape) of one shape as an array of the network's backend.
+
+    Args:
+        net: a network.
+        backend: that of the network.
+        x: inputs.
+        name: what errors call them.
+        kept: do they keep a small dtype? See `kept_dtype`.
 
     Raises:
         ShapeError, ValueError, TypeError: x does not fit, with what to do.
@@ -83,7 +90,7 @@ def checked_array(net: Any, backend: Backend, x: Any, name: str) -> Array:
     if 0 in array.shape[:1] or not fits(array.shape[1:], shape):
         as_inputs(backend, shape, x, name)  # raises; it sees what a remedy can begin with
     net.check_inputs(array)
-    return converted(backend, array, kept_dtype(backend, array), name)
+    return converted(backend, array, kept_dtype(backend, array) if kept else backend.dtype, name)
 
 
 def selected(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnx.backend import Array, Backend
+from nnx.backend import Backend
 from nnx.checks import ShapeError
 from nnx.data import as_floats, batches, in_order, input_source, one_batch
 
@@ -17,13 +17,16 @@ __all__ = ["predict"]
 def predict(
     net: Any, backend: Backend, x: Any, batch_size: int, on_device: bool | None, out: Any
 ) -> Any:
-    """Return the outputs of a network, whose backend is given; see `SequentialNet.predict`.
+    """Return the outputs of a network on its backend; see `SequentialNet.predict`.
 
     Raises:
         ShapeError, TypeError, ValueError: inputs or `out` do not fit.
     """
-    if out is None and (batch := one_batch(net, backend, x, batch_size, on_device)) is not None:
-        return _outputs(net, backend, batch)
+    a = one_batch(net, backend, x, batch_size, on_device) if out is None else None
+    if a is not None:
+        for layer in net.layers:
+            a = layer.forward(a)[0]  # its backward goes, and with it what that holds
+        return a
     source, indices = input_source(net, x, on_device)
     parts: dict[Any, list[Any]] = {}
     done = 0
@@ -32,7 +35,9 @@ def predict(
     with closing(source.stretches([], 0, batch_size)) as stretches:  # type: ignore[type-var]
         for stretch in stretches:
             for batch in batches(stretch.samples, batch_size):
-                a = _outputs(net, backend, stretch.data[0][batch, ...])
+                a = as_floats(backend, stretch.data[0][batch, ...])
+                for layer in net.layers:
+                    a = layer.forward(a)[0]
                 if out is None:
                     parts.setdefault(stretch.part, []).append(a)
                     continue
@@ -50,14 +55,6 @@ def predict(
         for outputs in parts.values()
     ]
     return found[0] if indices is None else in_order(net, found, indices)
-
-
-def _outputs(net: Any, backend: Backend, x: Array) -> Array:
-    """Return the outputs for one batch."""
-    a = as_floats(backend, x)
-    for layer in net.layers:
-        a = layer.forward(a)[0]  # its backward goes, and with it what that holds
-    return a
 
 
 def _check_out(net: Any, samples: int | None, indices: Any, out: Any) -> None:
