@@ -103,14 +103,18 @@ class working_on:  # noqa: N801 (used as a function; as a class it takes a third
         self._backend = backend
 
     def __enter__(self) -> Backend:
-        self._selected = self._backend.selected()
-        self._selected.__enter__()
+        backend = self._backend
+        self._selected = None
+        if type(backend).selected is not Backend.selected:
+            self._selected = backend.selected()
+            self._selected.__enter__()
         self._token = _setting.block.set(self._backend)
         return self._backend
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         _setting.block.reset(self._token)
-        self._selected.__exit__(kind, error, trace)
+        if self._selected is not None:
+            self._selected.__exit__(kind, error, trace)
         ours = isinstance(error, Exception) and not isinstance(error, OutOfMemoryError)
         if ours and self._backend.is_out_of_memory(error):  # type: ignore[arg-type]
             raise _out_of_memory(self._backend, error) from None  # type: ignore[arg-type]
