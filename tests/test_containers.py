@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import QUICK_AUTODIFF
 
 import nnx
 from nnx.testing import check_gradients
@@ -45,7 +46,7 @@ def test_branches_are_joined_along_any_axis(axis, backend):
     x = backend.asarray(RNG.standard_normal((2, 3, 5)))
     y = layer.forward(x)[0]
     assert tuple(y.shape[1:]) == layer.output_shape((3, 5))
-    check_gradients(layer, x)
+    check_gradients(layer, x, autodiff=QUICK_AUTODIFF)
 
 
 def test_a_shared_layer_is_one_set_of_parameters(backend64):
@@ -55,7 +56,7 @@ def test_a_shared_layer_is_one_set_of_parameters(backend64):
     net = nnx.SequentialNet(4, layers)
     assert list(net.chain.parameters) == ["0.W", "0.b", "1.0.1.W", "1.0.1.b", "2.W", "2.b"]
     targets = RNG.standard_normal((40, 3))
-    check_gradients(net, X, y=targets)
+    check_gradients(net, X, y=targets, autodiff=QUICK_AUTODIFF)
 
     apart = nnx.SequentialNet(4, [net.layers[0].to(backend64), *net.to(backend64).layers[1:]])
     rows = backend64.asarray(targets)
@@ -172,7 +173,7 @@ def test_penalties_in_containers_count_once(backend64):
     net = nnx.SequentialNet(4, [layer, nnx.ResidualLayer([layer])])
     expected = (backend64.to_numpy(layer.W) ** 2).sum()
     assert float(net.penalty()) == pytest.approx(expected)
-    check_gradients(net, X, y=RNG.standard_normal((40, 4)))
+    check_gradients(net, X, y=RNG.standard_normal((40, 4)), autodiff=QUICK_AUTODIFF)
 
 
 def test_a_layer_that_reads_values_where_steps_are_compiled_is_told_what_to_say():
