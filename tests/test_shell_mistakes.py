@@ -263,7 +263,7 @@ MISTAKES = [
             "--checkpoint",
             "other.safetensors",
         ],
-        "'StandardizeLayer' and 'DenseLayer'; train with the same, or name another file for --ch",
+        "'DenseLayer' and 'StandardizeLayer'; train with the same, or name another file for --ch",
     ),
     (["train", "on.toml"], "expected standardize in 'on.toml' to be true or false, got 'yes'"),
     (["train", "infinite.npy", "y.npy", "--layers", "dense 3"], "got inf in sample 17"),
