@@ -86,6 +86,7 @@ def files():
     arrays = {"0.W": np.ones((2, 2), "float32")}
     nnx.saving.write_file("damaged.safetensors", arrays, {"kind": "network", "architecture": 3})
     nnx.saving.save(nnx.DenseLayer(4, 3), "layer.safetensors")
+    nnx.seed(0)  # as the shell does
     other = nnx.Checkpoint("other.safetensors")
     net.train(x, y, callbacks=[other], progress=False)
 
