@@ -340,7 +340,7 @@ def check_parameters(net: Any, history: History) -> None:
     """
     xp, total = net.backend.xp, 0.0
     for p in net.parameters.values():
-        total = total + xp.sum(p * 0.0)
+        total = total + xp.sum(p) * 0.0
     if math.isfinite(float(net.backend.to_numpy(total)) if net.parameters else 0.0):
         return
     for path, p in net.parameters.items():
