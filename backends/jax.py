@@ -107,6 +107,11 @@ class JAXBackend(Backend):
 
         return loop
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        import jax
+
+        return jax.jit(function)
+
     def rehearse(self, function: Callable[..., Any], *arguments: Any) -> None:
         import jax
 
