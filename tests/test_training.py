@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import nnx
+from nnx.training.run import check_parameters
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 6))
@@ -264,6 +265,24 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_history(back
     assert all(math.isfinite(loss) for loss in error.history.loss)
     again = pickle.loads(pickle.dumps(error))  # as when it comes from another process
     assert (str(again), again.epoch, again.history) == (str(error), error.epoch, error.history)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_only_parameters_that_are_not_finite_are_refused(backend):
+    """Infinities that cancel are seen; a sum that is too large is not taken for one of them."""
+    for numbers, wrong in (
+        ((np.nan, 0.0), True),
+        ((np.inf, -np.inf), True),
+        ((3e38, 3e38), False),
+        ((-1.5, 0.0), False),
+    ):
+        net = nnx.SequentialNet(1, [nnx.DenseLayer(1, 2, nnx.Linear())])
+        net.layers[0].b = backend.asarray(np.array(numbers))
+        if not wrong:
+            check_parameters(net, nnx.History())
+            continue
+        with pytest.raises(nnx.NonFiniteLossError, match=r"parameter 0\.b is not finite"):
+            check_parameters(net, nnx.History())
 
 
 def test_ctrl_c_ends_training_with_the_history_so_far():

@@ -86,6 +86,13 @@ class OptionalHooks:
         """
         return None
 
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function of arrays in lists, compiled if the library traces.
+
+        It is one of a module, by which the library finds what it has compiled.
+        """
+        return function
+
     def elementwise(self, formula: Callable[[Array], tuple[Array, ...]], x: Array) -> Any:
         """Return what `nnx.backend.elementwise` does; None to compute the formula of all of x."""
         return None

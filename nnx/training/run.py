@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx.backend import Array, get_backend
+from nnx.backend import Array, array_namespace, get_backend
 from nnx.communication import Communicator, SingleProcess
 from nnx.data import Parts, Piece, Source, Stretch, as_floats, batches
 from nnx.losses import one_hot
@@ -384,13 +384,22 @@ def check_parameters(net: Any, history: History) -> None:
     Raises:
         NonFiniteLossError: the epochs are all in its history.
     """
-    xp, total = net.backend.xp, 0.0
-    for p in net.parameters.values():
-        total = total + xp.sum(p * 0.0)
-    if math.isfinite(float(net.backend.to_numpy(total)) if net.parameters else 0.0):
+    xp, parameters = net.backend.xp, list(net.parameters.values())
+    if not parameters:
+        return
+    total = net.backend.compiled(_sum)(parameters)
+    if math.isfinite(float(net.backend.to_numpy(total))):
         return
     for path, p in net.parameters.items():
         if not bool(xp.all(xp.isfinite(p))):
             what = f"the parameter {path} is not finite"
             loss = history.loss[-1] if history.loss else math.nan
             raise NonFiniteLossError(len(history.loss), loss, history, what)
+
+
+def _sum(arrays: list[Array]) -> Array:
+    """The sum of all numbers: it is finite only if they are, and may be too large if they are."""
+    xp, total = array_namespace(*arrays), 0.0
+    for array in arrays:
+        total = total + xp.sum(array)
+    return total
