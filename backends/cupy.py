@@ -20,6 +20,7 @@ from nnx.backend import (
     Uploader,
     add_array_type,
 )
+from nnx.communication import local_rank
 from nnx_backends._cuda import (
     FORKED,
     INSTALL,
@@ -52,18 +53,21 @@ STAGED = 64 << 20
 class CuPyBackend(Backend):
     """CuPy: the same arrays as NumPy's, on a CUDA GPU.
 
-    The device is a number, "cupy:1" for the second GPU. CuPy works on its *current* device, of
-    each thread. `set_backend` makes its GPU the current one, `use_backend` does for its block, and
-    a network makes its own GPU the current one while it works.
+    The device is a number, "cupy:1" for the second GPU. Without one it is the first, and if a
+    launcher has started several processes on this machine, each has its own. CuPy works on its
+    *current* device, of each thread. `set_backend` makes its GPU the current one, `use_backend`
+    does for its block, and a network makes its own GPU the current one while it works.
     """
 
     name = "cupy"
     library = "cupy"
     watched = "cupy"
+    communicator = "nccl"
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         cupy = import_cupy()
-        count, number = count_gpus(cupy.cuda.runtime), _number(device)
+        count = count_gpus(cupy.cuda.runtime)
+        number = local_rank() % count if device is None else _number(device)
         if number >= count:
             raise BackendError(
                 f"there is no CUDA device {number}: this machine has {count} "

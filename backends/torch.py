@@ -16,7 +16,7 @@ from nnx.backend import (
     Memory,
     Problem,
 )
-from nnx.backend.loops import stacked
+from nnx.backend.loops import by_array
 from nnx_backends._host import (
     cores,
     host_memory,
@@ -99,7 +99,7 @@ class TorchBackend(Backend):
         for t in range(steps):
             carry, output = step(carry, [[array[t] for array in group] for group in parts])
             outputs.append(output)
-        return carry, stacked(outputs[::way])
+        return carry, by_array(outputs[::way])
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if rows.device.type not in ("cpu", "meta"):

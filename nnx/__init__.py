@@ -47,6 +47,7 @@ from nnx.backend import (
     use_backend,
 )
 from nnx.clipping import *  # noqa: F403
+from nnx.communication import CommunicationError, communicator
 from nnx.initializers import *  # noqa: F403
 from nnx.layers import *  # noqa: F403
 from nnx.losses import *  # noqa: F403
@@ -71,11 +72,13 @@ _ROOMS += [regularizers, schedules, training]
 __all__ = [
     "Backend",
     "BackendError",
+    "CommunicationError",
     "FileError",
     "OutOfMemoryError",
     "array_namespace",
     "available_backends",
     "backend",
+    "communicator",
     "datasets",
     "get_backend",
     "load",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from nnx import saving
 from nnx.backend import Array, Backend, working_on
 from nnx.checks import ShapeError, count, flag, instance
+from nnx.communication import Communicator
 from nnx.data import as_floats, check_batch_size, checked_on_device, equal_parts, source_of
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
@@ -26,6 +28,7 @@ from nnx.training.plan import Plan
 from nnx.training.predictions import predict
 from nnx.training.run import score
 from nnx.training.start import scored, started
+from nnx.training.together import start_together
 
 __all__ = ["SequentialNet"]
 
@@ -42,12 +45,17 @@ class SequentialNet(SequentialLayer):
         optim: one optimizer for all parameters, instead of the layers' own; the network keeps a
             clone of it.
 
+    Attributes:
+        about: plain data that `save` writes beside it and `nnx.load` reads: the names of columns
+            and classes if `nnx train` has made it; None if there is none.
+
     Raises:
         ShapeError: a layer does not take what the one before it gives.
         BackendError: the layers were not all born on one backend.
         ValueError: there is no layer, or the loss does not go with the last activation.
     """
 
+    about: Mapping[str, Any] | None = None
     _plan: Plan | None = None
 
     def __init__(
@@ -191,6 +199,7 @@ class SequentialNet(SequentialLayer):
         ignore_label: int | None = None,
         rng: np.random.Generator | None = None,
         on_device: bool | None = None,
+        communicator: Communicator | None = None,
     ) -> History:
         """Minimise the loss over batches of the data.
 
@@ -229,6 +238,8 @@ class SequentialNet(SequentialLayer):
             on_device: True moves the inputs to the device at once, False keeps them on the host and
                 reads them in blocks, the next one while the present one trains. None moves them if
                 they take less than half of the free memory; the logger "nnx" tells.
+            communicator: `nnx.communicator()` connects processes that train this network together:
+                each calls `train` with the same arguments, and computes its part of every batch.
 
         Returns:
             The History; Ctrl-C ends the training with what there is so far.
@@ -239,11 +250,15 @@ class SequentialNet(SequentialLayer):
             ShapeError, ValueError, TypeError: the data or an argument does not fit, with what to
                 do.
             FileError: the file to resume from holds no run, or is damaged.
+            CommunicationError: the processes do not fit together. Other errors end all of them.
         """
         epochs = count("train", "epochs", epochs, least=0)
         progress = flag("train", "progress", progress)
         with working_on(self.backend):
-            run = started(
+            start: Any = started
+            if communicator is not None and communicator.size > 1:
+                start = partial(start_together, communicator, started)
+            run = start(
                 self,
                 (x, y, sample_weights),
                 batch_size,

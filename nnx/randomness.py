@@ -28,6 +28,7 @@ import numpy as np
 
 from nnx.backend import Array, array_namespace
 from nnx.checks import choice, count, flag
+from nnx.communication import Rows, current_share
 
 __all__ = [
     "Draw",
@@ -206,11 +207,17 @@ def noise(draw: Draw, like: Array) -> Array:
 
     Args:
         draw: makes the NumPy array from the stream "dropout". It must depend on shapes and
-            hyper-parameters alone: a compiled step calls it again for every batch.
+            hyper-parameters alone: a compiled step calls it again for every batch. The first axis
+            of what it draws is that of the samples: each of several processes gets the rows of its
+            samples. What is drawn without a size is the same for all of them.
         like: gives library, device and dtype; booleans stay booleans.
     """
-    source = _source.get()
-    return source(draw, like) if source else _moved(draw(generator("dropout")), like)
+    if source := _source.get():
+        return source(draw, like)
+    stream: Any = generator("dropout")
+    if share := current_share():
+        stream = Rows(stream, share)
+    return _moved(draw(stream), like)
 
 
 @contextmanager

@@ -34,9 +34,9 @@ def test_the_top_has_what_a_network_is_made_from_and_nothing_else():
     public = {name for room in ROOMS for name in room.__all__}
     assert public >= IN_THEIR_MODULES
     setting = {
-        "Backend", "BackendError", "FileError", "OutOfMemoryError", "array_namespace",
-        "available_backends", "backend", "datasets", "get_backend", "load", "metrics",
-        "randomness", "seed",
+        "Backend", "BackendError", "CommunicationError", "FileError", "OutOfMemoryError",
+        "array_namespace", "available_backends", "backend", "communicator", "datasets",
+        "get_backend", "load", "metrics", "randomness", "seed",
         "set_backend", "to_numpy", "use_backend",
     }  # fmt: skip
     assert set(nnx.__all__) == (public - IN_THEIR_MODULES) | setting

@@ -27,7 +27,10 @@ HOST = {
     "nnx.checks",
     "nnx.commands.check",
     "nnx.commands.files",
+    "nnx.commands.preparing",
+    "nnx.commands.processes",
     "nnx.commands.tables",
+    "nnx.communication",
     "nnx.config",
     "nnx.data",
     "nnx.datasets",
@@ -59,6 +62,7 @@ ROOMS = [
     "synonyms",
     "config",
     "backend",
+    "communication",
     "randomness",
     "activations",
     "initializers",
@@ -169,6 +173,7 @@ def test_the_reader_of_imports_finds_what_it_looks_for(line):
 STATE = {
     "nnx.backend.namespace": {"_known"},
     "nnx.backend.selection": {"_setting"},
+    "nnx.communication.shares": {"_share"},
     "nnx.randomness": {"_source", "_streams", "_weights"},
 }
 CHANGES = {

@@ -28,6 +28,8 @@ def files():
     np.savez("one.npz", x=x)
     np.savez("other.npz", inputs=x, outputs=y)
     np.savez("good.npz", x=x, y=y)
+    np.save("infinite.npy", np.where(np.arange(20)[:, None] == 17, np.inf, x))
+    np.save("series.npy", x.reshape(20, 2, 2))
     texts = {
         "broken.npy": "abc",
         "broken.npz": "abc",
@@ -52,6 +54,7 @@ def files():
         "short.safetensors": "abc",
         "rate.toml": 'data = "digits"\nlearning_rate = 0.1\nlayers = "dense 10 softmax"\n',
         "list.toml": 'data = "good.csv"\ntarget = 3\nlayers = "dense 10 softmax"\n',
+        "on.toml": 'data = "good.csv"\nlayers = "dense 3"\nstandardize = "yes"\n',
         "not.toml": "epochs = = 3\n",
         "key.toml": 'data = "digits"\nepoch = 3\nlayers = "dense 10 softmax"\n',
         "type.toml": 'data = "digits"\nepochs = "3"\nlayers = "dense 10 softmax"\n',
@@ -239,6 +242,25 @@ MISTAKES = [
         "leave --classes out",
     ),
     (["show", "net.safetensors", "--json", "no/x.json"], "expected --json in a directory"),
+    ([*TRAIN, "rescaling 1/0, dense 10"], "expected scale to be a finite number, got '1/0'"),
+    ([*TRAIN, "flip, dense 10"], "layer 1 (flip): expected the name of a layer, got 'flip'; did "),
+    (["train", "good.csv", "--layers", "dens 3"], "layer 1 (dens): expected the name of a layer"),
+    (
+        ["train", "good.csv", "--layers", "rescaling 2, dense 3", "--standardize"],
+        "leave one of the",
+    ),
+    ([*TRAIN, "residual (standardize), dense 10"], "got StandardizeLayer(64) inside of one; put"),
+    ([*TRAIN, TWO, "--normalize"], "--normalize; did you mean --standardize?"),
+    (["train", "on.toml"], "expected standardize in 'on.toml' to be true or false, got 'yes'"),
+    (["train", "infinite.npy", "y.npy", "--layers", "dense 3"], "got inf in sample 17"),
+    (
+        ["train", "infinite.npy", "y.npy", "--layers", "dense 3", "--validation", "0.3"],
+        "got inf in sample 17",
+    ),
+    (
+        ["train", "series.npy", "y.npy", "--layers", "lstm 3 mask_value=0", "--standardize"],
+        "expected layers without mask_value after standardize, got LSTMLayer(2, 3, mask_value=0.0)",
+    ),
 ]
 
 

@@ -9,7 +9,7 @@ from nnx.backend.contract import FUNCTIONS, Backend, Memory, host_numbers
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
 from nnx.backend.hooks import Problem, Uploader
 from nnx.backend.installed import installed_backends
-from nnx.backend.loops import scan
+from nnx.backend.loops import scan, whole
 from nnx.backend.namespace import (
     Array,
     add_array_type,
@@ -64,5 +64,6 @@ __all__ = [
     "sum_rows",
     "to_numpy",
     "use_backend",
+    "whole",
     "working_on",
 ]

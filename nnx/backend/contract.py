@@ -77,6 +77,7 @@ class Backend(OptionalHooks):
         block: how many elements an optimizer rule should process at a time; None means all.
         shares_host: are arrays of the host used in place if they have a dtype of the library?
         slow_where: is `where` much slower than a product? See `masked`.
+        communicator: the name of what connects its processes, if several train one network.
         test_specs: what tests run on when they run on every backend; its name if empty.
         watched: the name and device on which `forbid_reads` notices a read, or None.
     """
@@ -88,6 +89,7 @@ class Backend(OptionalHooks):
     block: int | None = None
     slow_where: bool = False
     shares_host: bool = False
+    communicator: ClassVar[str] = "mpi"
     test_specs: ClassVar[tuple[str, ...]] = ()
     watched: ClassVar[str | None] = None
 

@@ -7,13 +7,16 @@ from typing import Any
 
 from nnx.backend.namespace import Array, array_namespace, owner_of
 
-__all__ = ["plain_scan", "scan", "stacked"]
+__all__ = ["by_array", "plain_scan", "scan", "whole"]
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
 def scan(step: Step, carry: Any, rows: Any, reverse: bool = False) -> tuple[Any, Any]:
     """Apply a function step by step; return the last carry and the outputs of all steps.
+
+    The outputs are those of one step, with an array (steps, ...) in place of each array, or a list
+    of the steps' arrays, of which `whole` makes one: who needs no outputs pays for no stack.
 
     By the library's own way if its backend has one (`Backend.scan`), else by `plain_scan`.
 
@@ -50,7 +53,7 @@ def plain_scan(step: Step, carry: Any, rows: Any, reverse: bool = False) -> tupl
             for buffer, a in zip(own, group, strict=True):
                 buffer[t, ...] = a
     if buffers is None:
-        buffers = stacked(outputs[:: -1 if reverse else 1])
+        buffers = by_array(outputs[:: -1 if reverse else 1])
     return carry, buffers
 
 
@@ -59,9 +62,14 @@ def _many(a: Array, steps: int) -> Array:
     return array_namespace(a).empty((steps, *a.shape), dtype=a.dtype, device=a.device)
 
 
-def stacked(outputs: list[Any]) -> Any:
-    """Return the outputs of steps as one, each array stacked."""
+def by_array(outputs: list[Any]) -> Any:
+    """Return the outputs of the steps as one, with a list in place of each array."""
     return tuple(
-        tuple(array_namespace(arrays[0]).stack(arrays) for arrays in zip(*groups, strict=True))
+        tuple(list(arrays) for arrays in zip(*groups, strict=True))
         for groups in zip(*outputs, strict=True)
     )
+
+
+def whole(arrays: Array | list[Array]) -> Array:
+    """Return an output of `scan` as an array (steps, ...)."""
+    return array_namespace(arrays[0]).stack(arrays) if isinstance(arrays, list) else arrays

@@ -35,6 +35,7 @@ EXIT_STATUS = """exit status:
   evaluate  0 if the score is printed
   predict   0 if the outputs are written
   show      0 if the file can be read
+  run       that of the program; not 0 if one of the processes has failed
   any       2 if the command line, a file or the data is wrong"""
 if shell.can_export():
     EXIT_STATUS += "\n  export    0 if the ONNX file is written"
@@ -69,6 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "--json", metavar="FILE", type=Path, help="write the results to this file"
         )
         command.add_argument("--quick", action="store_true", help=quick)
+        command.add_argument(
+            "--processes",
+            metavar="N",
+            type=_processes,
+            help="start so many, which train together by MPI, and do this with them alone",
+        )
     check.add_argument(
         "--report",
         metavar="DIR",
@@ -77,11 +84,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "into a bug report, and report.json to this folder",
     )
     shell.add_commands(commands)
+    started = add("run", "run a program on several processes, that train one network by MPI")
+    started.add_argument(
+        "-n", type=_processes, required=True, dest="count", metavar="N", help="how many processes"
+    )
+    started.add_argument("program", metavar="FILE", help="a Python program")
+    started.add_argument("arguments", nargs=argparse.REMAINDER, help="what is passed to it")
     chosen, left = parser.parse_known_args(arguments)
     if left:
         commands.choices[chosen.command].error(f"unrecognized arguments: {' '.join(left)}")
+    if chosen.command == "run":
+        from nnx.commands.run import run
+
+        return run(chosen.count, chosen.program, chosen.arguments)
     if chosen.command in shell.COMMANDS:
         return shell.run(chosen)
+    if chosen.command in ("check", "bench") and chosen.processes:
+        from nnx.commands import processes
+
+        does = getattr(processes, f"{chosen.command}_processes")
+        return does(chosen.processes, chosen.backends, chosen.quick, chosen.json)
     if chosen.command == "bench":
         return run_bench(chosen.backends, chosen.quick, chosen.json)
     if chosen.command == "check" and chosen.report:
@@ -231,6 +253,13 @@ def show_environment(found: Environment) -> None:
         line(f"problem: {problem.reason}\n  {problem.remedy}", "red")
     for problem in found.advice:
         line(f"advice: {problem.reason}\n  {problem.remedy}")
+
+
+def _processes(text: str) -> int:
+    """Return a number of processes."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of processes from 1 on, got {text!r}")
+    return int(text)
 
 
 def _with_bar(work: Callable[..., T], backends: Sequence[str] | None, quick: bool) -> T | None:

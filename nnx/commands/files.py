@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from nnx import datasets
 from nnx.commands.tables import About, inputs_of, read_table, samples_of
 from nnx.saving.files import replaced
 
-__all__ = ["WHAT", "Samples", "labelled", "read", "read_inputs", "write"]
+__all__ = ["WHAT", "Samples", "labelled", "new_array", "read", "read_inputs", "write"]
 
 WHAT = f"a data set ({', '.join(datasets.names())}), a .npz, .csv or .tsv file, or two .npy files"
 
@@ -29,6 +31,7 @@ class Samples(NamedTuple):
         x, y, x_test, y_test: arrays.
         about: what they are.
         notes: lines for whoever trains with them.
+        scaled: whether the inputs are numbers from 0 to 1, as those of the data sets.
     """
 
     x: Any
@@ -37,6 +40,7 @@ class Samples(NamedTuple):
     y_test: Any = None
     about: About = UNKNOWN
     notes: tuple[str, ...] = ()
+    scaled: bool = False
 
 
 def read(
@@ -61,14 +65,15 @@ def read(
     kind = _kind(names)
     _only_of_tables(kind, names, {"--target": target, "--ignore": ignore})
     if kind == "data set":
-        found = Samples(*datasets.load(names[0], flat=not images))
+        found = Samples(*datasets.load(names[0], flat=not images), scaled=True)
     elif kind == "arrays":
         if len(names) != 2:
             raise ValueError(
                 f"expected two .npy files, the inputs and the targets, got {names[0]!r} alone; "
                 "name both"
             )
-        found = Samples(_array(names[0]), _array(names[1]))
+        x, y = map(_array, names)
+        found = Samples(x, np.asarray(y) if y.ndim == 1 else y)  # one number for each is no burden
     elif kind == "npz":
         found = _npz(names[0])
     else:
@@ -124,6 +129,17 @@ def write(path: str | None, outputs: np.ndarray, stream: Any) -> None:
             file.write(text.getvalue().encode())
 
 
+@contextlib.contextmanager
+def new_array(path: str, shape: tuple[int, ...], dtype: str) -> Iterator[np.ndarray]:
+    """A block with an array on disk, which is a .npy file of this name once it is filled."""
+    with replaced(path) as file:
+        array = np.lib.format.open_memmap(file.name, "w+", dtype, shape)
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and the end later
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        yield array
+        array.flush()
+
+
 def _kind(names: Sequence[str]) -> str:
     first, ending = names[0], Path(names[0]).suffix.lower()
     kind = {".npz": "npz", ".npy": "arrays", ".csv": "table", ".tsv": "table"}.get(ending, "")
@@ -152,7 +168,7 @@ def _array(name: str) -> np.ndarray:
     if not Path(name).is_file():
         raise ValueError(f"expected a file, found none at {name!r}; check the path")
     try:
-        array = np.load(name, allow_pickle=False)
+        array = np.load(name, mmap_mode="r", allow_pickle=False)  # it may not fit into memory
     except (ValueError, EOFError) as error:
         raise ValueError(
             f"expected an array of numbers in {name!r}, got a file that NumPy does not read: "

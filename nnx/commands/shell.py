@@ -138,6 +138,11 @@ def add_commands(commands: Any) -> None:
     trained.add_argument("--target", metavar="NAME", help=columns)
     trained.add_argument("--ignore", metavar="NAME,NAME", help="columns of a table to leave out")
     trained.add_argument(
+        "--standardize",
+        action=argparse.BooleanOptionalAction,
+        help="give each input mean 0 and deviation 1, in the network; rows of files get it anyway",
+    )
+    trained.add_argument(
         "--checkpoint", metavar="FILE", help="write the run to it, and go on from it if it is there"
     )
     trained.add_argument("--save", metavar="FILE", help="write the network to this file")
@@ -286,7 +291,7 @@ def _finite(data: Any) -> Any:
 
 # What Python's functions say -> what the command line says.
 IN_OPTIONS = [
-    (r"^(train|score|predict|seed): ", ""),
+    (r"^(train|score|predict|seed|StandardizeLayer\.fit):? ", ""),
     (r"\[Errno 2\] [^']*No such file or directory: ", "expected a file, found none at "),
     (r"(found none at '[^']*')$", r"\1; check the path"),
     (r"^\[Errno \d+\] (cannot read: )?", "cannot read or write: "),

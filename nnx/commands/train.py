@@ -14,6 +14,7 @@ from typing import Any
 
 import nnx
 from nnx.commands import files
+from nnx.commands.preparing import Notes, fit, prepared
 from nnx.commands.tables import About, renumbered
 from nnx.commands.words import Item, as_items, network_of, words_of
 from nnx.losses.classification import Classification
@@ -46,6 +47,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "metrics": ((str, list), None),
     "target": ((str, list), None),
     "ignore": ((str, list), None),
+    "standardize": (bool, None),
     "checkpoint": (str, None),
     "save": (str, None),
 }
@@ -67,9 +69,17 @@ ELSEWHERE = {
     "random_state": "seed",
     "verbose": "quiet",
     "precision": "dtype",
+    "normalize normalise standardise scale scaling scaler rescale": "standardize",
 }
 
-NAMES = {str: "text", int: "an integer", float: "a number", list: "a list", dict: "a table"}
+NAMES = {
+    bool: "true or false",
+    str: "text",
+    int: "an integer",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+}
 
 
 def settings(data: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,6 +135,7 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
     with _on(chosen["backend"], chosen["dtype"]):
         nnx.seed(chosen["seed"])
         net = network_of(layers, samples.x.shape[1:], loss, optimizer)
+        net, notes = prepared(net, samples, chosen["standardize"])
         about = samples.about
         y, labels = samples.y, about.labels
         if about.targets:
@@ -135,8 +146,8 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
         _check_outputs(net, about)
         y, y_test = (_targets(net, part) for part in (y, samples.y_test))
         checkpoint = chosen["checkpoint"]
-        for note in samples.notes:
-            show(note)
+        fit(net, samples.x, y, chosen["validation"])
+        notes = [*samples.notes, *notes]
         history = net.train(
             samples.x,
             y,
@@ -144,7 +155,8 @@ def train(chosen: Mapping[str, Any], show: Callable[[str], None], quiet: bool) -
             chosen["epochs"],
             validation=chosen["validation"],
             metrics=metrics,
-            callbacks=[nnx.Checkpoint(checkpoint)] if checkpoint else [],
+            callbacks=[Notes(show, notes)] * bool(notes)
+            + ([nnx.Checkpoint(checkpoint)] if checkpoint else []),
             resume=checkpoint if checkpoint and Path(checkpoint).exists() else None,
             progress=not quiet,
         )
@@ -192,7 +204,7 @@ def predict(
     target: str | None,
     classes: bool,
     backend: str | None,
-) -> Any:
+) -> None:
     """Write the outputs of a saved network to a file, or as lines of text to the output."""
     if output is not None and Path(output).suffix.lower() not in (".npy", ".csv"):
         raise ValueError(f"expected --output to end in .npy or .csv, got {output!r}; rename it")
@@ -204,6 +216,11 @@ def predict(
         shape = net.input_shape
         features = shape[0] if len(shape) == 1 else -1
         x = files.read_inputs(data, len(shape) == 3, features, target, about)
+        if output and output.lower().endswith(".npy") and not classes:
+            of = (len(x), *net.output_shape), net.backend.dtype_name
+            with files.new_array(output, *of) as out:
+                net.predict(x, out=out)
+            return
         outputs = nnx.to_numpy(net.predict(x))
     if classes:
         wide, threshold = outputs.shape[-1] > 1, net.cost.threshold
@@ -212,7 +229,6 @@ def predict(
             found = files.labelled(found, about.labels)
         outputs = found
     files.write(output, outputs, sys.stdout)
-    return outputs
 
 
 def can_export() -> bool:
@@ -241,7 +257,7 @@ def _toml(path: str) -> dict[str, Any]:
             raise ValueError(f"expected known keys in {path!r}, got {name!r}; {hint}")
         types = OPTIONS[name][0]
         types = types if isinstance(types, tuple) else (types,)
-        if not isinstance(value, types) or isinstance(value, bool):
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             kinds = " or ".join(NAMES[kind] for kind in types)
             raise ValueError(
                 f"expected {name} in {path!r} to be {kinds}, got {value!r}; write another value"

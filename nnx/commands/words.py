@@ -19,6 +19,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from inspect import Parameter
 from typing import Any
 
@@ -242,16 +243,16 @@ def _closed(text: str, tokens: list[Any], at: int) -> int:
 
 
 def _literal(word: str) -> Any:
-    """Return a number, pairs such as 3x3, True, False or None; else the word."""
+    """Return a number such as 1/255, pairs such as 3x3, True, False or None; else the word."""
     known = {"true": True, "false": False, "none": None}
     if word.lower() in known:
         return known[word.lower()]
     if re.fullmatch(r"-?\d+(x-?\d+)+", word):
         return [int(part) for part in word.split("x")]
-    for number in (int, float):
+    for number in (int, float, lambda text: float(Fraction(text))):
         try:
             return number(word)
-        except ValueError:
+        except (ValueError, ZeroDivisionError):
             continue
     return word
 
@@ -369,6 +370,7 @@ def _class(kind: str, item: Item) -> Any:
         if found := known.get(one) or more.get(one):
             return found
     close = difflib.get_close_matches(word, [*known, *more], n=1)
+    close = close or [one for one in known if word and word in one][:1]
     elsewhere = nnx._meant(item.word).removesuffix(kind).lower()
     if elsewhere in {**known, **more}:
         close = [elsewhere]

@@ -57,6 +57,7 @@ class Stretch(NamedTuple):
         order: the indices of the samples in the arrays, in order; None for all as they are.
         batch_size: samples per step.
         part: the index of the part whose arrays they are; None if they will not come again.
+        whole: how many samples the stretch has, if the arrays have those of this process alone.
     """
 
     data: tuple[Array, ...]
@@ -64,10 +65,13 @@ class Stretch(NamedTuple):
     order: np.ndarray | None
     batch_size: int
     part: int | None
+    whole: int | None = None
 
     @property
     def samples(self) -> int:
-        """How many there are."""
+        """How many there are, of all processes that train together."""
+        if self.whole is not None:
+            return self.whole
         return self.data[0].shape[0] if self.order is None else len(self.order)
 
 
@@ -107,7 +111,13 @@ class Arrays(Source):
         parts: (x, y) or (x, y, weights): arrays of the backend, or `Rows` and NumPy arrays, which
             are read in blocks.
         block: how many samples shuffle="blocks" takes as one block.
+
+    Attributes:
+        own: returns which of so many samples, in batches of a size, this process computes; then it
+            reads them alone.
     """
+
+    own: Callable[[int, int], np.ndarray] | None = None
 
     def __init__(self, backend: Backend, parts: Parts, block: int = 1) -> None:
         self.backend, self.parts, self.block = backend, parts, block
@@ -164,8 +174,12 @@ class Arrays(Source):
         readers = [_reader(array, piece) for array in part]
         for block in batches(samples, several):
             if piece.first + block.stop > done:
-                arrays = tuple(read(block) for read in readers)
-                yield Stretch(arrays, piece.first + block.start, None, batch_size, None)
+                whole = own = None
+                if self.own is not None:
+                    whole = block.stop - block.start
+                    own = self.own(whole, batch_size)
+                arrays = tuple(read(block, own) for read in readers)
+                yield Stretch(arrays, piece.first + block.start, None, batch_size, None, whole)
 
 
 def moved(backend: Backend, blocks: Iterator[Stretch]) -> Iterator[Stretch]:
@@ -223,19 +237,24 @@ def _batches_of_a_block(x: Rows, samples: int, batch_size: int) -> int:
     return next((n for n in range(most, most // 2, -1) if whole % n == 0), most)
 
 
-def _reader(array: Any, piece: Piece) -> Callable[[slice], np.ndarray]:
-    """Return what reads a slice of a piece's order."""
+def _reader(array: Any, piece: Piece) -> Callable[[slice, np.ndarray | None], np.ndarray]:
+    """Return what reads a slice of a piece's order, or some places of it."""
     order, windows = piece.order, piece.windows
+
+    def places(block: slice, own: np.ndarray | None) -> np.ndarray:
+        found = np.arange(block.start, block.stop) if order is None else order[block]
+        return found if own is None else found[own]
+
     if not isinstance(array, Rows):
-        return lambda block: array[block if order is None else order[block]]
-    if order is None:
-        return lambda block: array.read(np.arange(block.start, block.stop))
-    if windows is None:
-        return lambda block: array.read(order[block])
+        if order is None:
+            return lambda block, own: array[block] if own is None else array[block][own]
+        return lambda block, own: array[places(block, own)]
+    if order is None or windows is None:
+        return lambda block, own: array.read(places(block, own))
     ends = windows
     held: dict[int, np.ndarray] = {}  # the window that is in memory
 
-    def read(block: slice) -> np.ndarray:
+    def read(block: slice, own: np.ndarray | None) -> np.ndarray:
         start, found = block.start, []
         while start < block.stop:
             number = int(np.searchsorted(ends, start, "right"))
@@ -246,6 +265,7 @@ def _reader(array: Any, piece: Piece) -> Callable[[slice], np.ndarray]:
             stop = min(end, block.stop)
             found.append(held[number][start - first : stop - first])
             start = stop
-        return found[0] if len(found) == 1 else np.concatenate(found)
+        whole = found[0] if len(found) == 1 else np.concatenate(found)
+        return whole if own is None else whole[own]
 
     return read

@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nnx.backend import Array, array_namespace, row_products
-from nnx.backend.loops import scan
+from nnx.backend import Array, array_namespace, row_products, scan, whole
 
 __all__ = ["attend"]
 
@@ -110,7 +109,8 @@ def _in_blocks(
         return carry, ((*_output(E, V), top),)
 
     blocks = (_split(Q, -2, size), *(_split(array, -1, size) for array in queries))
-    _, ((O, z, top),) = scan(forward, (K,), (blocks,))  # noqa: E741
+    _, (found,) = scan(forward, (K,), (blocks,))
+    O, z, top = map(whole, found)  # noqa: E741
 
     def gradients(carry: Any, row: Any) -> Any:
         ((dO, O, z, top, Q, *few),) = row  # noqa: E741
@@ -122,7 +122,7 @@ def _in_blocks(
     def backward(dO: Array) -> tuple[Array, Array, Array]:
         rows = (_split(dO, -2, size), O, z, top, *blocks)
         (dK, dV), ((dQ,),) = scan(gradients, (xp.zeros_like(K), xp.zeros_like(V)), (rows,))
-        return _joined(dQ, time), dK, dV
+        return _joined(whole(dQ), time), dK, dV
 
     return _joined(O, time), backward
 

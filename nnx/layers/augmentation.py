@@ -162,8 +162,8 @@ class CutoutLayer(Layer):
 
 def _integers(x: Array, ranges: list[tuple[int, int]]) -> Array:
     """An integer from each range, its end excluded, for each sample: (ranges, samples), floats."""
-    samples, lows, ends = x.shape[0], [[low] for low, _ in ranges], [[end] for _, end in ranges]
-    return noise(lambda rng: rng.integers(lows, ends, (len(lows), samples)).astype("float32"), x)
+    size, lows, ends = (x.shape[0], len(ranges)), *map(list, zip(*ranges, strict=True))
+    return noise(lambda rng: rng.integers(lows, ends, size).astype("float32").T, x)
 
 
 def _shifted(x: Array, shifts: Array) -> Array:

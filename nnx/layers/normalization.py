@@ -25,11 +25,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from nnx import checks
-from nnx.backend import Array, array_namespace, row_products
+from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
+from nnx.communication import current_share
+from nnx.layers._normalized import Normalized, normalize
 from nnx.layers._shapes import KNOWN, Shape, product
 from nnx.layers.base import Backward, Gradients, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
@@ -108,6 +109,10 @@ class BatchNormLayer(_NormalizationLayer):
     the batch taken with the divisor N - 1. Each training forward binds new arrays to
     `buffers["mean"]` and `buffers["variance"]`.
 
+    Several processes that train together take the statistics of the whole batch, of which each has
+    its rows. With sync=False each takes those of its own rows, which saves three small sums in
+    every step; the running ones are averaged before validation and saving.
+
     In evaluation, and in training while the layer is frozen, the running statistics are used as
     constants: dx = gamma delta / deviation.
 
@@ -122,6 +127,7 @@ class BatchNormLayer(_NormalizationLayer):
         affine: are there gamma and beta? They begin as ones and zeros.
         optim: optimizer; the layer keeps a clone of it.
         name: what messages call the layer.
+        sync: do several processes take the statistics of the whole batch?
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -140,10 +146,12 @@ class BatchNormLayer(_NormalizationLayer):
         affine: bool = True,
         optim: Optimizer = SGD(),
         name: str | None = None,
+        sync: bool = True,
     ) -> None:
         self.n = checks.count(self, "n", n)
         super().__init__((self.n,), epsilon, affine, optim, name)
         self.momentum = checks.number(self, "momentum", momentum, "in [0, 1]")
+        self.sync = checks.flag(self, "sync", sync)
         xp, dtype, device = self.backend.xp, self.backend.dtype, self.backend.device
         self.buffers["mean"] = xp.zeros((self.n,), dtype=dtype, device=device)
         self.buffers["variance"] = xp.ones((self.n,), dtype=dtype, device=device)
@@ -160,6 +168,8 @@ class BatchNormLayer(_NormalizationLayer):
     def check_batch(self, input_shape: Shape, samples: int) -> None:
         """Raise ShapeError if a batch of so many samples has a single value per channel."""
         positions = product(*input_shape[1:])
+        if not self.sync and (share := current_share()):  # the smallest part of it
+            samples = max(1, samples // share.communicator.size)
         if not self.frozen and positions is not None and samples * positions < 2:
             raise ShapeError(
                 f"{self.name}: expected more than one value per channel in every batch for "
@@ -170,9 +180,12 @@ class BatchNormLayer(_NormalizationLayer):
     def _by_batch(
         self, x: Array, axes: tuple[int, ...], shape: tuple[int, ...]
     ) -> tuple[Array, Backward]:
-        self.check_batch(tuple(x.shape[1:]), x.shape[0])
-        count = math.prod(x.shape) // self.n
-        normalized = _normalized(x, axes, self.epsilon)
+        share, count, processes, means = current_share(), math.prod(x.shape) // self.n, 1, None
+        self.check_batch(tuple(x.shape[1:]), share.samples if share else x.shape[0])
+        if share and self.sync:
+            count, processes = count // x.shape[0] * share.samples, share.communicator.size
+            means = share.means(axes, count)
+        normalized = normalize(x, axes, self.epsilon, means)
         self._follow(normalized, count)
         y, _ = self._affine(normalized.xhat, shape, axes)
         xp, affine = array_namespace(x), self.affine
@@ -184,9 +197,10 @@ class BatchNormLayer(_NormalizationLayer):
             if not affine:
                 return dx, {}
             dx *= gamma
+            own = count / processes  # the gradients of all processes are added up
             return dx, {
-                "gamma": xp.reshape(count * mean_with_xhat, (self.n,)),
-                "beta": xp.reshape(count * mean, (self.n,)),
+                "gamma": xp.reshape(own * mean_with_xhat, (self.n,)),
+                "beta": xp.reshape(own * mean, (self.n,)),
             }
 
         return y, backward
@@ -205,7 +219,7 @@ class BatchNormLayer(_NormalizationLayer):
 
         return y, backward
 
-    def _follow(self, batch: _Normalized, count: int) -> None:
+    def _follow(self, batch: Normalized, count: int) -> None:
         """Move the running statistics towards those of a batch."""
         keep, unbiased = 1.0 - self.momentum, count / (count - 1)
         for name, found, weight in (
@@ -263,7 +277,7 @@ class LayerNormLayer(_NormalizationLayer):
         self._check(x)
         xp, shape, before = array_namespace(x), x.shape, x.ndim - len(self.shape)
         rows = xp.reshape(x, (*shape[:before], -1))
-        normalized = _normalized(rows, (before,), self.epsilon)
+        normalized = normalize(rows, (before,), self.epsilon)
         y, affine = self._affine(normalized.xhat, (-1,), tuple(range(before)))
 
         def backward(delta: Array) -> tuple[Array, Gradients]:
@@ -334,7 +348,7 @@ class GroupNormLayer(_NormalizationLayer):
         channels = (self.groups, self.n // self.groups)
         grouped = (shape[0], *channels, *shape[2:])
         positions = tuple(range(3, len(grouped)))
-        normalized = _normalized(xp.reshape(x, grouped), (2, *positions), self.epsilon)
+        normalized = normalize(xp.reshape(x, grouped), (2, *positions), self.epsilon)
         beside = channels + (1,) * len(positions)
         y, affine = self._affine(normalized.xhat, beside, (0, *positions))
 
@@ -347,45 +361,6 @@ class GroupNormLayer(_NormalizationLayer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions), unchanged."""
         return _of_channels(self.n, input_shape)
-
-
-class _Normalized(NamedTuple):
-    """xhat, its statistics with all axes, and a backward that returns dx and the means in it."""
-
-    xhat: Array
-    mean: Array
-    variance: Array
-    backward: Callable[[Array], tuple[Array, Array, Array]]
-
-
-def _normalized(x: Array, axes: tuple[int, ...], epsilon: float) -> _Normalized:
-    """xhat = (x - mean) / deviation over the axes.
-
-    Its backward: g -> dx = (g - mean(g) - xhat mean(g xhat)) / deviation, mean(g), mean(g xhat).
-    """
-    xp = array_namespace(x)
-
-    def mean_product(a: Array, b: Array) -> Array:
-        if axes == (x.ndim - 1,):
-            return row_products(a, b) / x.shape[-1]
-        return xp.mean(a * b, axis=axes, keepdims=True)
-
-    mean = xp.mean(x, axis=axes, keepdims=True)
-    xhat = x - mean
-    variance = mean_product(xhat, xhat)
-    deviation = xp.sqrt(variance + epsilon)
-    xhat /= deviation
-
-    def backward(g: Array) -> tuple[Array, Array, Array]:
-        mean_g = xp.mean(g, axis=axes, keepdims=True)
-        mean_g_xhat = mean_product(g, xhat)
-        dx = xhat * -mean_g_xhat
-        dx += g
-        dx -= mean_g
-        dx /= deviation
-        return dx, mean_g, mean_g_xhat
-
-    return _Normalized(xhat, mean, variance, backward)
 
 
 def _of_channels(n: int, input_shape: Shape) -> Shape:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from nnx import checks
 from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
-from nnx.backend import Array, array_namespace, scan
+from nnx.backend import Array, array_namespace, scan, whole
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
@@ -185,15 +185,17 @@ class RecurrentLayer(Layer):
             after, kept = cell.step(u, v, state)
             return _choose(mask, after, state), (state, kept)
 
-        last, (before, kept) = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
+        last, found = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
 
         def only_data(array: Array) -> Array:
             """The array with zeros for padding."""
             return xp.where(masks[0], array, 0.0) if masks else array
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
+            before, kept = (tuple(map(whole, group)) for group in found)
             nothing = (zeros,) * self.memories
-            first, deltas = nothing, ()  # type: tuple[Arrays, Arrays]
+            first: Arrays = nothing
+            deltas: Arrays = ()
             if self.return_sequences:
                 deltas = (only_data(xp.permute_dims(delta, (1, 2, 0))),)
             else:
@@ -211,10 +213,10 @@ class RecurrentLayer(Layer):
                 return _choose(inside, d, nothing), ((du,) if dv is du else (du, dv),)
 
             rows = cell.slopes(before, kept), masks, deltas, self._inside(x)
-            _, (found,) = scan(step_back, first, rows, not self.reverse)
-            du_all = only_data(found[0])
+            _, (both,) = scan(step_back, first, rows, not self.reverse)
+            du_all, *apart = (only_data(whole(a)) for a in both)
             du = _flat(du_all)
-            dv = _flat(only_data(found[1])) if len(found) > 1 else du
+            dv = _flat(apart[0]) if apart else du
             gradients = {"W_ih": du @ _flat(inputs).T, "W_hh": dv @ _flat(before[0]).T}
             of_u = xp.sum(du, axis=1)
             of_v = xp.asarray(of_u, copy=True) if dv is du else xp.sum(dv, axis=1)
@@ -226,7 +228,8 @@ class RecurrentLayer(Layer):
         if not self.return_sequences:
             return last[0].T, backward
         end = xp.expand_dims(last[0], axis=0)
-        h = (end, before[0][:-1, ...]) if self.reverse else (before[0][1:, ...], end)
+        h = whole(found[0][0])
+        h = (end, h[:-1, ...]) if self.reverse else (h[1:, ...], end)
         return xp.permute_dims(only_data(xp.concat(h)), (2, 0, 1)), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:

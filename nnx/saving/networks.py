@@ -28,7 +28,8 @@ def save(
     Args:
         layer: the network or layer.
         path: the file.
-        about: plain data to keep beside it: `read_file(path).data["about"]`.
+        about: plain data to keep beside it, `read_file(path).data["about"]`; `layer.about` if not
+            given.
 
     Raises:
         ValueError: a parameter or buffer is not finite, or the network could not be read again.
@@ -46,6 +47,7 @@ def save(
             f"arguments, got others: {error}; a changed layer can keep its values alone: "
             "save_weights"
         ) from error
+    about = vars(layer).get("about") if about is None else about
     write_file(path, arrays, data if about is None else {**data, "about": dict(about)})
 
 
@@ -81,6 +83,8 @@ def load(
         used |= {name for name in file.shapes if name.startswith("run/")}  # of a checkpoint
         if left := sorted(set(file.shapes) - used):
             raise FileError(f"expected no more arrays than those described, got {listed(left)}")
+        if isinstance(about := file.data.get("about"), dict):
+            vars(layer)["about"] = about
         return layer
 
 

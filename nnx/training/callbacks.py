@@ -44,9 +44,12 @@ class Callback(Configured):
         interval: call `after_batches` after so many batches of an epoch; None does not.
         state: what is kept between the calls.
         last: call it after the callbacks that are not.
+        everywhere: call it on every process that trains the network, not on rank 0 alone. One that
+            writes or prints is False; one that changes network or training must be True.
     """
 
     last: ClassVar[bool] = False
+    everywhere: ClassVar[bool] = True
     interval: int | None = None
     state: dict[str, Any]
 

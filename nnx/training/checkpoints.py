@@ -78,7 +78,7 @@ def packed(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
             "seconds": run.seconds,
             "stopped": run.stopped,
             "history": _each_list(run.history, np.asarray),
-            "tally": run.tally.state(),
+            "tally": run.tally_of_all().state(),
             "pending": run.pending,
             "callbacks": [[type(c).__name__, c.state] for c in run.callbacks],
         },
@@ -231,7 +231,8 @@ class Checkpoint(Callback):
         better = self._monitor is not None and self._monitor.improved(run)
         if better:
             data, arrays = packed(run)
-            write_file(self._named("best"), arrays, data)
+            if run.communicator.rank == 0:
+                write_file(self._named("best"), arrays, data)
         if run.epoch % self.every == 0:
             self._write(run)
 
@@ -245,6 +246,8 @@ class Checkpoint(Callback):
     def _write(self, run: Run) -> None:
         self.state["written"] = [run.epoch, run.done]
         data, arrays = packed(run)
+        if run.communicator.rank:  # all have counted together, and one writes
+            return
         for i in range(self.keep - 1, 0, -1):
             older = self._named(str(i))
             if i > 1:

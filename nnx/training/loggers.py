@@ -25,6 +25,8 @@ class CSVLogger(Callback):
         path: of the file.
     """
 
+    everywhere = False
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = file_path(self, path)
 
@@ -48,6 +50,8 @@ class EpochLogger(Callback):
         level: of the messages.
     """
 
+    everywhere = False
+
     def __init__(self, name: str = "nnx.training", level: int = logging.INFO) -> None:
         if not isinstance(name, str):
             raise TypeError(
@@ -69,6 +73,8 @@ class TensorBoard(Callback):
         writer: an object with add_scalar(tag, value, step), such as
             torch.utils.tensorboard.SummaryWriter or tensorboardX.SummaryWriter. It is not closed.
     """
+
+    everywhere = False
 
     def __init__(self, writer: Any) -> None:
         if not callable(getattr(writer, "add_scalar", None)):

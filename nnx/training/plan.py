@@ -16,6 +16,7 @@ from nnx.layers.tree import gather, slots, walk
 from nnx.losses import Loss
 from nnx.optimizers import Optimizer
 from nnx.training.compiled import CompiledLoop, compile_key
+from nnx.training.exchange import Exchange
 from nnx.training.groups import grouped
 
 __all__ = ["Plan"]
@@ -53,6 +54,7 @@ class Plan:
         loss: the loss of what the last forward returns.
         slots: the parameters that are trained.
         groups: the same parameters, grouped for the update.
+        exchange: adds up the gradients of several processes, while they train together.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Plan:
             for p in layer.parameters.values():
                 if not hasattr(p, "dtype"):
                     raise explain_parameters(layer) or TypeError(layer.name)
+        self.exchange: Exchange | None = None  # of a training on several processes
         self._tried = False  # the formulas of the layers are checked in the first step
         self._compiled: list[CompiledLoop] = before._compiled if before else []
 
@@ -173,6 +176,9 @@ class Plan:
             x, backward = result
             backwards.append(backward)
         delta = self.loss.gradient(x, y, weights)
+        exchange = self.exchange
+        if exchange is not None:
+            delta *= exchange.share.weight
         found: list[Any] = [{}] * len(backwards)
         lowest = self.lowest
         for i in range(len(backwards) - 1, lowest, -1):
@@ -180,6 +186,8 @@ class Plan:
             if first:
                 check_backward(self.layers[i], result, shapes[i])
             delta, found[i] = result
+            if exchange is not None:
+                exchange.start(i, found)
         if lowest < len(backwards):
             skip = {"need_dx": False} if self.layers[lowest].can_skip_dx else {}
             result = backwards[lowest](delta, **skip)
@@ -195,6 +203,9 @@ class Plan:
                     "parameters of a layer in its constructor"
                 )
         self._tried = True
+        if exchange is not None:
+            exchange.start(0, found)
+            gradients = exchange.summed()
         for i, slot in enumerate(self.slots):
             penalties = slot.layer.regularizers
             if penalties and slot.name in penalties:

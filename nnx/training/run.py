@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx.backend import Array, get_backend
+from nnx.communication import Communicator, SingleProcess
 from nnx.data import Parts, Piece, Source, Stretch, as_floats, batches
 from nnx.losses import one_hot
 from nnx.metrics.chosen import Metric
@@ -22,7 +23,7 @@ from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
 from nnx.training.tally import Tally
 
-__all__ = ["Run", "Scored", "check_parameters", "score"]
+__all__ = ["Run", "Scored", "check_parameters", "counted", "score", "taker"]
 
 # Outputs of the steps are kept until there are this many numbers, and then go through loss and
 # metrics at once: a small step would cost half as much again if each of them did.
@@ -72,7 +73,10 @@ class Run:
         stopped: has a callback ended it for good, not only interrupted it?
         failed: does it end with an error?
         torn: may a step have been interrupted half-way, by Ctrl-C?
+        communicator: connects the processes that train the network, each with a run of its own.
     """
+
+    communicator: Communicator = SingleProcess()
 
     def __init__(
         self,
@@ -159,13 +163,13 @@ class Run:
         with get_backend().fast_arithmetic():
             if not self._make_steps(bar, start):
                 return
-        result = self.tally.read(self.net)
+        result = self.tally_of_all().read(self.net)
         seconds = time.perf_counter() - start
         if not math.isfinite(result.loss):
             raise NonFiniteLossError(self.epoch + 1, result.loss, history)
         valid = None
         if self.validation is not None:
-            valid = score(self.net, self.validation)
+            valid = self._validated(self.validation)
             if not math.isfinite(valid.loss):
                 what = f"the validation loss is {valid.loss}"
                 raise NonFiniteLossError(self.epoch + 1, result.loss, history, what)
@@ -173,8 +177,7 @@ class Run:
         self.epoch += 1
         self._start_epoch()
         bar.finish(history.last())
-        for callback in self.callbacks:
-            self._call(callback, "after_epoch")
+        self._call_after_epoch()
 
     def _make_steps(self, bar: ProgressBar, start: float) -> bool:
         """Make the steps of an epoch that are not done yet; the host reads nothing.
@@ -187,15 +190,17 @@ class Run:
             self.before = rng.bit_generator.state
             self.draw_order(rng)
         known: Plan | None = None
+        shared = self.communicator.size > 1
         with closing(source.stretches(self.order, self.done, self.data.batch_size)) as stretches:  # type: ignore[type-var]
             for stretch in stretches:
+                order = self._own_order(stretch) if shared else stretch.order
                 first, stop = stretch.first, stretch.first + stretch.samples
                 while first <= self.done < stop:
                     plan = self.net.plan()
                     if plan is not known:
-                        known, compiled = plan, plan.compiled()
+                        known, compiled = plan, self._joined(plan) if shared else plan.compiled()
                         plan.forget_gradients()
-                    take = _taker(plan, stretch.order)
+                    take = taker(plan, order)
                     count = partial(self._count, plan, take, stretch)
                     for a, done in self._outputs(plan, compiled, stretch, take):
                         self.batches += -(-(first + done - self.done) // stretch.batch_size)
@@ -233,13 +238,38 @@ class Run:
                 self._rows[stretch.part] = (outputs, rows)
         return rows
 
+    # What several processes do in another way.
+
+    def tally_of_all(self) -> Tally:
+        """Return what has been counted in this epoch."""
+        return self.tally
+
+    def _own_order(self, stretch: Stretch) -> np.ndarray | None:
+        """Return which samples of a stretch this process computes; None means all as they lie."""
+        return stretch.order
+
+    def _own(self, done: int, batch_size: int) -> int:
+        """Return how many of the first samples of a stretch this process computes."""
+        return done
+
+    def _joined(self, plan: Plan) -> CompiledLoop | None:
+        """Add up the gradients of all processes in the steps of this plan; none is compiled."""
+        raise NotImplementedError
+
+    def _validated(self, data: Scored) -> Score:
+        return score(self.net, data)
+
+    def _call_after_epoch(self) -> None:
+        for callback in self.callbacks:
+            self._call(callback, "after_epoch")
+
     def _count(self, plan: Plan, take: Callable[..., list[Array]], stretch: Stretch) -> None:
         """Give the pending outputs to the tally, with their targets, as they came, and weights."""
         if not self.pending:
             return
         xp, outputs = plan.backend.xp, self.pending
         a = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=0)
-        done = self.done - stretch.first
+        done = self._own(self.done - stretch.first, stretch.batch_size)
         self.tally.add(plan, a, *take(slice(done - a.shape[0], done), *stretch.data[1:]))
         self.pending = []
 
@@ -311,16 +341,32 @@ class Run:
 
 def score(net: Any, data: Scored) -> Score:
     """Return loss, accuracy and metrics of a network for checked data."""
+    return counted(net, data).read(net)
+
+
+def counted(
+    net: Any, data: Scored, rows: Callable[[int], tuple[int, int]] = lambda n: (0, n)
+) -> Tally:
+    """Return the tally of a network for checked data.
+
+    Args:
+        net: the network.
+        data: the data.
+        rows: of a batch of so many samples, the first to be counted and the first that is not.
+    """
     plan, tally = net.plan(), Tally(data.classes, data.metrics)
     with closing(data.source.stretches([], 0, data.batch_size)) as stretches:  # type: ignore[type-var]
         for stretch in stretches:
             for batch in batches(stretch.samples, data.batch_size):
-                x, *rest = (part[batch, ...] for part in stretch.data)
-                tally.add(plan, plan.outputs(as_floats(plan.backend, x)), *rest)
-    return tally.read(net)
+                start, stop = rows(batch.stop - batch.start)
+                if start < stop:
+                    own = slice(batch.start + start, batch.start + stop)
+                    x, *rest = (part[own, ...] for part in stretch.data)
+                    tally.add(plan, plan.outputs(as_floats(plan.backend, x)), *rest)
+    return tally
 
 
-def _taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
+def taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
     """Return what takes samples from arrays of the backend, in that order."""
     if order is None:
         return lambda part, *arrays: [array[part, ...] for array in arrays]

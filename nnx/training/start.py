@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from nnx import randomness
 from nnx.checks import choice, flag
+from nnx.communication import Communicator, Share, sharing
 from nnx.data import (
     Source,
     are_classes,
@@ -27,6 +29,7 @@ from nnx.saving import read_file
 from nnx.training.callbacks import as_callbacks
 from nnx.training.checkpoints import Checkpoint, made_of, resume_run, seed_as
 from nnx.training.run import Run, Scored
+from nnx.training.together import SharedRun
 
 __all__ = ["scored", "started"]
 
@@ -111,6 +114,7 @@ def _run(
     ignore_label: Any,
     rng: Any,
     on_device: Any,
+    communicator: Communicator | None = None,
 ) -> Run:
     shuffle, rng = _shuffle(shuffle), checked_rng(rng)
     called, on_device = as_callbacks(callbacks), checked_on_device(on_device)
@@ -128,7 +132,11 @@ def _run(
         ignore_label=ignore_label,
         class_weights=class_weights,
     )
-    size = step_size(net, source, batch_size)
+    if communicator is None:
+        size = step_size(net, source, batch_size)
+    else:
+        with sharing(Share(communicator, net.backend)):
+            size = step_size(net, source, batch_size)
     warn_of_targets(net, source.parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
@@ -150,7 +158,8 @@ def _run(
             "dtype": net.backend.dtype_name,
         }
 
-    run = Run(net, trained, watched, epochs, called, shuffle, rng, identity)
+    make: Any = Run if communicator is None else partial(SharedRun, communicator)
+    run: Run = make(net, trained, watched, epochs, called, shuffle, rng, identity)
     if any(isinstance(callback, Checkpoint) for callback in called):
         run.made_of = made_of(net)  # before a callback changes it
     return run
