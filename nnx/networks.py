@@ -295,8 +295,8 @@ class SequentialNet(SequentialLayer):
         """
         size = check_batch_size(batch_size, owner="predict")
         on_device = checked_on_device(on_device, "predict")
-        with working_on(self.backend):
-            return predict(self, x, size, on_device, out)
+        with working_on(self.backend) as backend:
+            return predict(self, backend, x, size, on_device, out)
 
     @named
     def score(

@@ -195,7 +195,7 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        if not kwargs.keys() <= known:
+        if kwargs and not kwargs.keys() <= known:
             name, parameters = function.__name__, inspect.signature(function).parameters
             check_names(type(args[0]).__name__ if name == "__init__" else name, kwargs, parameters)
         return function(*args, **kwargs)

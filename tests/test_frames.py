@@ -13,14 +13,14 @@ OWN = (str(ROOT), str(ROOT.parent / "backends"))
 CHECKS = (str(ROOT / "data"), str(ROOT / "checks.py"))
 
 
-def called(work, until=None):
+def called(work, until=None, left_out=CHECKS):
     """The functions that are called, (file, name) each; what checks of data call does not count."""
     names, inside = [], []
 
     def profile(frame, event, argument):
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         if event == "call":
-            if inside or file.startswith(CHECKS):
+            if inside or file.startswith(left_out):
                 inside.append(name)
             else:
                 names.append((file, name))
@@ -64,3 +64,13 @@ def test_a_step_is_few_calls(trained):
         step(*batch)
         names = called(lambda step=step: step(*batch))[1:]
         assert len(names) <= 41, names
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 22), ("float64", 34), ("uint8", 34)])
+def test_a_prediction_of_one_sample_calls_little_beside_the_layers(trained, dtype, most):
+    """All functions count, those of the checks too: they may cost as much as the layers."""
+    net, x, _, (batch, _) = trained
+    one = x[:1].astype(dtype)
+    layers = called(lambda: net.forward(batch), left_out=())
+    names = called(lambda: net.predict(one), left_out=())
+    assert len(names) - len(layers) <= most, names

@@ -688,3 +688,22 @@ def test_a_step_of_time_stays_within_its_launches(kind, record_property):
     assert each["gemm"] == 2
     forbidden = ("h2d", "d2h", "stream_sync", "dev_sync", "event_sync")
     assert {name: many.get(name, 0) for name in forbidden} == dict.fromkeys(forbidden, 0)
+
+
+class RowSum(nnx.activations.Activation):
+    """y_i = tanh(z_i) mean(z), a function of all entries of a row, as a user may write it."""
+
+    def forward(self, z):
+        xp = nnx.array_namespace(z)
+        t, m = xp.tanh(z), xp.mean(z, axis=-1, keepdims=True)
+
+        def backward(delta):
+            return delta * (1 - t * t) * m + xp.mean(delta * t, axis=-1, keepdims=True)
+
+        return t * m, backward
+
+
+@pytest.mark.parametrize("phi", [RowSum(), nnx.SoftMax(), nnx.LogSoftmax()])
+def test_an_activation_of_whole_rows(phi):
+    x = np.random.default_rng(0).standard_normal((3, 4, 2))
+    check_gradients(nnx.RNNLayer(2, 3, phi), x, autodiff=[])

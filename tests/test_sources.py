@@ -309,3 +309,39 @@ def test_a_resume_in_the_middle_of_an_epoch(form, batch, tmp_path):
         stop = Stop(lambda run: run.interrupt(), batch)
         trained(*data, callbacks=[stop, Checkpoint(path, every=9)], **options)
         assert (trained(*data, resume=path, **options) == expected).all()
+
+
+WHOLE = {name: X[:BATCH].astype(name) for name in ("float32", "float64", "uint8", "int64", "bool")}
+UNFIT = {
+    "features": np.zeros((2, FEATURES + 1)),
+    "one sample": np.zeros(FEATURES),
+    "no samples": np.zeros((0, FEATURES)),
+    "complex": np.zeros((2, FEATURES), complex),
+    "text": np.full((2, FEATURES), "a"),
+    "objects": np.full((2, FEATURES), None),
+    "too large": np.full((2, FEATURES), 1e300),
+    "masked": np.ma.masked_equal(np.zeros((2, FEATURES)), 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"), [*((kind, False) for kind in WHOLE), ("float32", True), ("uint8", True)]
+)
+def test_an_array_of_one_batch_is_predicted_as_a_source_is(backend, kind, own):
+    net, x, out = network(), WHOLE[kind], np.empty((BATCH, 3), "float32")
+    given = backend.from_numpy(x) if own else x
+    net.predict(given, out=out)  # by way of a source
+    for options in ({}, {"batch_size": BATCH}, {"on_device": True}):
+        assert (nnx.to_numpy(net.predict(given, **options)) == out).all()
+    assert (nnx.to_numpy(net.predict(x, on_device=False)) == out).all()
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_an_array_of_one_batch_is_refused_as_a_source_is(case):
+    with nnx.use_backend("numpy"):
+        net, told = network(), []
+        for out in (None, np.empty((2, 3), "float32")):
+            with pytest.raises((TypeError, ValueError)) as caught:
+                net.predict(UNFIT[case], out=out)
+            told.append((caught.type, str(caught.value)))
+    assert told[0] == told[1]

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nnx.backend.contract import Backend, Memory, connected, host_numbers
+from nnx.backend.contract import NO_CHANGE, Backend, Memory, connected, host_numbers
 from nnx.backend.errors import BackendError, OutOfMemoryError
 from nnx.backend.installed import backend_names, installed_backends, load
 from nnx.backend.namespace import describe, is_array, owner_of
@@ -103,14 +103,17 @@ class working_on:  # noqa: N801 (used as a function; as a class it takes a third
         self._backend = backend
 
     def __enter__(self) -> Backend:
-        self._selected = self._backend.selected()
-        self._selected.__enter__()
+        backend = self._backend
+        self._selected = backend.selected()
+        if self._selected is not NO_CHANGE:  # it is asked before every prediction
+            self._selected.__enter__()
         self._token = _setting.block.set(self._backend)
         return self._backend
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         _setting.block.reset(self._token)
-        self._selected.__exit__(kind, error, trace)
+        if self._selected is not NO_CHANGE:
+            self._selected.__exit__(kind, error, trace)
         ours = isinstance(error, Exception) and not isinstance(error, OutOfMemoryError)
         if ours and self._backend.is_out_of_memory(error):  # type: ignore[arg-type]
             raise _out_of_memory(self._backend, error) from None  # type: ignore[arg-type]

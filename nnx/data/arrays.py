@@ -75,8 +75,8 @@ def kept_dtype(backend: Any, x: Any) -> Any:
     stay as they are until they are a batch: see `as_floats`.
     """
     small = backend.small_dtypes
-    if isinstance(x, np.ndarray):
-        return small.get(x.dtype.name, backend.dtype)
+    if isinstance(x, np.ndarray):  # dtype.name takes 3 us
+        return backend.dtype if x.dtype.kind == "f" else small.get(x.dtype.name, backend.dtype)
     return x.dtype if x.dtype in small.values() else backend.dtype
 
 

@@ -6,20 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backend import Array, Backend
 from nnx.checks import flag
 from nnx.data.arguments import check_batch_size
 from nnx.data.containers import kind_of
 from nnx.data.iterables import Batches, gives_batches
-from nnx.data.parts import equal_parts
+from nnx.data.parts import checked_array, equal_parts
 from nnx.data.samples import checked_samples, training_data
 from nnx.data.sources import Arrays, Source, block_of
-from nnx.data.streaming import input_rows
+from nnx.data.streaming import SMALL, input_rows
 
 __all__ = [
     "BATCH_SIZE",
     "checked_on_device",
     "input_source",
     "is_feed",
+    "one_batch",
     "source_of",
     "step_size",
     "training_sources",
@@ -148,6 +150,29 @@ def input_source(
     for part in parts:
         net.shapes(tuple(part.shape[1:]), "a sample of x is")
     return Arrays(net.backend, [(part,) for part in parts]), indices
+
+
+def one_batch(
+    net: Any, backend: Backend, x: Any, batch_size: int, on_device: bool | None
+) -> Array | None:
+    """Return checked inputs that need no source: an array that is one batch, in floats.
+
+    None is for all others, which `input_source` takes: its 40 us are more than a prediction of one
+    sample.
+
+    Raises:
+        ShapeError, ValueError, TypeError: the data does not fit, with what to do.
+    """
+    if type(x) is np.ndarray:
+        at_once = on_device or (on_device is None and x.nbytes < SMALL)
+    else:
+        at_once = on_device is not False and not isinstance(x, np.ndarray) and backend.owns(x)
+    # A list of samples, in an array of objects, has one axis.
+    if not at_once or x.ndim < 2 or x.shape[0] > batch_size:
+        return None
+    part = checked_array(net, backend, x, "x", kept=False)
+    net.shapes(tuple(x.shape[1:]), "a sample of x is")
+    return part
 
 
 def step_size(net: Any, source: Source, batch_size: Any) -> int:

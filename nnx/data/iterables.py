@@ -24,9 +24,9 @@ FORMS = "(x, y) or (x, y, weights)"
 
 def gives_batches(data: Any) -> bool:
     """Return whether this is a function, or an object other than arrays, that gives batches."""
-    if isinstance(data, str | bytes | Mapping | set | frozenset | np.ndarray | np.generic):
-        return False
     if hasattr(data, "dtype") or hasattr(data, "dtypes") or hasattr(data, "shape"):
+        return False
+    if isinstance(data, str | bytes | Mapping | set | frozenset):
         return False
     if isinstance(data, list | tuple):
         return bool(data) and all(isinstance(item, list | tuple | Mapping) for item in data)

@@ -18,7 +18,7 @@ from nnx.data.arrays import as_inputs, converted, fits, kept_dtype
 from nnx.data.containers import items, real_numbers
 from nnx.data.rows import Rows
 
-__all__ = ["equal_parts", "in_order", "selected", "taken"]
+__all__ = ["checked_array", "equal_parts", "in_order", "selected", "taken"]
 
 
 def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np.ndarray] | None]:
@@ -41,11 +41,7 @@ def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np
     backend, shape = net.backend, net.input_shape
     listed = items(x) if None in shape else None
     if listed is None:
-        array = real_numbers(backend, x, name)
-        if 0 in array.shape[:1] or not fits(array.shape[1:], shape):
-            as_inputs(backend, shape, x, name)  # raises; it sees what a remedy can begin with
-        net.check_inputs(array)
-        return [converted(backend, array, kept_dtype(backend, array), name)], None
+        return [checked_array(net, backend, x, name, kept=True)], None
     samples = [real_numbers(backend, one, f"{name}[{i}]") for i, one in enumerate(listed)]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, sample in enumerate(samples):
@@ -75,6 +71,26 @@ def equal_parts(net: Any, x: Any, name: str = "x") -> tuple[list[Array], list[np
             raise error
         parts.append(as_inputs(backend, shape, part, name))
     return parts, indices
+
+
+def checked_array(net: Any, backend: Backend, x: Any, name: str, kept: bool) -> Array:
+    """Return inputs (samples, *shape) of one shape as an array of the network's backend.
+
+    Args:
+        net: a network.
+        backend: that of the network.
+        x: inputs.
+        name: what errors call them.
+        kept: do they keep a small dtype? See `kept_dtype`.
+
+    Raises:
+        ShapeError, ValueError, TypeError: x does not fit, with what to do.
+    """
+    array, shape = real_numbers(backend, x, name), net.input_shape
+    if 0 in array.shape[:1] or not fits(array.shape[1:], shape):
+        as_inputs(backend, shape, x, name)  # raises; it sees what a remedy can begin with
+    net.check_inputs(array)
+    return converted(backend, array, kept_dtype(backend, array) if kept else backend.dtype, name)
 
 
 def selected(

@@ -14,13 +14,13 @@ from nnx.data.containers import items, kind_of, real_numbers
 from nnx.data.host import HostSide
 from nnx.data.rows import Rows, on_disk
 
-__all__ = ["checked_inputs", "input_rows", "on_this_host", "target_rows"]
+__all__ = ["SMALL", "checked_inputs", "input_rows", "on_this_host", "target_rows"]
 
 # Data stays on the host if it takes more than this share of the free memory of the device. Targets
 # on disk that are rows are read at once if they have at most so many bytes.
 SHARE = 0.5
 READ_AT_ONCE = 1 << 26
-SMALL = 1 << 20  # bytes for which nobody asks how much memory is free
+SMALL = 1 << 20  # bytes in memory for which nobody asks how much of it is free
 
 
 def input_rows(net: Any, x: Any, name: str, on_device: bool | None) -> Rows | None:
@@ -41,6 +41,8 @@ def input_rows(net: Any, x: Any, name: str, on_device: bool | None) -> Rows | No
     """
     backend, disk = net.backend, on_disk(x)
     if on_device or not (disk or type(x) is np.ndarray or on_device is False):
+        return None
+    if on_device is None and not disk and x.nbytes < SMALL:
         return None
     if not disk:
         x = _in_memory(net, x, name, on_device)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nnx.backend import Array, array_namespace, row_products, scan, whole
+from nnx.backend import Array, array_namespace, scan, whole
 
 __all__ = ["attend"]
 
@@ -48,7 +48,7 @@ def attend(
         return _in_blocks(Q, K, V, hidden, queries, size)
     E, _ = _exponentials(Q, K, hidden(*queries) if hidden else None)
     O, z = _output(E, V)  # noqa: E741
-    return O, lambda dO: _gradients(dO, O, E, z, Q, K, V)
+    return O, lambda dO: _gradients(dO, E, z, Q, K, V)
 
 
 def _exponentials(
@@ -75,20 +75,17 @@ def _output(E: Array, V: Array) -> tuple[Array, Array]:
 
 
 def _gradients(
-    dO: Array,
-    O: Array,  # noqa: E741
-    E: Array,
-    z: Array,
-    Q: Array,
-    K: Array,
-    V: Array,
+    dO: Array, E: Array, z: Array, Q: Array, K: Array, V: Array
 ) -> tuple[Array, Array, Array]:
-    """Return dQ, dK, dV."""
+    """Return dQ, dK, dV, with dS = P - E sum(P) / z, P = E (V d^T), d = dO / z.
+
+    sum(P) is also O d. But where a query attends to one key alone, this form is exactly 0.
+    """
     xp = array_namespace(dO)
     d = dO / z
     dS = V @ xp.matrix_transpose(d)
-    dS -= xp.matrix_transpose(row_products(d, O))
     dS *= E
+    dS -= E * (xp.sum(dS, axis=-2, keepdims=True) / xp.matrix_transpose(z))
     return xp.matrix_transpose(dS) @ K, dS @ Q, E @ d
 
 
@@ -113,14 +110,14 @@ def _in_blocks(
     O, z, top = map(whole, found)  # noqa: E741
 
     def gradients(carry: Any, row: Any) -> Any:
-        ((dO, O, z, top, Q, *few),) = row  # noqa: E741
+        ((dO, z, top, Q, *few),) = row
         dK, dV = carry
         E, _ = _exponentials(Q, K, hidden(*few) if hidden else None, top)
-        dQ, more_dK, more_dV = _gradients(dO, O, E, z, Q, K, V)
+        dQ, more_dK, more_dV = _gradients(dO, E, z, Q, K, V)
         return (dK + more_dK, dV + more_dV), ((dQ,),)
 
     def backward(dO: Array) -> tuple[Array, Array, Array]:
-        rows = (_split(dO, -2, size), O, z, top, *blocks)
+        rows = (_split(dO, -2, size), z, top, *blocks)
         (dK, dV), ((dQ,),) = scan(gradients, (xp.zeros_like(K), xp.zeros_like(V)), (rows,))
         return _joined(whole(dQ), time), dK, dV
 

@@ -258,7 +258,9 @@ class _RNNCell(Cell):
     def __init__(self, layer: Any, like: Array) -> None:
         super().__init__(layer, like)
         self.phi = layer.afun.forward
-        self.elementwise = not isinstance(layer.afun, SoftMax | LogSoftmax)
+        # One of a user's own may be a function of all entries of a sample.
+        ours = type(layer.afun).__module__.startswith("nnx.")
+        self.elementwise = ours and not isinstance(layer.afun, SoftMax | LogSoftmax)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep z."""

@@ -7,21 +7,29 @@ from typing import Any
 
 import numpy as np
 
+from nnx.backend import Backend
 from nnx.checks import ShapeError
-from nnx.data import as_floats, batches, in_order, input_source
+from nnx.data import as_floats, batches, in_order, input_source, one_batch
 
 __all__ = ["predict"]
 
 
-def predict(net: Any, x: Any, batch_size: int, on_device: bool | None, out: Any = None) -> Any:
-    """Return the outputs of a network; see `SequentialNet.predict`.
+def predict(
+    net: Any, backend: Backend, x: Any, batch_size: int, on_device: bool | None, out: Any
+) -> Any:
+    """Return the outputs of a network on its backend; see `SequentialNet.predict`.
 
     Raises:
         ShapeError, TypeError, ValueError: inputs or `out` do not fit.
     """
+    a = one_batch(net, backend, x, batch_size, on_device) if out is None else None
+    if a is not None:
+        for layer in net.layers:
+            a = layer.forward(a)[0]  # its backward goes, and with it what that holds
+        return a
     source, indices = input_source(net, x, on_device)
-    backend, done = net.backend, 0
     parts: dict[Any, list[Any]] = {}
+    done = 0
     if out is not None:
         _check_out(net, source.samples, indices, out)
     with closing(source.stretches([], 0, batch_size)) as stretches:  # type: ignore[type-var]
@@ -29,7 +37,7 @@ def predict(net: Any, x: Any, batch_size: int, on_device: bool | None, out: Any 
             for batch in batches(stretch.samples, batch_size):
                 a = as_floats(backend, stretch.data[0][batch, ...])
                 for layer in net.layers:
-                    a = layer.forward(a)[0]  # its backward goes, and with it what that holds
+                    a = layer.forward(a)[0]
                 if out is None:
                     parts.setdefault(stretch.part, []).append(a)
                     continue

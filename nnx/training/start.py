@@ -119,7 +119,7 @@ def _run(
     shuffle, rng = _shuffle(shuffle), checked_rng(rng)
     called, on_device = as_callbacks(callbacks), checked_on_device(on_device)
     held = validation
-    if isinstance(held, tuple | list | Iterator) or not is_feed(held):
+    if held is not None and (isinstance(held, tuple | list | Iterator) or not is_feed(held)):
         held = checked_validation(held)
     metrics = list(metrics) if isinstance(metrics, Iterator) else metrics
     source, valid = training_sources(
