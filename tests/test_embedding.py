@@ -111,8 +111,13 @@ def test_shapes():
 GOOD = [[0, 4], [1, 2]]
 
 
-@pytest.mark.parametrize("kind", ["int8", "uint8", "int32", "int64", "float32", "float64"])
-@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize(
+    ("on_device", "kind"),
+    [
+        *((False, kind) for kind in ("int8", "uint8", "int32", "int64", "float32", "float64")),
+        *((True, kind) for kind in ("uint8", "int64", "float32")),  # each has kernels of its own
+    ],
+)
 def test_tokens_of_every_type_are_looked_through(kind, on_device, backend):
     layer = nnx.EmbeddingLayer(5, 3)
     make = backend.from_numpy if on_device else (lambda host: host)
@@ -157,8 +162,9 @@ def test_tokens_are_read_from_the_device_once(monkeypatch):
     assert reads == ["__bool__"]
 
 
-@pytest.mark.parametrize("count", [1, 3, 50, 5000])
-@pytest.mark.parametrize("samples", [1, 7, 400])
+@pytest.mark.parametrize(
+    ("samples", "count"), [(1, 5000), (7, 1), (400, 3), (400, 50), (400, 5000)]
+)
 def test_a_librarys_own_sums_of_rows_are_those_of_the_product(samples, count, backend64):
     """The fast way beside the one that every library has, and beside a loop."""
     rng = np.random.default_rng(samples)
