@@ -194,7 +194,7 @@ MALFORMED = {
     "zeros": (lambda raw: bytes(1000), FILE + "one whose header would have 0 of"),
     "wrong magic": (lambda raw: raw[:8] + b"[" + raw[9:], FILE + "one whose header"),
     "pickle": (lambda raw: pickle.dumps(Evil()), FILE + "a pickle; nnx reads none"),
-    "old pickle": (lambda raw: pickle.dumps(Evil(), 0), FILE + "one whose header"),
+    "old pickle": (lambda raw: pickle.dumps(Evil(), 0), FILE + "text"),
     "web page": (lambda raw: b"<!DOCTYPE html><html></html>", FILE + "a web page"),
     "zip": (lambda raw: b"PK\x03\x04" + bytes(99), FILE + "a zip archive"),
     "numpy": (lambda raw: b"\x93NUMPY" + bytes(99), FILE + "a file of numpy.save"),

@@ -60,6 +60,10 @@ def network(text, shape):
          "SequentialLayer([DenseLayer(2, 3, afun=LeakyReLU(alpha=0.2)), DenseLayer(3, 2, "
          "afun=Linear())])), ParallelLayer([DenseLayer(2, 2), DenseLayer(2, 3)]), GroupNormLayer("
          "5, 5), ReshapeLayer((5, 1))], cost=MeanSquaredError())"),
+        ("rescaling 1/255, randomflip, randomshift 4, cutout 8x6, standardize, flatten, dense 2",
+         (3, 8, 8), "SequentialNet((3, 8, 8), [RescalingLayer(0.00392156862745098), "
+         "RandomFlipLayer(), RandomShiftLayer(), CutoutLayer(size=(8, 6)), StandardizeLayer(3), "
+         "FlattenLayer(), DenseLayer(192, 2)], cost=MeanSquaredError())"),
         ("dense 2 kernel_regularizer=l2(0.1) initializer=henormal optim=adam(0.01)", (3,),
          "SequentialNet((3,), [DenseLayer(3, 2, optim=Adam(eta=0.01), initializer=HeNormal(), "
          "kernel_regularizer=L2Regularizer(lambd=0.1))], cost=MeanSquaredError())"),

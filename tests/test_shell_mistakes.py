@@ -86,6 +86,9 @@ def files():
     arrays = {"0.W": np.ones((2, 2), "float32")}
     nnx.saving.write_file("damaged.safetensors", arrays, {"kind": "network", "architecture": 3})
     nnx.saving.save(nnx.DenseLayer(4, 3), "layer.safetensors")
+    nnx.seed(0)  # as the shell does
+    other = nnx.Checkpoint("other.safetensors")
+    net.train(x, y, callbacks=[other], progress=False)
 
 
 # The command line, and words of the answer.
@@ -251,6 +254,18 @@ MISTAKES = [
     ),
     ([*TRAIN, "residual (standardize), dense 10"], "got StandardizeLayer(64) inside of one; put"),
     ([*TRAIN, TWO, "--normalize"], "--normalize; did you mean --standardize?"),
+    (
+        [
+            "train",
+            "x.npy",
+            "y.npy",
+            "--layers",
+            "dense 3 softmax",
+            "--checkpoint",
+            "other.safetensors",
+        ],
+        "'DenseLayer' and 'StandardizeLayer'; train with the same, or name another file for --ch",
+    ),
     (["train", "on.toml"], "expected standardize in 'on.toml' to be true or false, got 'yes'"),
     (["train", "infinite.npy", "y.npy", "--layers", "dense 3"], "got inf in sample 17"),
     (

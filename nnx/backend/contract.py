@@ -39,7 +39,7 @@ from nnx.backend.errors import BackendError
 from nnx.backend.hooks import OptionalHooks
 from nnx.backend.namespace import Array, add_array_type, describe, is_array
 
-__all__ = ["FUNCTIONS", "Backend", "Memory", "connected", "host_numbers"]
+__all__ = ["FUNCTIONS", "NO_CHANGE", "Backend", "Memory", "connected", "host_numbers"]
 
 # What the mathematics of nnx calls.
 FUNCTIONS = tuple(
@@ -50,6 +50,8 @@ FUNCTIONS = tuple(
     permute_dims reshape sin sinh sqrt squeeze stack sum take tanh unstack where zeros zeros_like
     """.split()  # noqa: SIM905
 )
+
+NO_CHANGE = nullcontext()  # the block of a library without a current device
 
 
 class Memory(NamedTuple):
@@ -142,7 +144,7 @@ class Backend(OptionalHooks):
         For a library that works on the current device, whatever `device=` says. What is not
         overridden costs a training step nothing.
         """
-        return nullcontext()
+        return NO_CHANGE
 
     def from_numpy(self, host: np.ndarray) -> Array:
         """Return an array on the device with the host array's type and values."""

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nnx.backend.contract import Backend, Memory, connected, host_numbers
+from nnx.backend.contract import NO_CHANGE, Backend, Memory, connected, host_numbers
 from nnx.backend.errors import BackendError, OutOfMemoryError
 from nnx.backend.installed import backend_names, installed_backends, load
 from nnx.backend.namespace import describe, is_array, owner_of
@@ -104,16 +104,15 @@ class working_on:  # noqa: N801 (used as a function; as a class it takes a third
 
     def __enter__(self) -> Backend:
         backend = self._backend
-        self._selected = None
-        if type(backend).selected is not Backend.selected:
-            self._selected = backend.selected()
+        self._selected = backend.selected()
+        if self._selected is not NO_CHANGE:  # it is asked before every prediction
             self._selected.__enter__()
         self._token = _setting.block.set(self._backend)
         return self._backend
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         _setting.block.reset(self._token)
-        if self._selected is not None:
+        if self._selected is not NO_CHANGE:
             self._selected.__exit__(kind, error, trace)
         ours = isinstance(error, Exception) and not isinstance(error, OutOfMemoryError)
         if ours and self._backend.is_out_of_memory(error):  # type: ignore[arg-type]

@@ -45,6 +45,8 @@ EXAMPLES = {
       --epochs 5 --save digits.safetensors
   nnx train mnist --layers "conv2d 16 3 relu, maxpool2d, flatten, dense 10 softmax" --backend cupy
   nnx train table.csv --target price --layers "dense 20 tanh, dense 1 linear" --validation 0.2
+  nnx train images.npy labels.npy --layers "rescaling 1/255, randomflip, randomshift 4, \
+      conv2d 16 3 relu, flatten, dense 10 softmax"
   nnx train x.npy y.npy --layers "lstm 32, dense 2 softmax" --checkpoint run.safetensors
   nnx train run.toml
       data = "mnist"
@@ -57,6 +59,9 @@ EXAMPLES = {
 Words are the names of nnx's classes: dense is DenseLayer, relu ReLU, adam Adam. After them come
 their arguments, in order or as name=value; sizes of inputs follow from the data. Without --loss it
 is crossentropy after softmax, binarycrossentropy after logistic, else meansquarederror.
+Rows of numbers in a file are standardized, by a first layer that is saved with the network;
+--no-standardize, or standardize = false in TOML, leaves them as they are. Data sets by name, images
+and bytes are left as they are. .npy files may be larger than the memory.
 The keys of a TOML file are these options, with _ for -. An option replaces what the file says.""",
     "evaluate": f"""examples:
   nnx evaluate digits.safetensors mnist
@@ -301,6 +306,7 @@ IN_OPTIONS = [
     (r"nnx\.set_backend\(\"[\w:]+\", dtype=\"(\w+)\"\)", r"--dtype \1"),
     (r"nnx\.load reads the network in it, and .*", "name another file for --checkpoint"),
     (r"arrays with the names of parameters are read by .*", "name a file of nnx train --save"),
+    (r"leave out resume= to", "name another file for --checkpoint to"),
     (r"; to list them: write numpy\.argwhere.*", ""),
     (r" The epochs before it are in \.history", ""),
     (r"; convert text first: \w+\(.*?\)", "; write a number there"),

@@ -195,11 +195,7 @@ def _check_beginning(name: str) -> None:
     length = int.from_bytes(first[:8], "little")
     if len(first) < 8 or not 2 <= length <= min(status.st_size - 8, HEADER) or first[8:9] != b"{":
         what = next((what for start, what in OTHERS.items() if first.startswith(start)), None)
-        if (
-            what is None
-            and len(first) >= 8
-            and all(chr(b).isprintable() or b in b"\t\r\n" for b in first)
-        ):
+        if what is None and len(first) >= 8 and all(32 <= b < 127 or b in b"\t\r\n" for b in first):
             what = "text"
         if what is None and len(first) < 8:
             what = f"one of {len(first)} bytes"
