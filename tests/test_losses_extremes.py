@@ -263,6 +263,6 @@ def test_nan_is_seen_of_a_single_output(name, backend_of_both):
 
 @pytest.mark.parametrize("name", [n for n, (_, rows) in LOSSES.items() if rows != "numbers"])
 def test_rows_with_nan_are_refused(name, backend):
-    rows = np.array([[1.0, 0.0], [np.nan, 1.0]])
-    with pytest.raises(ValueError, match=f"{name} expects "):
-        make(name).check_targets(backend.asarray(rows))
+    for rows in ([[1.0, 0.0], [np.nan, 1.0]], [[1.0], [np.nan]], [[1.0], [np.inf]]):
+        with pytest.raises(ValueError, match=f"{name} expects "):
+            make(name).check_targets(backend.asarray(np.array(rows)))

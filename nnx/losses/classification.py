@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
@@ -132,9 +133,10 @@ def check_fractions(owner: Loss, y: Array) -> None:
     xp = array_namespace(y)
     least, most = float(xp.min(y)), float(xp.max(y))
     if not (least >= 0 and most <= 1):
-        several = int(most) + 1
         remedy = "use QuadraticCost for other targets"
-        if least >= 0 and y.shape[-1] == 1 and bool(xp.all(y == xp.floor(y))):
+        whole = math.isfinite(most) and bool(xp.all(y == xp.floor(y)))
+        if least >= 0 and y.shape[-1] == 1 and whole:
+            several = int(most) + 1
             remedy += (
                 f"; for {several} classes, give the last layer {several} outputs and SoftMax(), "
                 "and the network CrossEntropy()"
