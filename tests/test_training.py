@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import nnx
-from nnx.training.run import check_parameters
+from nnx.training.history import check_parameters
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((120, 6))

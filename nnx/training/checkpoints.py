@@ -29,8 +29,8 @@ from nnx.saving import (
     write_file,
 )
 from nnx.training.callbacks import Callback, Monitor, file_path
-from nnx.training.history import History
-from nnx.training.run import Run, check_parameters
+from nnx.training.history import History, check_parameters
+from nnx.training.run import Run
 
 __all__ = ["Checkpoint", "made_of", "packed", "resume_run", "seed_as"]
 

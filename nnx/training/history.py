@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["History", "NonFiniteLossError", "Score"]
+from nnx.backend import Array, array_namespace
+
+__all__ = ["History", "NonFiniteLossError", "Score", "check_parameters"]
 
 
 class _Pair(NamedTuple):
@@ -144,3 +146,30 @@ class NonFiniteLossError(ArithmeticError):
 
     def __reduce__(self) -> Any:
         return type(self), (self.epoch, self.loss, self.history, self.what)
+
+
+def check_parameters(net: Any, history: History) -> None:
+    """Refuse parameters that the last step has made infinite or NaN; one read of the device.
+
+    Raises:
+        NonFiniteLossError: the epochs are all in its history.
+    """
+    xp, parameters = net.backend.xp, list(net.parameters.values())
+    if not parameters:
+        return
+    total = net.backend.compiled(_sum)(parameters)
+    if math.isfinite(float(net.backend.to_numpy(total))):
+        return
+    for path, p in net.parameters.items():
+        if not bool(xp.all(xp.isfinite(p))):
+            what = f"the parameter {path} is not finite"
+            loss = history.loss[-1] if history.loss else math.nan
+            raise NonFiniteLossError(len(history.loss), loss, history, what)
+
+
+def _sum(arrays: list[Array]) -> Array:
+    """The sum of all numbers: it is finite only if they are, and may be too large if they are."""
+    xp, total = array_namespace(*arrays), 0.0
+    for array in arrays:
+        total = total + xp.sum(array)
+    return total

@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nnx.backend import Array, array_namespace, get_backend
+from nnx.backend import Array, get_backend
 from nnx.communication import Communicator, SingleProcess
 from nnx.data import Parts, Piece, Source, Stretch, as_floats, batches
 from nnx.losses import one_hot
 from nnx.metrics.chosen import Metric
 from nnx.randomness import generator, set_state
 from nnx.training.compiled import CompiledLoop
-from nnx.training.history import History, NonFiniteLossError, Score
+from nnx.training.history import History, NonFiniteLossError, Score, check_parameters
 from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
 from nnx.training.tally import Tally
 
-__all__ = ["Run", "Scored", "check_parameters", "counted", "score", "taker"]
+__all__ = ["Run", "Scored", "counted", "score", "taker"]
 
 # Outputs of the steps are kept until there are this many numbers, and then go through loss and
 # metrics at once: a small step would cost half as much again if each of them did.
@@ -376,30 +376,3 @@ def taker(plan: Plan, order: np.ndarray | None) -> Callable[..., list[Array]]:
         return [xp.take(array, index[part], axis=0) for array in arrays]
 
     return take
-
-
-def check_parameters(net: Any, history: History) -> None:
-    """Refuse parameters that the last step has made infinite or NaN; one read of the device.
-
-    Raises:
-        NonFiniteLossError: the epochs are all in its history.
-    """
-    xp, parameters = net.backend.xp, list(net.parameters.values())
-    if not parameters:
-        return
-    total = net.backend.compiled(_sum)(parameters)
-    if math.isfinite(float(net.backend.to_numpy(total))):
-        return
-    for path, p in net.parameters.items():
-        if not bool(xp.all(xp.isfinite(p))):
-            what = f"the parameter {path} is not finite"
-            loss = history.loss[-1] if history.loss else math.nan
-            raise NonFiniteLossError(len(history.loss), loss, history, what)
-
-
-def _sum(arrays: list[Array]) -> Array:
-    """The sum of all numbers: it is finite only if they are, and may be too large if they are."""
-    xp, total = array_namespace(*arrays), 0.0
-    for array in arrays:
-        total = total + xp.sum(array)
-    return total
