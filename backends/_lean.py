@@ -13,8 +13,6 @@ CREATION = """
     arange asarray empty empty_like eye full full_like linspace ones ones_like zeros zeros_like
     """.split()  # noqa: SIM905
 
-SMALL = 1 << 17  # elements that one thread has done in microseconds
-
 
 @functools.cache
 def lean_numpy(compat: ModuleType) -> ModuleType:
@@ -40,23 +38,11 @@ def lean_numpy(compat: ModuleType) -> ModuleType:
 
 @functools.cache
 def lean_torch(compat: ModuleType) -> ModuleType:
-    """Return the namespace with `clamp` for a maximum with a number, and NumPy's root of zeros.
+    """Return the namespace with PyTorch's `clamp` for the larger or smaller of array and number.
 
-    For `maximum` and `minimum`, PyTorch makes the number a tensor first, which takes 5 us. Its root
-    on a processor, MKL's, takes 25 times as long where the array is 0, as Adam's averages are that
-    had no gradient. Both roots are correctly rounded. NumPy has one thread: large arrays are left
-    to PyTorch.
+    Otherwise the number is made a tensor first, which takes 5 us.
     """
     import torch
-
-    def sqrt(x: Any, /) -> Any:
-        plain = type(x) is torch.Tensor and x.device.type == "cpu" and not x.requires_grad
-        if not plain or x.numel() > SMALL or x.dtype not in (torch.float32, torch.float64):
-            return torch.sqrt(x)
-        with np.errstate(invalid="ignore"):
-            root = torch.empty_like(x)
-            np.sqrt(x.numpy(), out=root.numpy())
-        return root
 
     def maximum(x1: Any, x2: Any, /) -> Any:
         return torch.clamp(x1, min=x2) if _number(x2) else compat.maximum(x1, x2)
@@ -64,7 +50,7 @@ def lean_torch(compat: ModuleType) -> ModuleType:
     def minimum(x1: Any, x2: Any, /) -> Any:
         return torch.clamp(x1, max=x2) if _number(x2) else compat.minimum(x1, x2)
 
-    return _with(compat, maximum=maximum, minimum=minimum, sqrt=sqrt)
+    return _with(compat, maximum=maximum, minimum=minimum)
 
 
 @functools.cache

@@ -56,7 +56,7 @@ class TorchBackend(Backend):
                 'use another, such as "torch:cpu", or install the PyTorch build for that device',
             ) from error
         if chosen.type == "cpu":
-            self.block, self.slow_where, self.shares_host = 1 << 17, True, True
+            self.block, self.slow_where, self.shares_host = 1 << 18, True, True
             keep_freed_memory()
         return lean_torch(compat), chosen
 

@@ -140,16 +140,6 @@ def test_memory_of_long_sequences_grows_with_their_length(monkeypatch, backend):
     assert long < scores / 2
 
 
-def test_roots_are_correctly_rounded(backend, backend64):
-    """PyTorch has NumPy's, of small arrays."""
-    for one in (backend, backend64):
-        host = np.array([0.0, 2.0, 3.0, 1e-30, 1e30, math.inf, -1.0, math.nan], one.dtype_name)
-        with np.errstate(invalid="ignore"):
-            want = np.sqrt(host)
-            got = nnx.to_numpy(one.xp.sqrt(one.asarray(host)))
-        assert np.array_equal(got, want, equal_nan=True)
-
-
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another malloc")
 def test_freed_memory_is_used_again():
     import resource
