@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import nnx
-from nnx.commands import cli, shell
+from nnx.commands import cli, processes, run, shell
 
 SOURCE = Path(nnx.__file__).parent
 ROOT = SOURCE.parent
@@ -92,6 +92,9 @@ def parser_of_nnx(words):
         for name in ("run_bench", "run_check", "run_doctor", "run_report", "show_backends"):
             patch.setattr(cli, name, lambda *arguments: 0)
         patch.setattr(shell, "run", lambda chosen: 0)
+        patch.setattr(run, "run", lambda *arguments: 0)
+        for name in ("check_processes", "bench_processes"):
+            patch.setattr(processes, name, lambda *arguments: 0)
         assert cli.main(words) == 0
         return
     pytest.fail(f"nnx {' '.join(words)}: wrong command line")
