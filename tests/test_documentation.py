@@ -48,6 +48,8 @@ def program(page):
 def test_the_python_of_a_page_runs_as_one_lesson(page, tmp_path):
     pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
     pytest.importorskip("array_api_strict", reason='pip install "nnx-array[test]"')
+    if "plotting" in program(page):
+        pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
     file = tmp_path / "lesson.py"
     file.write_text(program(page))
     env = {k: v for k, v in os.environ.items() if k not in ("NNX_BACKEND", "NNX_DTYPE")}

@@ -21,6 +21,8 @@ import nnx
 from nnx.backend import BackendError, HostReadError, OutOfMemoryError, resolve
 from nnx.checks import ShapeError
 from nnx.commands.cli import main
+from nnx.commands.run import LaunchError
+from nnx.communication import CommunicationError
 from nnx.datasets import DatasetError, DatasetNotFoundError
 from nnx.onnx import ExportError
 from nnx.saving import FileError
@@ -39,6 +41,7 @@ RESULT = BackendResult("ReLU", "jax", "float32", "value", float("inf"), 0.0, "1"
 ERRORS = {
     BackendError: ("reason", "remedy"),
     BackendMismatchError: (BackendReport("ReLU", [RESULT]),),
+    CommunicationError: ("a difference",),
     DatasetError: ("reason", "remedy"),
     DatasetNotFoundError: ("reason", "remedy"),
     ExportError: ("no form",),
@@ -46,6 +49,7 @@ ERRORS = {
     GradientError: ("ReLU", "x", "message", 1.0, 2.0),
     HostReadError: ("a read",),
     HostSyncError: ("torch", "file.py:1", "float(x)", "reason"),
+    LaunchError: ("no mpiexec",),
     OutOfMemoryError: ("memory",),
     ShapeError: ("shape",),
     NonFiniteLossError: (3, float("nan"), {"loss": [1.0]}),

@@ -44,8 +44,8 @@ __all__ = ["FUNCTIONS", "NO_CHANGE", "Backend", "Memory", "connected", "host_num
 # What the mathematics of nnx calls.
 FUNCTIONS = tuple(
     """
-    abs all arange argmax argmin asarray astype atan broadcast_to concat cos cosh empty exp
-    expand_dims expm1 eye finfo flip floor full hypot isdtype isfinite log log1p logaddexp
+    abs all arange argmax argmin asarray astype atan broadcast_to concat cos cosh empty empty_like
+    exp expand_dims expm1 eye finfo flip floor full hypot isdtype isfinite log log1p logaddexp
     logical_and logical_not logical_or matrix_transpose max maximum mean min minimum ones ones_like
     permute_dims reshape sin sinh sqrt squeeze stack sum take tanh unstack where zeros zeros_like
     """.split()  # noqa: SIM905

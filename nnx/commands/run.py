@@ -22,14 +22,14 @@ INSTALL = 'pip install "nnx-array[mpi]"'
 
 
 class LaunchError(RuntimeError):
-    """There is nothing that starts several processes."""
+    """Several processes cannot be started, because something is not installed."""
 
 
 def launcher() -> str:
     """Return the path of mpiexec.
 
     Raises:
-        LaunchError: there is none, or mpi4py is missing.
+        LaunchError: mpiexec or mpi4py is missing.
     """
     try:
         importlib.metadata.version("mpi4py")
