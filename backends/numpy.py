@@ -63,8 +63,8 @@ class NumPyBackend(Backend):
                 result[part] = y
         return tuple(result.reshape(x.shape) for result in results)
 
-    def row_products(self, a: Array, b: Array) -> Array:
-        return np.expand_dims(np.vecdot(a, b), -1)
+    def row_means(self, a: Array, b: Array) -> Array:
+        return np.expand_dims(np.vecdot(a, b), -1) / a.shape[-1]
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array:
         total = np.zeros((count, rows.shape[1]), rows.dtype)

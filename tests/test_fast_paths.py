@@ -12,7 +12,7 @@ import pytest
 
 import nnx
 from nnx.activations import formulas
-from nnx.backend import elementwise, erfc, row_products
+from nnx.backend import elementwise, erfc, row_means
 from nnx.layers import _attention
 from nnx.layers._attention import attend
 
@@ -48,7 +48,7 @@ def attention(q, k, v, d):
 
 PATHS = {
     "gelu": (lambda t: elementwise(formulas.gelu, t), (x,), of_gelu),
-    "rows": (lambda *t: (row_products(*t),), (a, b), lambda: (np.sum(a * b, -1, keepdims=True),)),
+    "rows": (lambda *t: (row_means(*t),), (a, b), lambda: (np.mean(a * b, -1, keepdims=True),)),
     "attention": (attention, (Q, K, V, delta), of_attention),
 }
 

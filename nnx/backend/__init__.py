@@ -18,7 +18,7 @@ from nnx.backend.namespace import (
     erfc,
     masked,
     owner_of,
-    row_products,
+    row_means,
     sum_rows,
 )
 from nnx.backend.selection import (
@@ -58,7 +58,7 @@ __all__ = [
     "on_device",
     "owner_of",
     "resolve",
-    "row_products",
+    "row_means",
     "scan",
     "set_backend",
     "sum_rows",

@@ -101,8 +101,8 @@ class OptionalHooks:
         """Return 1 - erf(x), to a few epsilon of itself, or None if the library has no such."""
         return None
 
-    def row_products(self, a: Array, b: Array) -> Array | None:
-        """Return what `nnx.backend.row_products` does, or None if a sum of products is as good."""
+    def row_means(self, a: Array, b: Array) -> Array | None:
+        """Return what `nnx.backend.row_means` does, or None if a mean of products is as good."""
         return None
 
     def scan(

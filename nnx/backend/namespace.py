@@ -20,7 +20,7 @@ __all__ = [
     "masked",
     "one_hot_sum",
     "owner_of",
-    "row_products",
+    "row_means",
     "sum_rows",
 ]
 
@@ -139,11 +139,11 @@ def masked(mask: Array, x: Array) -> Array:
     return xp.where(mask, x, 0.0)
 
 
-def row_products(a: Array, b: Array) -> Array:
-    """Return the sums of a b along the last axis, which is kept with length 1."""
+def row_means(a: Array, b: Array) -> Array:
+    """Return the means of a b along the last axis, which is kept with length 1."""
     owner = owner_of(a)
-    own = None if owner is None else owner.row_products(a, b)
-    return array_namespace(a, b).sum(a * b, axis=-1, keepdims=True) if own is None else own
+    own = None if owner is None else owner.row_means(a, b)
+    return array_namespace(a, b).mean(a * b, axis=-1, keepdims=True) if own is None else own
 
 
 def sum_rows(rows: Array, index: Array, count: int) -> Array:

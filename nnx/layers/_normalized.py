@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from nnx.backend import Array, array_namespace, row_products
+from nnx.backend import Array, array_namespace, row_means
 
 __all__ = ["Normalized", "normalize"]
 
@@ -34,7 +34,7 @@ def normalize(
         if means is not None:
             return means(a * b)[0]
         if axes == (x.ndim - 1,):
-            return row_products(a, b) / x.shape[-1]
+            return row_means(a, b)
         return xp.mean(a * b, axis=axes, keepdims=True)
 
     mean = xp.mean(x, axis=axes, keepdims=True) if means is None else means(x)[0]
@@ -48,9 +48,8 @@ def normalize(
             mean_g, mean_g_xhat = means(g, g * xhat)
         else:
             mean_g, mean_g_xhat = xp.mean(g, axis=axes, keepdims=True), mean_product(g, xhat)
-        dx = xhat * -mean_g_xhat
-        dx += g
-        dx -= mean_g
+        dx = g - mean_g
+        dx -= xhat * mean_g_xhat
         dx /= deviation
         return dx, mean_g, mean_g_xhat
 
