@@ -207,7 +207,7 @@ with cupy.cuda.Device(0):
     del kept
     free = pool.free_bytes()
 try:
-    net.train(np.zeros((1 << 20, 6)), np.zeros(1 << 20, dtype=int), progress=False)
+    net.train(np.zeros((1 << 20, 6)), np.zeros(1 << 20, dtype=int), progress=False, on_device=True)
 except nnx.OutOfMemoryError as error:
     print("cuda:1" in str(error))
 print(pool.free_bytes() == free)
