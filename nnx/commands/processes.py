@@ -88,7 +88,7 @@ def bench_processes(
     name = "-".join(map(str, SIZES))
     table = Table("backend", "batch", title=f"milliseconds of a step of {name}, SGD, float32")
     several = f"{processes} processes"
-    for column in ("1 process", several, "of it sums", "as modelled", "efficiency"):
+    for column in ("1 process", several, "sums", "modelled", "efficiency"):
         table.add_column(column, justify="right")
     growth = Table("backend", "of a rank", "network", title="efficiency on more ranks, as modelled")
     for ranks in RANKS:
