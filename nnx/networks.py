@@ -21,7 +21,7 @@ from nnx.layers.summary import Summary
 from nnx.layers.tree import Slot, once
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
-from nnx.synonyms import named
+from nnx.synonyms import named, not_called
 from nnx.training.callbacks import Callback
 from nnx.training.history import History, Score
 from nnx.training.plan import Plan
@@ -55,6 +55,7 @@ class SequentialNet(SequentialLayer):
         ValueError: there is no layer, or the loss does not go with the last activation.
     """
 
+    __call__ = not_called("net.predict(x)")
     about: Mapping[str, Any] | None = None
     _plan: Plan | None = None
 

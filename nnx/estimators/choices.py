@@ -137,7 +137,7 @@ def _own(estimator: Any, input_shape: tuple[int, ...], outputs: int) -> list[Lay
                 f"{owner}: expected either layers or {name}, which describes layers too, got both; "
                 "leave one out"
             )
-    if callable(layers):
+    if callable(layers) and not isinstance(layers, Layer):
         return as_layers(owner, layers(input_shape, (outputs,)))
     return SequentialLayer(layers).clone().layers
 

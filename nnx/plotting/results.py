@@ -9,12 +9,14 @@ import numpy as np
 
 from nnx.checks import ShapeError, choice
 from nnx.plotting._panels import COLORS, called, finite, grid, numbers
+from nnx.synonyms import named
 
 __all__ = ["plot_confusion_matrix", "plot_predictions"]
 
 LEGIBLE = 20  # classes: for more of them the cells are too small for numbers
 
 
+@named
 def plot_predictions(
     targets: Any,
     predictions: Any,
@@ -79,6 +81,7 @@ def _columns(array: Any) -> Any:
     return array[:, None] if array.ndim == 1 else array
 
 
+@named
 def plot_confusion_matrix(
     matrix: Any,
     names: Sequence[Any] | Mapping[int, Any] | None = None,

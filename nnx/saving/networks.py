@@ -16,6 +16,7 @@ from nnx.saving.errors import FileError, listed
 from nnx.saving.files import File, read_file, write_file
 from nnx.saving.packing import classes_in, pack, shapes_of
 from nnx.saving.unpacking import checked, unpacked
+from nnx.synonyms import named
 
 __all__ = ["first_difference", "load", "pack", "restore", "save", "unchanged_on_error", "unpack"]
 
@@ -51,6 +52,7 @@ def save(
     write_file(path, arrays, data if about is None else {**data, "about": dict(about)})
 
 
+@named
 def load(
     path: str | os.PathLike[str],
     backend: str | Backend | None = None,
