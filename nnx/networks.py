@@ -46,8 +46,8 @@ class SequentialNet(SequentialLayer):
             clone of it.
 
     Attributes:
-        about: plain data that `save` writes beside it and `nnx.load` reads: the names of columns
-            and classes if `nnx train` has made it; None if there is none.
+        about: plain data on what it was trained with, names of columns and classes if `nnx train`
+            has made it. Files and copies keep it, `clone`, which is untrained, does not.
 
     Raises:
         ShapeError: a layer does not take what the one before it gives.

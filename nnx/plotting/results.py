@@ -13,7 +13,8 @@ from nnx.synonyms import named
 
 __all__ = ["plot_confusion_matrix", "plot_predictions"]
 
-LEGIBLE = 20  # classes: for more of them the cells are too small for numbers
+# Classes: for more of them the cells are too small for numbers; twice as many have their names.
+LEGIBLE = 20
 
 
 @named
@@ -93,6 +94,10 @@ def plot_confusion_matrix(
 
         plot_confusion_matrix(nnx.metrics.confusion_matrix(net.predict(x), y))
 
+    Up to 20 classes have their numbers in the cells. Of more, the colour tells the number: the bar
+    beside the picture says what a colour means. Mistakes are easier to see without what is right:
+    plot_confusion_matrix(matrix - numpy.diag(numpy.diag(matrix))).
+
     Args:
         matrix: (classes, classes), numbers of samples, of any backend.
         names: of the classes; their indices if not given.
@@ -128,14 +133,15 @@ def plot_confusion_matrix(
     image = panel.imshow(shown, cmap="Blues", vmin=0, vmax=shown.max() or 1)
     if len(classes) <= LEGIBLE:
         _write(panel, shown, normalize)
-        panel.set_xticks(range(len(classes)), classes)
-        panel.set_yticks(range(len(classes)), classes)
-        if max(map(len, classes)) > 3:
-            panel.tick_params(axis="x", labelrotation=45)
-            for label in panel.get_xticklabels():
-                label.set(ha="right", rotation_mode="anchor")
     else:
         panel.figure.colorbar(image, ax=panel, label=what, shrink=0.9)
+    ticks = range(0, len(classes), -(-len(classes) // (2 * LEGIBLE)))
+    panel.set_xticks(ticks, [classes[i] for i in ticks])
+    panel.set_yticks(ticks, [classes[i] for i in ticks])
+    if max(map(len, classes)) > 3 or len(ticks) > LEGIBLE:
+        panel.tick_params(axis="x", labelrotation=45)
+        for label in panel.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     panel.set(xlabel="guessed class", ylabel="true class")
     panel.set_title(what, fontsize="medium")
     return picture

@@ -38,6 +38,8 @@ def save(
         OSError: the file cannot be written; what was there before stays.
     """
     data, arrays = pack(layer)
+    if about is not None:
+        data["about"] = dict(about)
     try:
         shapes = {name: array.shape for name, array in arrays.items()}
         dtypes = {name: array.dtype.name for name, array in arrays.items()}
@@ -48,8 +50,7 @@ def save(
             f"arguments, got others: {error}; a changed layer can keep its values alone: "
             "save_weights"
         ) from error
-    about = vars(layer).get("about") if about is None else about
-    write_file(path, arrays, data if about is None else {**data, "about": dict(about)})
+    write_file(path, arrays, data)
 
 
 @named
