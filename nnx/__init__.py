@@ -12,7 +12,6 @@ setting. Everything else is in its module: `nnx.metrics.f1`, `nnx.layers.AffineL
 `nnx.testing.check_gradients`.
 """
 
-import difflib
 import importlib
 from typing import Any
 
@@ -32,6 +31,7 @@ from nnx import (
     regularizers,
     saving,
     schedules,
+    synonyms,
     training,
 )
 from nnx.activations import *  # noqa: F403
@@ -91,70 +91,12 @@ __all__ = [
     *sorted({name for room in _ROOMS for name in room.__all__ if name in globals()}),
 ]
 
+# A name that a room does not have says what it is called here.
+for _room in (*_ROOMS, datasets, metrics, randomness, saving):
+    vars(_room)["__getattr__"] = synonyms.asked(_room.__name__, _room.__all__)
+
 # Modules that are imported when they are first asked for.
 _LATER = ("estimators", "interchange", "onnx", "plotting", "testing")
-
-# What other libraries call a thing, as `_key` writes it -> what it is called here.
-_ELSEWHERE = {
-    "adaptiveavgpool2d": "GlobalAvgPoolLayer",
-    "array": "Backend.asarray",
-    "asarray": "Backend.asarray",
-    "averagepooling2d": "AvgPool2DLayer",
-    "batchnorm1d": "BatchNormLayer",
-    "batchnorm2d": "BatchNormLayer",
-    "batchnormalization": "BatchNormLayer",
-    "bce": "BinaryCrossEntropy",
-    "bcewithlogits": "LogisticCrossEntropy",
-    "categoricalcrossentropy": "CrossEntropy",
-    "clipgradnorm": "ClipNorm",
-    "clipgradvalue": "ClipValue",
-    "cosineannealinglr": "CosineSchedule",
-    "exponentiallr": "ExponentialSchedule",
-    "fit": "SequentialNet.train",
-    "globalaveragepooling2d": "GlobalAvgPoolLayer",
-    "glorotnormal": "RandnAverage",
-    "glorotuniform": "RandAverage",
-    "groupnormalization": "GroupNormLayer",
-    "kaimingnormal": "HeNormal",
-    "kaiminguniform": "HeUniform",
-    "kldiv": "KullbackLeibler",
-    "kldivergence": "KullbackLeibler",
-    "l1": "L1Regularizer",
-    "l1loss": "MeanAbsoluteError",
-    "l2": "L2Regularizer",
-    "layernormalization": "LayerNormLayer",
-    "loadmodel": "load",
-    "loadstatedict": "SequentialNet.load_weights",
-    "mae": "MeanAbsoluteError",
-    "manualseed": "seed",
-    "maxpooling2d": "MaxPool2DLayer",
-    "mlp": "SequentialNet",
-    "mlpclassifier": "estimators.NetworkClassifier",
-    "mlpregressor": "estimators.NetworkRegressor",
-    "model": "SequentialNet",
-    "modelcheckpoint": "Checkpoint",
-    "module": "Layer",
-    "mse": "MeanSquaredError",
-    "nll": "CrossEntropy",
-    "optim": "optimizers",
-    "orthogonal": "RandnOrthonormal",
-    "reducelronplateau": "ReduceOnPlateau",
-    "savemodel": "SequentialNet.save",
-    "sequential": "SequentialNet",
-    "sigmoid": "Logistic",
-    "silu": "Swish",
-    "simplernn": "RNNLayer",
-    "smoothl1": "Huber",
-    "sparsecategoricalcrossentropy": "CrossEntropy",
-    "statedict": "SequentialNet.save_weights",
-    "steplr": "StepSchedule",
-    "tensor": "Backend.asarray",
-    "train": "SequentialNet.train",
-    "upsample": "UpSampling2DLayer",
-    "xaviernormal": "RandnAverage",
-    "xavieruniform": "RandAverage",
-    "zeropad2d": "ZeroPadding2DLayer",
-}
 
 
 def __getattr__(name: str) -> Any:
@@ -181,17 +123,4 @@ def _meant(name: str) -> str:
     for room in rooms:
         if name in room.__all__:
             return f"{room.__name__.removeprefix('nnx.')}.{name}"
-    here = {_key(known): known for known in reversed(__all__)}
-    for key in (name.lower().replace("_", ""), _key(name)):
-        if found := _ELSEWHERE.get(key) or here.get(key):
-            return found
-    close = difflib.get_close_matches(_key(name), here, n=1, cutoff=0.8)
-    return here[close[0]] if close and len(name) > 3 else ""
-
-
-def _key(name: str) -> str:
-    """Return a name without what only some libraries write: case, _, "Layer", "Loss"."""
-    key = name.lower().replace("_", "")
-    for ending in ("layer", "loss"):
-        key = key.removesuffix(ending) or key
-    return key
+    return synonyms.meant(name, __all__)

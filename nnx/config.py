@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from nnx.synonyms import check_names
+from nnx.synonyms import UNKNOWN, advice, check_call
 
 __all__ = [
     "Configured",
@@ -48,13 +48,22 @@ class Configured:
     if not TYPE_CHECKING:  # a checker of types knows the arguments from __init__
 
         def __new__(cls, *args, **kwargs):
-            """Refuse arguments of other names, and say what they are called here."""
-            if kwargs or args:
-                known, required = _names_of(cls)
-                there = kwargs.keys()
-                if not (there <= known and there >= set(required[len(args) :]) and known):
-                    _check_arguments(cls, args, kwargs)
+            """Refuse arguments that do not fit, and say what to write instead."""
+            known, places, required = _names_of(cls)
+            given = places[: len(args)]
+            fits = kwargs.keys() <= known and len(args) <= len(places)
+            if not (fits and kwargs.keys().isdisjoint(given) and required <= {*given, *kwargs}):
+                _check_arguments(cls, args, kwargs)
             return object.__new__(cls)
+
+        def __getattr__(self, name):
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}{advice(name, dir(self))}"
+            )
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Return how to make a copy: without `__new__`, which asks for the arguments."""
+        return super().__reduce_ex__(1)
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name, transient ones left out.
@@ -131,6 +140,13 @@ class Watched(Configured):
     def __setattr__(self, name: str, value: Any) -> None:
         own = vars(self)
         new = name not in own or own[name] is not value
+        if name in UNKNOWN and name not in own and not hasattr(type(self), name):
+            known = parameters_of(type(self))
+            if name not in known and is_own(type(self)):
+                raise AttributeError(
+                    f"{type(self).__name__!r} object has no attribute {name!r}, and nothing would "
+                    f"read it{advice(name, known)}"
+                )
         object.__setattr__(self, name, value)
         if not new or name[0] == "_" or name in self.unwatched:
             return
@@ -199,30 +215,23 @@ def classes_of(thing: Any) -> set[type[Configured]]:
 
 
 @functools.cache
-def _names_of(kind: Any) -> tuple[frozenset[str], tuple[str, ...]]:
-    """Return the names of the constructor's parameters, and of those without a default."""
+def _names_of(kind: Any) -> tuple[frozenset[str], tuple[str, ...], frozenset[str]]:
+    """Return the names of the constructor's parameters, those with a place, those required."""
     try:
         known = parameters_of(kind)
     except TypeError:  # a constructor of a user's own with *args or **kwargs
-        return frozenset(), ()
-    return frozenset(known), tuple(n for n, p in known.items() if p.default is p.empty)
+        return frozenset(), (), frozenset()
+    places = tuple(n for n, p in known.items() if p.kind is not p.KEYWORD_ONLY)
+    required = frozenset(n for n, p in known.items() if p.default is p.empty)
+    return frozenset(known), places, required
 
 
 def _check_arguments(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    name = kind.__name__
     try:
         known = parameters_of(kind)
-    except TypeError:  # a constructor of a user's own with *args or **kwargs
+    except TypeError:
         return
-    check_names(name, kwargs, known)
-    _, required = _names_of(kind)
-    if missing := [n for n in required[len(args) :] if n not in kwargs]:
-        raise TypeError(
-            f"{name}: expected the arguments {', '.join(required)}, got none for "
-            f"{', '.join(missing)}; write {name}({', '.join(required)})"
-        )
-    if args and not known:
-        raise TypeError(f"{name}: expected no arguments, got {args!r:.60}; write {name}()")
+    check_call(kind.__name__, args, kwargs, known)
 
 
 _MISSING = object()

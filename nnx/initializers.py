@@ -26,6 +26,7 @@ from nnx.backend import Array, get_backend
 from nnx.checks import ShapeError, choice, instance, number
 from nnx.config import Value
 from nnx.randomness import fresh_generator, replaced_weights
+from nnx.synonyms import not_called
 
 __all__ = [
     "Constant",
@@ -66,6 +67,8 @@ class Initializer(Value):
             example = f"numpy.random.default_rng({rng if type(rng) is int and rng >= 0 else 0})"
             instance(self, "rng", rng, np.random.Generator, example)
         self.rng = rng
+
+    __call__ = not_called("initializer.wfun(outputs, inputs)")
 
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return the weights of shape (m, n) or (m, n, *kernel) on the host, float64."""
@@ -351,16 +354,14 @@ class Identity(Initializer):
     def draw(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
         """Return the diagonal matrix; nothing is drawn."""
         m, n, *kernel = shape
-        W = np.zeros(shape)
-        centre: Any = (..., *(side // 2 for side in kernel))
-        W[centre] = self.gain * np.eye(m, n)
+        W: Any = np.zeros(shape)
+        W[..., *(side // 2 for side in kernel)] = self.gain * np.eye(m, n)
         return W
 
 
 def _fans(shape: Shape) -> tuple[int, int]:
     """Return fan-in and fan-out of weights (outputs, inputs, *kernel)."""
-    m, n, *kernel = shape
-    area = math.prod(kernel)
+    m, n, area = shape[0], shape[1], math.prod(shape[2:])
     return n * area, m * area
 
 
@@ -385,8 +386,7 @@ def _cut_normal(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     return z
 
 
-# The variance of a standard normal z under the condition |z| <= c is 1 - 2 c phi(c) / P(|z| <= c),
-# phi the normal density.
+# The variance of a normal z under |z| <= c is 1 - 2 c phi(c) / P(|z| <= c), phi the density of z.
 CUT = 2.0
 CUT_VARIANCE = 1.0 - 2.0 * CUT * math.exp(-CUT * CUT / 2.0) / math.sqrt(2.0 * math.pi) / math.erf(
     CUT / math.sqrt(2.0)

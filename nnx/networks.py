@@ -21,7 +21,7 @@ from nnx.layers.summary import Summary
 from nnx.layers.tree import Slot, once
 from nnx.losses import Loss, QuadraticCost
 from nnx.optimizers import Optimizer
-from nnx.synonyms import named
+from nnx.synonyms import named, not_called
 from nnx.training.callbacks import Callback
 from nnx.training.history import History, Score
 from nnx.training.plan import Plan
@@ -46,8 +46,8 @@ class SequentialNet(SequentialLayer):
             clone of it.
 
     Attributes:
-        about: plain data that `save` writes beside it and `nnx.load` reads: the names of columns
-            and classes if `nnx train` has made it; None if there is none.
+        about: plain data on what it was trained with, names of columns and classes if `nnx train`
+            has made it. Files and copies keep it, `clone`, which is untrained, does not.
 
     Raises:
         ShapeError: a layer does not take what the one before it gives.
@@ -55,6 +55,7 @@ class SequentialNet(SequentialLayer):
         ValueError: there is no layer, or the loss does not go with the last activation.
     """
 
+    __call__ = not_called("net.predict(x)")
     about: Mapping[str, Any] | None = None
     _plan: Plan | None = None
 

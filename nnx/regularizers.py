@@ -9,6 +9,7 @@ from nnx.activations.formulas import keep_nan, sign
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError, number
 from nnx.config import Value
+from nnx.synonyms import not_called
 
 __all__ = [
     "ElasticNetRegularizer",
@@ -21,6 +22,8 @@ __all__ = [
 
 class Regularizer(Value):
     """Base class; subclasses define `value(p)` and `gradient(p)`."""
+
+    __call__ = not_called("regularizer.value(W)")
 
     def value(self, p: Array) -> Array:
         """Return the penalty, a 0-d array."""

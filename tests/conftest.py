@@ -17,16 +17,27 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import nnx
 from nnx.backend import resolve, selection
-from nnx.testing import plugin
+from nnx.testing import plugin, usable_backends
 from nnx.testing.plugin import usable, why_unusable
 
-__all__ = ["AUTODIFF", "QUICK_AUTODIFF", "compile_on", "usable", "why_unusable"]
+__all__ = [
+    "AUTODIFF",
+    "QUICK_AUTODIFF",
+    "QUICK_BACKENDS",
+    "compile_on",
+    "usable",
+    "why_unusable",
+]
 
 # What `check_gradients` can compare with on this machine, besides differences.
 AUTODIFF = [name for name in ("jax", "torch") if why_unusable(name) is None]
 # Those that need not compile first, for the many cases of a layer whose usual case is compared
 # with all of them.
 QUICK_AUTODIFF = [name for name in AUTODIFF if name != "jax"]
+
+# Backends for `check_backends` that need not compile first, for odd shapes of a layer whose usual
+# shape is checked on all of them.
+QUICK_BACKENDS = [spec for spec in usable_backends() if not spec.startswith("jax")]
 
 # NumPy cannot be loaded twice, and pytester forgets modules that were first loaded in its tests.
 resolve("numpy")
@@ -112,10 +123,15 @@ def installed(tmp_path, monkeypatch):
     return install
 
 
-def compile_on(backend, function):
-    """The function as one step of a compiled loop, if the backend's library traces."""
+def compile_on(backend, function, skip=True):
+    """The function as one step of a compiled loop. If the library compiles nothing, the test ends.
+
+    With skip=False it goes on with the function itself.
+    """
     loop = backend.compile_loop(lambda carry, row, data: (carry, function(*data)))
     if loop is None:
+        if skip:
+            pytest.skip("the library compiles nothing, and a step is the plain one")
         return function
 
     def first(out):

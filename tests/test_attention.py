@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import QUICK_AUTODIFF, compile_on
+from conftest import QUICK_AUTODIFF, QUICK_BACKENDS, compile_on
 
 import nnx
 from nnx.layers import ShapeError
@@ -82,7 +82,9 @@ def test_odd_sizes(shape):
     x = np.random.default_rng(0).standard_normal(shape)
     for heads in {1, shape[2]}:
         check_gradients(nnx.MultiHeadAttentionLayer(shape[2], heads, causal=True), x, autodiff=())
-    check_backends(lambda: nnx.MultiHeadAttentionLayer(shape[2], 1), x, dtypes=["float32"])
+    backends = None if shape == (1, 3, 1) else QUICK_BACKENDS
+    make = lambda: nnx.MultiHeadAttentionLayer(shape[2], 1)
+    check_backends(make, x, dtypes=["float32"], backends=backends)
 
 
 def pair(**options):

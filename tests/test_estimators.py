@@ -410,6 +410,31 @@ def test_layers_from_a_list_are_made_anew():
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (None, nnx.RandnAverage()),
+        ("he_normal", nnx.HeNormal()),
+        ("HeUniform", nnx.HeUniform()),
+        ("glorot_uniform", nnx.RandAverage()),
+        ("orthogonal", nnx.RandnOrthonormal()),
+        ("identity", nnx.Identity()),
+        (nnx.Constant(0.25), nnx.Constant(0.25)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [NetworkClassifier, NetworkRegressor])
+def test_initial_weights_are_those_of_the_initializer(kind, given, meant):
+    model = kind((5,), activation="identity", initializer=given, optimizer=nnx.SGD(0.0), epochs=1)
+    made = clone(model).set_params(random_state=0).fit(IRIS, KINDS).net_.layers
+    assert [layer.initializer for layer in made] == [meant, meant]
+    assert made[0].afun == nnx.Linear()  # not the initializer of this name
+    if given == "identity":
+        np.testing.assert_array_equal(made[0].W, np.eye(5, 4))
+    if given == nnx.Constant(0.25):
+        np.testing.assert_array_equal(made[0].W, np.full((5, 4), 0.25))
+
+
+@pytest.mark.parametrize(
     ("last", "loss", "cost"),
     [
         (nnx.DenseLayer(4, 3, nnx.SoftMax()), None, nnx.CrossEntropy()),
@@ -659,6 +684,9 @@ def test_arrays_of_another_library_in_and_out(name, monkeypatch):
         ({"hidden": (10, 0)}, ValueError, r"hidden\[1\] to be a positive integer, got 0"),
         ({"hidden": "100"}, TypeError, r"hidden\[0\] .*'100'"),
         ({"dropout": 1.0}, ValueError, r"dropout to be a number in \[0, 1\), got 1.0"),
+        ({"initializer": "xaviar"}, ValueError, r"initializer .*HeNormal.*'xaviar'"),
+        ({"initializer": nnx.HeNormal}, TypeError, r"initializer .*write HeNormal\(\)"),
+        ({"layers": images, "initializer": "zeros"}, ValueError, "either layers or initializer"),
         ({"regularizer": -1}, ValueError, "regularizer .*>= 0, got -1"),
         ({"batch_size": 0}, ValueError, "batch_size to be a positive integer, got 0"),
         ({"epochs": 2.5}, TypeError, "epochs .*2.5"),

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import nnx
+from nnx.synonyms import CLASSES
 
 ROOMS = [
     nnx.activations,
@@ -71,6 +72,8 @@ ELSEWHERE = {
     "ModelCheckpoint": "Checkpoint", "ReduceLROnPlateau": "ReduceOnPlateau",
     "load_state_dict": "SequentialNet.load_weights", "check_gradients": "testing.check_gradients",
     "plot_history": "plotting.plot_history", "generator": "randomness.generator",
+    "mnist": 'datasets.load("mnist")', "load_digits": 'datasets.load("digits")',
+    "accuracy_score": "metrics.accuracy", "MLPClassifier": "estimators.NetworkClassifier",
 }  # fmt: skip
 
 
@@ -84,10 +87,53 @@ def test_a_name_of_another_library_or_module_says_what_it_is_here(name):
 
 
 def test_every_advice_can_be_typed():
-    for name in {*nnx._ELSEWHERE.values(), *ELSEWHERE.values()}:
+    for name in {*CLASSES.values(), *ELSEWHERE.values()}:
         thing = nnx
-        for part in name.split("."):
+        for part in name.partition("(")[0].split("."):
             thing = getattr(thing, part)
+    datasets = {name for name in CLASSES.values() if name.startswith("datasets.load(")}
+    assert {name.split('"')[1] for name in datasets} == set(nnx.datasets.names())
+
+
+# What people ask a module for, and what it is called here.
+IN_ROOMS = {
+    "activations.Sigmoid": "activations.Logistic", "datasets.mnist": 'datasets.load("mnist")',
+    "datasets.load_mnist": 'datasets.load("mnist")', "datasets.MNIST": 'datasets.load("mnist")',
+    "datasets.cifar10": 'datasets.load("cifar-10")', "datasets.loads": "datasets.load",
+    "estimators.MLPClassifier": "estimators.NetworkClassifier",
+    "datasets.fetch_openml": 'datasets.load("mnist")',
+    "initializers.HeNorml": "initializers.HeNormal",
+    "interchange.from_pytorch": "interchange.from_torch", "layers.Dense": "layers.DenseLayer",
+    "layers.Conv2d": "layers.Conv2DLayer", "losses.MSE": "losses.MeanSquaredError",
+    "metrics.f1_score": "metrics.f1", "metrics.mse": "metrics.mean_squared_error",
+    "onnx.export_onnx": "onnx.export", "optimizers.Adamm": "optimizers.Adam",
+    "plotting.plot_loss": "plotting.plot_history", "regularizers.L2": "regularizers.L2Regularizer",
+    "testing.gradcheck": "testing.check_gradients", "training.fit": "SequentialNet.train",
+    "training.ModelCheckpoint": "training.Checkpoint",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("asked", IN_ROOMS)
+def test_a_module_says_what_a_name_of_another_library_is_here(asked):
+    room, _, name = asked.partition(".")
+    with pytest.raises(AttributeError) as caught:
+        getattr(getattr(nnx, room), name)
+    assert str(caught.value) == (
+        f"module 'nnx.{room}' has no attribute {name!r}; did you mean nnx.{IN_ROOMS[asked]}?"
+    )
+
+
+def test_every_room_with_public_names_knows_names_that_are_almost_right():
+    modules = {name for name in dir(nnx) if inspect.ismodule(getattr(nnx, name))}
+    rooms = {name for name in modules if getattr(nnx, name).__name__ == f"nnx.{name}"}
+    assert rooms >= {room.partition(".")[0] for room in IN_ROOMS}
+    without = {"backend", "checks", "commands", "communication", "config", "data", "synonyms"}
+    for room in rooms - without:
+        module = getattr(nnx, room)
+        name = max(module.__all__, key=len)
+        with pytest.raises(AttributeError, match=rf"; did you mean nnx\.{room}\.\w+\?$"):
+            getattr(module, f"{name}x")
+        assert not hasattr(module, "_xyzzy")
 
 
 @pytest.mark.parametrize("name", ["xyzzy", "nn", "__wrapped__", "_private"])

@@ -210,6 +210,12 @@ def test_a_confusion_matrix_of_many_classes_has_a_scale_in_place_of_numbers(matp
     ax, bar = plotting.plot_confusion_matrix(np.eye(30)).axes
     assert len(ax.texts) == 0
     assert bar.get_ylabel() == "number of samples"
+    assert len(ax.get_xticklabels()) == 30  # of up to 40 classes, each has its name
+    names = [f"kind {i}" for i in range(90)]
+    ax, bar = plotting.plot_confusion_matrix(np.eye(90), names, normalize="true").axes
+    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+        assert [label.get_text() for label in labels] == names[::3]
+    assert bar.get_ylabel() == "% of each true class"
     matrix = nnx.metrics.confusion_matrix(np.array([0, 1, 1]), np.array([0, 0, 1]))
     np.testing.assert_array_equal(
         plotting.plot_confusion_matrix(matrix).axes[0].images[0].get_array(), [[1, 1], [0, 1]]

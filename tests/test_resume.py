@@ -1,7 +1,9 @@
 """A run that was stopped at any moment and resumed ends as one that was never stopped."""
 
+import copy
 import logging
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -73,6 +75,21 @@ class KillThird(KillAt):
 def test_checkpoints_do_not_change_a_training(tmp_path):
     net, history = train(None, callbacks=[nnx.EarlyStopping("validation_loss", patience=8)])
     assert digest(net, history) == digest(*train(tmp_path / "run.safetensors"))
+
+
+def test_a_file_and_a_copy_keep_what_a_network_says_about_its_data_and_a_clone_does_not(tmp_path):
+    path, about = tmp_path / "run.safetensors", {"labels": ["setosa", "virginica"]}
+    net = network()
+    net.about = about
+    net.train(*samples(), 10, 1, callbacks=[nnx.Checkpoint(path)], progress=False)
+    net.save(tmp_path / "net.safetensors")
+    copies = [nnx.load(path), nnx.load(tmp_path / "net.safetensors"), net.to("numpy")]
+    copies += [pickle.loads(pickle.dumps(net)), copy.deepcopy(net)]
+    assert [one.about for one in copies] == [about] * 5
+    assert net.clone().about is None
+    again = network()  # the script says it, or does not
+    again.train(*samples(), 10, 2, resume=path, progress=False)
+    assert again.about is None
 
 
 def test_it_is_resumed_on_another_backend(tmp_path, nnx_backend):

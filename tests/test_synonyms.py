@@ -1,6 +1,9 @@
 """Names of other libraries: each is one error that says what to write here, and that works."""
 
+import copy
 import inspect
+import pickle
+import re
 
 import numpy as np
 import pytest
@@ -66,6 +69,27 @@ CALLS = [
     (lambda: nnx.DenseLayer(2, 3, nnx.ReLU(), "adam"), "got 'adam'; write Adam()"),
     (lambda: nnx.SequentialNet(2, LAYERS, "crossentropy"), "write CrossEntropy()"),
     (lambda: nnx.SequentialNet(2, [*LAYERS, nnx.ReLU()]), "write ActivationLayer(ReLU())"),
+    (lambda: nnx.DenseLayer(), "got none for ni, no; write DenseLayer(ni, no)"),
+    (lambda: nnx.Conv2DLayer(1, kernel_size=3), "got none for no; write Conv2DLayer(ni, no, kern"),
+    (lambda: nnx.Checkpoint(), "got none for path; write Checkpoint(path)"),
+    (lambda: nnx.datasets.load(), "got none for name; write load(name)"),
+    (lambda: nnx.datasets.load("digits", flatt=True), "did you mean flat=True?"),
+    (lambda: nnx.load(), "got none for path; write load(path)"),
+    (lambda: net().train(), "got none for x; write train(x)"),
+    (lambda: net().train(X, Y, 8, 1, X), "x, y, batch_size, epochs, got 5; write validation=..., "),
+    (lambda: nnx.ReLU(True, True), "got (True, True); write ReLU()"),
+    (lambda: nnx.Huber(1.0, 2, 3), "Huber: expected at most 1 arguments without a name, delta"),
+    (lambda: nnx.DenseLayer(2, 3, ni=2), "got it without and with its name; leave out ni="),
+    (lambda: nnx.metrics.f1(Y, Y, weights=Y), "write sample_weights=..."),
+    (lambda: net()(X), "SequentialNet: expected the name of a method, got a call of the object; "
+     "write net.predict(x)"),
+    (lambda: LAYERS[0](X), "write layer.evaluate(x), or layer.forward(x) in formulas"),
+    (lambda: nnx.CrossEntropy()(X, Y), "write loss.value(outputs, targets)"),
+    (lambda: nnx.Adam()(X), "write optim.update(parameters, gradients), or net.step(x, y)"),
+    (lambda: nnx.HeNormal()((3, 2)), "write initializer.wfun(outputs, inputs)"),
+    (lambda: nnx.L2Regularizer()(X), "write regularizer.value(W)"),
+    (lambda: net().train(X, Y, metrics=[nnx.CrossEntropy()]), "write def f(outputs, targets): ..."),
+    (lambda: net().train(X, Y, callbacks=[net()]), "write def f(net, history): ..."),
     (lambda: net().evaluate(X, Y), "for loss and accuracy: write net.score(x, y)"),
 ]  # fmt: skip
 
@@ -152,20 +176,61 @@ def test_what_the_table_says_to_write_is_there():
         ), name
     # An alias stands for a name of the table, or for an argument as it is.
     assert {alias for alias, name in ALIASES.items() if name not in ELSEWHERE} == set()
+    things = {"net": net(), "layer": LAYERS[0], "loss": nnx.Huber(), "optim": nnx.Adam()}
     for text in METHODS.values():
-        owner, _, method = text.partition("(")[0].partition(",")[0].rpartition(".")
-        kind = {"net": nnx.SequentialNet, "layer": nnx.Layer}.get(owner, nnx)
-        made = net() if kind is nnx.SequentialNet else kind
-        assert hasattr(made, method.split(" ")[0]), text
+        said = text.partition(" = ")[2] or text
+        owner, *path = re.match(r"[\w.]+", said)[0].split(".")
+        thing = things.get(owner, nnx)
+        for name in path or [owner]:
+            thing = getattr(thing, name)  # raises if the advice is wrong
     for text in CALLBACKS.values():
         assert callable(getattr(nnx.Callback, text.partition(",")[0]))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_of_another_library_is_an_error_with_what_to_write(name):
+THINGS = [net(), LAYERS[0], nnx.Huber(), nnx.Adam()]
+NOT_THERE = [(name, one) for name in METHODS for one in THINGS if not hasattr(type(one), name)]
+
+
+@pytest.mark.parametrize(("name", "thing"), NOT_THERE, ids=str)
+def test_a_method_of_another_library_is_an_error_with_what_to_write(name, thing):
+    assert {name for name, _ in NOT_THERE} == set(METHODS)
     with pytest.raises(AttributeError) as caught:
-        getattr(net(), name)
+        getattr(thing, name)
     assert str(caught.value).endswith(f"; write {METHODS[name]}")
+
+
+# What people assign, which nothing would read; and what it is called here.
+ASSIGNED = [
+    (nnx.Adam(), "lr", "; did you mean eta?"),
+    (nnx.SGD(), "learning_rate", "; did you mean eta?"),
+    (nnx.DenseLayer(2, 3), "trainable", "; write layer.frozen"),
+    (nnx.DenseLayer(2, 3), "activation", "; did you mean afun?"),
+    (nnx.DenseLayer(2, 3), "weight", "; write layer.parameters, a dict by name"),
+    (nnx.DropoutLayer(0.5), "p", "; did you mean rate?"),
+    (net(), "loss", "; write net.cost"),
+    (net(), "optimizer", "; write net.optim"),
+]
+
+
+@pytest.mark.parametrize(("thing", "name", "said"), ASSIGNED, ids=[n for _, n, _ in ASSIGNED])
+def test_an_attribute_of_another_library_cannot_be_assigned(thing, name, said):
+    with pytest.raises(AttributeError) as caught:
+        setattr(thing, name, 0.5)
+    kind = type(thing).__name__
+    expected = f"{kind!r} object has no attribute {name!r}, and nothing would read it{said}"
+    assert str(caught.value) == expected
+    thing.note = 0.5  # attributes of other names are the user's own
+    mine = object.__new__(type("Own", (type(thing),), {}))
+    setattr(mine, name, 0.5)  # and so are those of classes of theirs
+    assert getattr(mine, name) == 0.5
+
+
+def test_a_thing_without_arguments_can_be_copied_in_every_way():
+    for thing in (nnx.DenseLayer(2, 3), nnx.Checkpoint("a"), nnx.Constant(2.0), nnx.ClipNorm(1.0)):
+        twins = [pickle.loads(pickle.dumps(thing, protocol)) for protocol in range(6)]
+        for twin in [*twins, copy.copy(thing), copy.deepcopy(thing)]:
+            assert type(twin) is type(thing)
+            assert repr(twin) == repr(thing)
 
 
 def test_every_class_refuses_a_name_that_is_not_there_and_keeps_its_signature():

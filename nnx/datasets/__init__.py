@@ -19,6 +19,7 @@ from nnx.checks import choice
 from nnx.datasets import cifar
 from nnx.datasets.files import FIRST_LABELS, Dataset, DatasetError, DatasetNotFoundError
 from nnx.datasets.sources import read, search
+from nnx.synonyms import named
 
 __all__ = ["Dataset", "DatasetError", "DatasetNotFoundError", "load", "names"]
 
@@ -28,6 +29,7 @@ def names() -> tuple[str, ...]:
     return (*FIRST_LABELS, cifar.NAME, "digits")
 
 
+@named
 def load(
     name: str,
     path: str | os.PathLike[str] | None = None,

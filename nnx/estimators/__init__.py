@@ -10,6 +10,8 @@ scikit-learn is imported when the first of them is asked for: pip install "nnx-a
 
 from typing import TYPE_CHECKING, Any
 
+from nnx.synonyms import asked
+
 if TYPE_CHECKING:
     from nnx.estimators.classifier import NetworkClassifier
     from nnx.estimators.regressor import NetworkRegressor
@@ -22,10 +24,10 @@ def __getattr__(name: str) -> Any:
 
     Raises:
         ImportError: scikit-learn is missing or too old; the message says what to install.
-        AttributeError: there is no such name.
+        AttributeError: there is no such name; the message says what it is called here.
     """
     if name not in __all__:
-        raise AttributeError(f"module 'nnx.estimators' has no attribute {name!r}")
+        return asked(__name__, __all__)(name)
     try:
         from sklearn.utils.validation import validate_data  # noqa: F401 - since 1.6
     except ImportError as error:

@@ -54,6 +54,7 @@ class NetworkEstimator(BaseEstimator):
         dropout: float = 0.0,
         batch_norm: bool = False,
         regularizer: Any = None,
+        initializer: Any = None,
         layers: Any = None,
         loss: Any = None,
         solver: str = "batches",
@@ -77,6 +78,7 @@ class NetworkEstimator(BaseEstimator):
         self.dropout = dropout
         self.batch_norm = batch_norm
         self.regularizer = regularizer
+        self.initializer = initializer
         self.layers = layers
         self.loss = loss
         self.solver = solver

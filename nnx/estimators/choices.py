@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nnx import activations, losses, optimizers
+from nnx import activations, initializers, losses, optimizers
 from nnx.activations import Activation, Linear
 from nnx.checks import ShapeError, count, flag, instance, number
 from nnx.config import is_own
+from nnx.initializers import Initializer
 from nnx.layers import BatchNormLayer, DenseLayer, DropoutLayer, FlattenLayer
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer, as_layers
@@ -16,23 +17,25 @@ from nnx.losses import Loss
 from nnx.networks import SequentialNet
 from nnx.optimizers import Optimizer
 from nnx.regularizers import L2Regularizer, Regularizer
+from nnx.synonyms import CLASSES
 
 __all__ = ["built", "named"]
 
-# Names of other libraries -> those of nnx, as `_key` writes them.
-ELSEWHERE = {
-    "absoluteerror": "meanabsoluteerror",
-    "identity": "linear",
-    "logloss": "crossentropy",
-    "mae": "meanabsoluteerror",
-    "mse": "meansquarederror",
-    "quadratic": "quadraticcost",
-    "sigmoid": "logistic",
-    "silu": "swish",
-    "squarederror": "meansquarederror",
+# Names of scikit-learn and others, as `_key` writes them -> those of nnx.
+ELSEWHERE = CLASSES | {
+    "absoluteerror": "MeanAbsoluteError",
+    "identity": "Linear",
+    "logloss": "CrossEntropy",
+    "quadratic": "QuadraticCost",
+    "squarederror": "MeanSquaredError",
 }
-ROOMS = {Activation: activations, Loss: losses, Optimizer: optimizers}
-EXAMPLES = {Activation: "ReLU()", Loss: "CrossEntropy()", Optimizer: "Adam()"}
+# Of each kind an example, and the room of its classes.
+KINDS: dict[type, tuple[str, Any]] = {
+    Activation: ("ReLU()", activations),
+    Initializer: ("HeNormal()", initializers),
+    Loss: ("CrossEntropy()", losses),
+    Optimizer: ("Adam()", optimizers),
+}
 
 
 def named(owner: str, name: str, value: Any, kind: type) -> Any:
@@ -42,15 +45,17 @@ def named(owner: str, name: str, value: Any, kind: type) -> Any:
         ValueError: no class has this name; the message lists those that there are.
         TypeError: neither a name nor such an object.
     """
+    example, room = KINDS[kind]
     if not isinstance(value, str):
-        return instance(owner, name, value, kind, f"nnx.{EXAMPLES[kind]} or its name")
-    things = {thing: getattr(ROOMS[kind], thing) for thing in ROOMS[kind].__all__}
+        return instance(owner, name, value, kind, f"nnx.{example} or its name")
+    things = {thing: getattr(room, thing) for thing in room.__all__}
     known = {_key(thing): c for thing, c in things.items() if _is_concrete(c, kind)}
-    found = known.get(ELSEWHERE.get(_key(value), _key(value)))
+    key = _key(value)
+    found = known.get(key) or known.get(_key(ELSEWHERE.get(key, "")))
     if found is None:
         names = ", ".join(sorted({c.__name__ for c in known.values()}))
         raise ValueError(
-            f"{owner}: expected {name} to be an object such as nnx.{EXAMPLES[kind]}, or one of the "
+            f"{owner}: expected {name} to be an object such as nnx.{example}, or one of the "
             f"names {names}, got {value!r}; choose one of these"
         )
     return found()
@@ -114,6 +119,9 @@ def _hidden(
     if penalty is not None and not isinstance(penalty, Regularizer):
         penalty = L2Regularizer(number(owner, "regularizer", penalty, ">= 0"))
     rate = number(owner, "dropout", estimator.dropout, "in [0, 1)")
+    more: dict[str, Any] = {"kernel_regularizer": penalty}
+    if estimator.initializer is not None:
+        more["initializer"] = named(owner, "initializer", estimator.initializer, Initializer)
     normalized = flag(owner, "batch_norm", estimator.batch_norm)
     layers: list[Layer] = [FlattenLayer()] if len(input_shape) > 1 else []
     inputs = 1
@@ -121,23 +129,23 @@ def _hidden(
         inputs *= size
     for i, size in enumerate(sizes):
         size = count(owner, f"hidden[{i}]", size)
-        layers.append(DenseLayer(inputs, size, afun, kernel_regularizer=penalty))
+        layers.append(DenseLayer(inputs, size, afun, **more))
         layers += [BatchNormLayer(size)] if normalized else []
         layers += [DropoutLayer(rate)] if rate else []
         inputs = size
-    return [*layers, DenseLayer(inputs, outputs, last, kernel_regularizer=penalty)]
+    return [*layers, DenseLayer(inputs, outputs, last, **more)]
 
 
 def _own(estimator: Any, input_shape: tuple[int, ...], outputs: int) -> list[Layer]:
     """Return the user's layers: what the function returns, or clones of those in the list."""
     owner, layers = type(estimator).__name__, estimator.layers
-    for name in ("hidden", "activation", "dropout", "batch_norm", "regularizer"):
+    for name in ("hidden", "activation", "dropout", "batch_norm", "regularizer", "initializer"):
         if getattr(estimator, name) != estimator.default(name):
             raise ValueError(
                 f"{owner}: expected either layers or {name}, which describes layers too, got both; "
                 "leave one out"
             )
-    if callable(layers):
+    if callable(layers) and not isinstance(layers, Layer):
         return as_layers(owner, layers(input_shape, (outputs,)))
     return SequentialLayer(layers).clone().layers
 

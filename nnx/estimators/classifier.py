@@ -47,6 +47,8 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         dropout: the rate of a DropoutLayer after each hidden layer, in [0, 1).
         batch_norm: put a BatchNormLayer after each hidden layer.
         regularizer: l2 of the penalty l2/2 |W|^2 on the weights, or an nnx.Regularizer.
+        initializer: of the initial weights: a name such as "HeNormal", or an nnx.Initializer; None
+            takes that of DenseLayer.
         layers: instead of all these, a function of (input_shape, output_shape) that returns the
             list of layers, for example to take pre-trained ones, or such a list. The layers of a
             list are made anew, with initial weights of their own, for each fit.
@@ -92,6 +94,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         dropout: float = 0.0,
         batch_norm: bool = False,
         regularizer: Any = None,
+        initializer: Any = None,
         layers: Any = None,
         loss: Any = None,
         solver: str = "batches",
@@ -117,6 +120,7 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
             dropout=dropout,
             batch_norm=batch_norm,
             regularizer=regularizer,
+            initializer=initializer,
             layers=layers,
             loss=loss,
             solver=solver,

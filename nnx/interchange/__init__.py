@@ -34,6 +34,7 @@ one here.
 from nnx.interchange.keras import from_keras_weights, to_keras_weights
 from nnx.interchange.modules import from_torch
 from nnx.interchange.state_dicts import load_torch, to_torch_state_dict
+from nnx.synonyms import asked
 
 __all__ = [
     "from_keras_weights",
@@ -42,3 +43,5 @@ __all__ = [
     "to_keras_weights",
     "to_torch_state_dict",
 ]
+
+__getattr__ = asked(__name__, __all__)

@@ -47,6 +47,7 @@ from nnx.layers import (
 )
 from nnx.saving.errors import listed
 from nnx.saving.packing import host_arrays
+from nnx.synonyms import named
 
 __all__ = ["from_keras_weights", "to_keras_weights"]
 
@@ -54,6 +55,7 @@ Values = dict[str, np.ndarray]
 Order = np.ndarray | None  # entry i here is entry order[i] in Keras
 
 
+@named
 def from_keras_weights(net: Layer, weights: Any, data_format: str = "channels_last") -> None:
     """Put the weights of a Keras model into a network that is there already, in order.
 
@@ -97,6 +99,7 @@ def from_keras_weights(net: Layer, weights: Any, data_format: str = "channels_la
     put(net, values, lambda text: ValueError(f"{owner}: {text}"))
 
 
+@named
 def to_keras_weights(net: Layer, data_format: str = "channels_last") -> list[np.ndarray]:
     """Return the weights for `model.set_weights(...)` of a Keras model with the same layers.
 

@@ -37,10 +37,12 @@ from nnx.losses import Loss, QuadraticCost
 from nnx.networks import SequentialNet
 from nnx.randomness import without_draws
 from nnx.saving.errors import listed
+from nnx.synonyms import named
 
 __all__ = ["from_torch"]
 
 
+@named
 def from_torch(module: Any, input_shape: Any = None, cost: Loss | None = None) -> Any:
     """Return a PyTorch module as layers of nnx, with its weights.
 

@@ -48,6 +48,7 @@ from nnx.layers import (
 from nnx.saving import Differences
 from nnx.saving.errors import listed
 from nnx.saving.packing import host_arrays
+from nnx.synonyms import named
 
 __all__ = ["NAMES", "Unit", "expected", "fitted", "load_torch", "to_torch_state_dict", "units"]
 
@@ -109,6 +110,7 @@ class Unit:
         return self.keys.get(short) or joined(self.prefix, short + self.suffix)
 
 
+@named
 def load_torch(
     net: Layer,
     state_dict: Mapping[str, Any] | str | os.PathLike[str],
@@ -160,6 +162,7 @@ def load_torch(
     return differences
 
 
+@named
 def to_torch_state_dict(
     net: Layer, mapping: Mapping[str, str] | None = None
 ) -> dict[str, np.ndarray]:

@@ -23,7 +23,7 @@ from nnx.layers._shapes import Shape
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
-from nnx.synonyms import METHODS
+from nnx.synonyms import advice, not_called
 
 __all__ = ["AffineLayer", "Layer", "Parameter", "checked_name"]
 
@@ -137,6 +137,8 @@ class Layer(Watched):
             object.__setattr__(self, name, value)  # new values change no plan
         else:
             super().__setattr__(name, value)
+
+    __call__ = not_called("layer.evaluate(x), or layer.forward(x) in formulas")
 
     def arguments(self) -> dict[str, Any]:
         """The constructor's arguments by name; `name` is None for a layer named by its class."""
@@ -327,7 +329,7 @@ class Layer(Watched):
             f"{type(self).__name__!r} object has no attribute {name!r}"
             + (" before backprop" if name[1:] in known.get("parameters", {}) else "")
             + ("" if "name" in known else "; call super().__init__() first in its constructor")
-            + (f"; write {METHODS[name]}" if name in METHODS else "")
+            + advice(name, dir(self))
         )
 
 

@@ -10,6 +10,7 @@ import array_api_compat
 from nnx.activations import Activation, LogSoftmax
 from nnx.backend import Array, BackendError, array_namespace, get_backend
 from nnx.config import Value
+from nnx.synonyms import not_called
 
 __all__ = ["ENTRIES", "ROWS", "SAMPLES", "Loss", "always_the_same", "device_of", "one_hot"]
 
@@ -70,6 +71,8 @@ class Loss(Value):
     threshold: ClassVar[float] = 0.5
     per_entry: ClassVar[bool] = False
     _dtype: Any = None  # of the outputs last seen, which `one_hot` has accepted
+
+    __call__ = not_called("loss.value(outputs, targets)")
 
     def losses(self, a: Array, t: Array) -> Array:
         """Return the terms of the mean, of shape a.shape[over]."""

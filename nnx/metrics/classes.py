@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from nnx.backend import Array, array_namespace
 from nnx.checks import choice, count
 from nnx.metrics.door import Classes, arange, classes_of, weighted_mean
+from nnx.synonyms import named
 
 __all__ = [
     "accuracy",
@@ -54,6 +55,7 @@ def hits(outputs: Array, targets: Array, threshold: float = 0.5, per_entry: bool
     return xp.astype(right, outputs.dtype)
 
 
+@named
 def accuracy(
     outputs: Any,
     targets: Any,
@@ -85,6 +87,7 @@ def accuracy(
     return weighted_mean(xp, right, data.weights)
 
 
+@named
 def top_k_accuracy(
     outputs: Any,
     targets: Any,
@@ -131,6 +134,7 @@ def top_k_accuracy(
     return weighted_mean(xp, xp.astype(right, data.dtype), data.weights)
 
 
+@named
 def confusion_matrix(
     outputs: Any, targets: Any, threshold: float = 0.5, *, sample_weights: Any = None
 ) -> Array:
@@ -146,6 +150,7 @@ def confusion_matrix(
     return truth.T @ guess
 
 
+@named
 def precision(
     outputs: Any,
     targets: Any,
@@ -179,6 +184,7 @@ def precision(
     return _averaged(counts, counts.right, counts.guessed, average)
 
 
+@named
 def recall(
     outputs: Any,
     targets: Any,
@@ -196,6 +202,7 @@ def recall(
     return _averaged(counts, counts.right, counts.true, average)
 
 
+@named
 def f1(
     outputs: Any,
     targets: Any,

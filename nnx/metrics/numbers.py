@@ -6,10 +6,12 @@ from typing import Any
 
 from nnx.backend import Array
 from nnx.metrics.door import device_of, numbers_of, weighted_mean
+from nnx.synonyms import named
 
 __all__ = ["mean_absolute_error", "mean_squared_error", "r2", "root_mean_squared_error"]
 
 
+@named
 def mean_absolute_error(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
     """Return the mean of |outputs - targets| over all entries.
 
@@ -26,6 +28,7 @@ def mean_absolute_error(outputs: Any, targets: Any, *, sample_weights: Any = Non
     return weighted_mean(xp, xp.mean(xp.abs(a - y), axis=-1), w)
 
 
+@named
 def mean_squared_error(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
     """Return the mean of (outputs - targets)^2 over all entries.
 
@@ -35,6 +38,7 @@ def mean_squared_error(outputs: Any, targets: Any, *, sample_weights: Any = None
     return weighted_mean(xp, xp.mean((a - y) * (a - y), axis=-1), w)
 
 
+@named
 def root_mean_squared_error(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
     """Return the square root of the mean over the terms of (outputs - targets)^2.
 
@@ -48,6 +52,7 @@ def root_mean_squared_error(outputs: Any, targets: Any, *, sample_weights: Any =
     return xp.mean(xp.sqrt(xp.mean(squares, axis=0)))
 
 
+@named
 def r2(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
     """Return 1 - sum (y - a)^2 / sum (y - mean y)^2, sums over the terms; the mean over outputs.
 

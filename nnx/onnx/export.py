@@ -14,6 +14,7 @@ from nnx.onnx.graph import OPSET, ExportError, Graph, Value, inputs_of, rename, 
 from nnx.onnx.table import LAYERS
 from nnx.onnx.traced import trace
 from nnx.saving.files import replaced
+from nnx.synonyms import named
 
 __all__ = ["export", "to_model"]
 
@@ -25,6 +26,7 @@ AXES = {
 LIMIT = 2**31 - 1  # bytes of a file in the format of protocol buffers
 
 
+@named
 def export(net: SequentialNet, path: str | os.PathLike[str], *, dtype: str | None = None) -> None:
     """Write a network, as it is in evaluation, to an ONNX file.
 
@@ -54,6 +56,7 @@ def export(net: SequentialNet, path: str | os.PathLike[str], *, dtype: str | Non
         file.write(content)
 
 
+@named
 def to_model(net: SequentialNet, *, dtype: str | None = None) -> Any:
     """Return the onnx.ModelProto that `export` writes, checked by onnx.checker."""
     onnx = require_onnx()

@@ -12,6 +12,7 @@ from nnx.checks import instance, shapes
 from nnx.clipping import Clip
 from nnx.config import Watched, build, plain
 from nnx.schedules import Schedule
+from nnx.synonyms import not_called
 
 __all__ = ["Factors", "Optimizer", "State", "check_rule", "zeros"]
 
@@ -54,6 +55,8 @@ class Optimizer(Watched):
         self.clip = clip
         self.t = 0
         self.state: list[State] | None = None
+
+    __call__ = not_called("optim.update(parameters, gradients), or net.step(x, y)")
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from nnx.plotting.curves import plot_activations, plot_curves, plot_history
 from nnx.plotting.histograms import plot_gradients, plot_weights
 from nnx.plotting.images import plot_digits, plot_filters, plot_images
 from nnx.plotting.results import plot_confusion_matrix, plot_predictions
+from nnx.synonyms import asked
 
 __all__ = [
     "plot_activations",
@@ -28,3 +29,5 @@ __all__ = [
     "plot_weights",
     "require_matplotlib",
 ]
+
+__getattr__ = asked(__name__, __all__)

@@ -12,6 +12,7 @@ from nnx.activations import Activation
 from nnx.backend import get_backend, to_numpy
 from nnx.checks import choice, instance, sequence
 from nnx.plotting._panels import COLORS, STYLES, add_legend, color_of, grid, numbers, titled
+from nnx.synonyms import named
 from nnx.training import History
 
 __all__ = ["plot_activations", "plot_curves", "plot_history"]
@@ -28,6 +29,7 @@ LABELS = {
 }
 
 
+@named
 def plot_history(
     history: Any,
     quantities: Iterable[str] | None = None,
@@ -129,6 +131,7 @@ def _histories(owner: str, history: Any) -> dict[str, History]:
     return found
 
 
+@named
 def plot_curves(
     panels: Mapping[str, Mapping[str, Sequence[float]]],
     xlabel: str = "epoch",
@@ -189,6 +192,7 @@ def plot_curves(
     return picture
 
 
+@named
 def plot_activations(
     activations: Iterable[Activation], limit: float = 4.0, *, ax: Any = None
 ) -> Any:

@@ -11,10 +11,12 @@ from nnx.checks import count, instance
 from nnx.layers.base import Layer
 from nnx.layers.tree import once
 from nnx.plotting._panels import color_of, finite, grid, numbers, titled
+from nnx.synonyms import named
 
 __all__ = ["plot_gradients", "plot_weights"]
 
 
+@named
 def plot_weights(panels: Any, bins: int = 101, *, ax: Any = None) -> Any:
     """Plot histograms of weights: one panel for each layer of a network, or for each title.
 
@@ -39,6 +41,7 @@ def plot_weights(panels: Any, bins: int = 101, *, ax: Any = None) -> Any:
     return _histograms(owner, "weight", titled(owner, panels), bins, ax)
 
 
+@named
 def plot_gradients(net: Layer, bins: int = 101, *, ax: Any = None) -> Any:
     """Plot histograms of the gradients of the last `backprop`: one panel for each layer.
 

@@ -13,10 +13,12 @@ from nnx.checks import ShapeError, count
 from nnx.layers.base import Layer
 from nnx.layers.tree import walk
 from nnx.plotting._panels import WRONG, called, finite, grid, numbers
+from nnx.synonyms import named
 
 __all__ = ["plot_digits", "plot_filters", "plot_images"]
 
 
+@named
 def plot_images(
     images: Any,
     labels: Any = None,
@@ -77,6 +79,7 @@ def plot_images(
     return picture
 
 
+@named
 def plot_digits(images: Any, labels: Any, guesses: Any, *, ax: Any = None) -> Any:
     """Plot images under titles "label: guess"; `plot_images` has more arguments."""
     return plot_images(images, labels, guesses, ax=ax)
@@ -148,6 +151,7 @@ def _classes(owner: str, name: str, classes: Any, samples: int) -> Any:
     return found
 
 
+@named
 def plot_filters(
     weights: Any, *, shape: tuple[int, ...] | None = None, limit: int = 64, ax: Any = None
 ) -> Any:

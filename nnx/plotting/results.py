@@ -9,12 +9,15 @@ import numpy as np
 
 from nnx.checks import ShapeError, choice
 from nnx.plotting._panels import COLORS, called, finite, grid, numbers
+from nnx.synonyms import named
 
 __all__ = ["plot_confusion_matrix", "plot_predictions"]
 
-LEGIBLE = 20  # classes: for more of them the cells are too small for numbers
+# Classes: for more of them the cells are too small for numbers; twice as many have their names.
+LEGIBLE = 20
 
 
+@named
 def plot_predictions(
     targets: Any,
     predictions: Any,
@@ -79,6 +82,7 @@ def _columns(array: Any) -> Any:
     return array[:, None] if array.ndim == 1 else array
 
 
+@named
 def plot_confusion_matrix(
     matrix: Any,
     names: Sequence[Any] | Mapping[int, Any] | None = None,
@@ -89,6 +93,10 @@ def plot_confusion_matrix(
     """Plot a confusion matrix: rows are the true classes, columns the guessed ones.
 
         plot_confusion_matrix(nnx.metrics.confusion_matrix(net.predict(x), y))
+
+    Up to 20 classes have their numbers in the cells. Of more, the colour tells the number: the bar
+    beside the picture says what a colour means. Mistakes are easier to see without what is right:
+    plot_confusion_matrix(matrix - numpy.diag(numpy.diag(matrix))).
 
     Args:
         matrix: (classes, classes), numbers of samples, of any backend.
@@ -125,14 +133,15 @@ def plot_confusion_matrix(
     image = panel.imshow(shown, cmap="Blues", vmin=0, vmax=shown.max() or 1)
     if len(classes) <= LEGIBLE:
         _write(panel, shown, normalize)
-        panel.set_xticks(range(len(classes)), classes)
-        panel.set_yticks(range(len(classes)), classes)
-        if max(map(len, classes)) > 3:
-            panel.tick_params(axis="x", labelrotation=45)
-            for label in panel.get_xticklabels():
-                label.set(ha="right", rotation_mode="anchor")
     else:
         panel.figure.colorbar(image, ax=panel, label=what, shrink=0.9)
+    ticks = range(0, len(classes), -(-len(classes) // (2 * LEGIBLE)))
+    panel.set_xticks(ticks, [classes[i] for i in ticks])
+    panel.set_yticks(ticks, [classes[i] for i in ticks])
+    if max(map(len, classes)) > 3 or len(ticks) > LEGIBLE:
+        panel.tick_params(axis="x", labelrotation=45)
+        for label in panel.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
     panel.set(xlabel="guessed class", ylabel="true class")
     panel.set_title(what, fontsize="medium")
     return picture

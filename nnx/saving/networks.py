@@ -16,6 +16,7 @@ from nnx.saving.errors import FileError, listed
 from nnx.saving.files import File, read_file, write_file
 from nnx.saving.packing import classes_in, pack, shapes_of
 from nnx.saving.unpacking import checked, unpacked
+from nnx.synonyms import named
 
 __all__ = ["first_difference", "load", "pack", "restore", "save", "unchanged_on_error", "unpack"]
 
@@ -37,6 +38,8 @@ def save(
         OSError: the file cannot be written; what was there before stays.
     """
     data, arrays = pack(layer)
+    if about is not None:
+        data["about"] = dict(about)
     try:
         shapes = {name: array.shape for name, array in arrays.items()}
         dtypes = {name: array.dtype.name for name, array in arrays.items()}
@@ -47,10 +50,10 @@ def save(
             f"arguments, got others: {error}; a changed layer can keep its values alone: "
             "save_weights"
         ) from error
-    about = vars(layer).get("about") if about is None else about
-    write_file(path, arrays, data if about is None else {**data, "about": dict(about)})
+    write_file(path, arrays, data)
 
 
+@named
 def load(
     path: str | os.PathLike[str],
     backend: str | Backend | None = None,

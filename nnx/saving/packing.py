@@ -60,7 +60,9 @@ def pack(layer: Layer) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         described.append({"made": plain(optimizer), "t": int(optimizer.t), "state": state})
         arrays |= own
     network = layer.optim if layer.children else None
+    about = vars(layer).get("about")
     return {
+        **({} if about is None else {"about": dict(about)}),
         "kind": "network",
         "dtype": layer.backend.dtype_name,
         "classes": _names_of_own(classes_in(layer)),

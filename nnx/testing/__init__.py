@@ -9,6 +9,7 @@ With pytest, the fixtures `nnx_backend` and `nnx_backend64` run a test on every 
 `nnx.testing.plugin`.
 """
 
+from nnx.synonyms import asked
 from nnx.testing._backend_reports import BackendMismatchError, BackendReport, BackendResult
 from nnx.testing._gradient_reports import Comparison, GradientError, GradientReport
 from nnx.testing.equivalence import check_backends, usable_backends
@@ -30,3 +31,5 @@ __all__ = [
     "check_gradients",
     "usable_backends",
 ]
+
+__getattr__ = asked(__name__, __all__)

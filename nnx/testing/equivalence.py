@@ -38,6 +38,7 @@ from nnx.backend import (
 )
 from nnx.layers import Layer
 from nnx.networks import SequentialNet
+from nnx.synonyms import named
 from nnx.testing._backend_reports import BackendMismatchError, BackendReport
 from nnx.testing._comparison import Run, compare, observe
 from nnx.testing._places import definition
@@ -46,6 +47,7 @@ from nnx.testing._probes import PROBES, Inputs, Probe
 __all__ = ["check_backends", "usable_backends"]
 
 
+@named
 def check_backends(
     thing: Any,
     x: Any = None,

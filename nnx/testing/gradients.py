@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, BackendError, installed_backends, use_backend
+from nnx.synonyms import named
 from nnx.testing._gradient_reports import GradientError, GradientReport
 from nnx.testing._points import EPSILON, Point, differentiable, nudged, random_delta
 from nnx.testing._subjects import Arrays, Subject, subject_of
@@ -20,6 +21,7 @@ RTOL_AUTODIFF = 2.0**20 * EPSILON  # 2e-10: of an entry, relative to the largest
 ATTEMPTS = 4  # points that are tried before all are called kinks
 
 
+@named
 def check_gradients(
     thing: Any,
     x: Any,

@@ -24,6 +24,7 @@ from nnx.backend import (
     to_numpy,
     use_backend,
 )
+from nnx.synonyms import named
 from nnx.testing._places import own_place
 
 __all__ = ["HostReport", "HostSyncError", "Recorder", "assert_no_host_sync"]
@@ -68,6 +69,7 @@ class HostReport:
         return "\n".join(lines)
 
 
+@named
 def assert_no_host_sync(step: Callable[..., Any], *arguments: Any) -> HostReport:
     """Run a step on backends that notice when the host reads a value of the device.
 

@@ -1,14 +1,8 @@
-"""What other libraries call an argument or a method, for the errors of those that are not there."""
+"""What other libraries call arguments, methods and classes, and what they are called here."""
 
 from __future__ import annotations
 
-import difflib
-import functools
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
-
-__all__ = ["CALLBACKS", "METHODS", "check_names", "named", "of_argument", "remedy"]
+__all__ = ["ALIASES", "CALLBACKS", "CLASSES", "ELSEWHERE", "METHODS"]
 
 # Names of Keras, PyTorch and scikit-learn -> what to write. The first that begins with an argument
 # that is there counts, or the first that is not of the form name=value. {} is the value.
@@ -104,25 +98,38 @@ ALIASES = {
     "val_split": "validation_split",
 }
 
-# Methods of networks and layers of other libraries -> what to write.
+# Methods and attributes of networks, layers, losses and optimizers elsewhere -> what to write.
 METHODS = {
     "add": "SequentialNet(input_shape, [layer, ...])",
+    "apply_gradients": "optim.update(parameters, gradients), or net.step(x, y)",
+    "backward": "net.backprop(delta) after net.evaluate(x), or loss.gradient(outputs, targets)",
+    "bias": "layer.parameters, a dict by name",
     "call": "net.predict(x)",
     "compile": "SequentialNet(..., cost=CrossEntropy(), optim=Adam(0.001))",
+    "cpu": 'net.to("numpy")',
     "cuda": 'net.to("cupy")',
     "eval": "net.predict(x) or net.score(x, y), in which nothing is random",
+    "export": "nnx.onnx.export(net, path)",
     "fit": "net.train(x, y)",
     "get_weights": "net.parameters, a dict by path",
+    "history": "history = net.train(x, y)",
+    "kernel": "layer.parameters, a dict by name",
     "load_state_dict": "net.load_weights(path)",
     "loss": "net.cost",
+    "minimize": "optim.update(parameters, gradients), or net.step(x, y)",
     "optimizer": "net.optim",
+    "params": "net.parameters, a dict by path",
     "partial_fit": "net.train(x, y), which goes on where it stood",
+    "predict_classes": "nnx.to_numpy(net.predict(x)).argmax(axis=1)",
     "predict_proba": "net.predict(x)",
+    "requires_grad": "layer.frozen",
     "save_model": "net.save(path)",
     "set_weights": "net.load_weights(path)",
     "state_dict": "net.parameters, a dict by path",
+    "step": "optim.update(parameters, gradients), or net.step(x, y)",
     "train_on_batch": "net.step(x, y)",
     "trainable": "layer.frozen",
+    "weight": "layer.parameters, a dict by name",
     "weights": "net.parameters, a dict by path",
     "zero_grad": "net.step(x, y), in which every gradient is new",
 }
@@ -143,66 +150,87 @@ CALLBACKS = {
     "on_validation_epoch_end": "after_epoch",
 }
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def of_argument(name: str, known: Iterable[str]) -> str:
-    """Return the argument among the known ones that stands for a name; empty if there is none."""
-    there = list(known)
-    for text in _texts(name):
-        if (target := text.partition("=")[0]) in there:
-            return target
-    close = difflib.get_close_matches(name.lower(), there, n=1, cutoff=0.75)
-    return close[0] if close else ""
-
-
-def remedy(name: str, known: Iterable[str], value: Any = ...) -> str:
-    """Return what to write for an argument that is not among the known ones.
-
-    Args:
-        name: the argument that came.
-        known: those that are there.
-        value: what it was given; shown if it is short.
-    """
-    there = list(known)
-    shown = repr(value) if isinstance(value, bool | int | float | str) else "..."
-    for text in _texts(name):
-        target = text.partition("=")[0]
-        if target in there or not target.isidentifier():
-            return text.format(shown) if text.startswith("leave") else f"write {text.format(shown)}"
-    if close := of_argument(name, there):
-        return f"did you mean {close}={shown}?"
-    return "leave it out"
-
-
-def check_names(owner: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse named arguments that are not among the known ones.
-
-    Raises:
-        TypeError: the first of them, and what to write.
-    """
-    there = [name for name in known if name != "self"]
-    for name, value in given.items():
-        if name not in there:
-            these = f"one of the arguments {', '.join(there)}" if there else "no arguments"
-            raise TypeError(f"{owner}: expected {these}, got {name}; {remedy(name, there, value)}")
-
-
-def named(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function say, of a named argument that it does not have, what to write instead."""
-    known = frozenset(inspect.signature(function).parameters)
-
-    @functools.wraps(function)
-    def called(*args: P.args, **kwargs: P.kwargs) -> R:
-        if kwargs and not kwargs.keys() <= known:
-            name, parameters = function.__name__, inspect.signature(function).parameters
-            check_names(type(args[0]).__name__ if name == "__init__" else name, kwargs, parameters)
-        return function(*args, **kwargs)
-
-    return called
-
-
-def _texts(name: str) -> tuple[str, ...]:
-    key = name.lower()
-    return ELSEWHERE.get(ALIASES.get(key, key), ())
+# What other libraries call a thing, as `_key` writes it -> what it is called here, under nnx.
+CLASSES = {
+    "accuracyscore": "metrics.accuracy",
+    "adaptiveavgpool2d": "GlobalAvgPoolLayer",
+    "array": "Backend.asarray",
+    "asarray": "Backend.asarray",
+    "averagepooling2d": "AvgPool2DLayer",
+    "batchnorm1d": "BatchNormLayer",
+    "batchnorm2d": "BatchNormLayer",
+    "batchnormalization": "BatchNormLayer",
+    "bce": "BinaryCrossEntropy",
+    "bcewithlogits": "LogisticCrossEntropy",
+    "categoricalcrossentropy": "CrossEntropy",
+    "cifar": 'datasets.load("cifar-10")',
+    "cifar10": 'datasets.load("cifar-10")',
+    "classificationreport": "metrics.f1",
+    "clipgradnorm": "ClipNorm",
+    "clipgradvalue": "ClipValue",
+    "cosineannealinglr": "CosineSchedule",
+    "digits": 'datasets.load("digits")',
+    "exponentiallr": "ExponentialSchedule",
+    "exportonnx": "onnx.export",
+    "f1score": "metrics.f1",
+    "fashionmnist": 'datasets.load("fashion-mnist")',
+    "fetchopenml": 'datasets.load("mnist")',
+    "fit": "SequentialNet.train",
+    "frompytorch": "interchange.from_torch",
+    "globalaveragepooling2d": "GlobalAvgPoolLayer",
+    "glorotnormal": "RandnAverage",
+    "glorotuniform": "RandAverage",
+    "gradcheck": "testing.check_gradients",
+    "groupnormalization": "GroupNormLayer",
+    "kaimingnormal": "HeNormal",
+    "kaiminguniform": "HeUniform",
+    "kldiv": "KullbackLeibler",
+    "kldivergence": "KullbackLeibler",
+    "l1": "L1Regularizer",
+    "l1loss": "MeanAbsoluteError",
+    "l2": "L2Regularizer",
+    "layernormalization": "LayerNormLayer",
+    "loadcifar10": 'datasets.load("cifar-10")',
+    "loaddata": 'datasets.load("mnist")',
+    "loaddigits": 'datasets.load("digits")',
+    "loadfashionmnist": 'datasets.load("fashion-mnist")',
+    "loadmnist": 'datasets.load("mnist")',
+    "loadmodel": "load",
+    "loadstatedict": "SequentialNet.load_weights",
+    "mae": "MeanAbsoluteError",
+    "manualseed": "seed",
+    "maxpooling2d": "MaxPool2DLayer",
+    "mlp": "SequentialNet",
+    "mlpclassifier": "estimators.NetworkClassifier",
+    "mlpregressor": "estimators.NetworkRegressor",
+    "mnist": 'datasets.load("mnist")',
+    "model": "SequentialNet",
+    "modelcheckpoint": "Checkpoint",
+    "module": "Layer",
+    "mse": "MeanSquaredError",
+    "nll": "CrossEntropy",
+    "optim": "optimizers",
+    "orthogonal": "RandnOrthonormal",
+    "plotloss": "plotting.plot_history",
+    "plotmodel": "SequentialNet.summary",
+    "precisionscore": "metrics.precision",
+    "r2score": "metrics.r2",
+    "recallscore": "metrics.recall",
+    "reducelronplateau": "ReduceOnPlateau",
+    "rmse": "metrics.root_mean_squared_error",
+    "savemodel": "SequentialNet.save",
+    "sequential": "SequentialNet",
+    "sigmoid": "Logistic",
+    "silu": "Swish",
+    "simplernn": "RNNLayer",
+    "smoothl1": "Huber",
+    "sparsecategoricalcrossentropy": "CrossEntropy",
+    "statedict": "SequentialNet.save_weights",
+    "steplr": "StepSchedule",
+    "tensor": "Backend.asarray",
+    "train": "SequentialNet.train",
+    "upsample": "UpSampling2DLayer",
+    "xaviernormal": "RandnAverage",
+    "xavieruniform": "RandAverage",
+    "zeropad2d": "ZeroPadding2DLayer",
+}
