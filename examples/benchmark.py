@@ -185,14 +185,14 @@ def measure(item, names, threads, rounds, tell):
     return {**item, "contenders": rows, "disagree": disagreement(item, rows)}
 
 
-def measure_target(percent, names, threads, rounds, tell):
-    """Return the seconds to an accuracy; every round has a new process and another seed."""
+def measure_target(percent, names, threads, seeds, tell):
+    """Return the seconds to an accuracy; every seed has a new process."""
     rows = {name: {"times": [], "epochs": []} for name in names}
-    for number in range(rounds):
+    for seed in seeds:
         for name in names:
-            tell(f"{name}, round {number + 1} of {rounds}")
+            tell(f"{name}, seed {seed} of {seeds[0]} to {seeds[-1]}")
             fields = {"sizes": [784, 512, 512, 10], "batch": 128, "optimizer": "Adam", "steps": 0}
-            problem = {**fields, "task": "target", "target": percent / 100, "seed": number}
+            problem = {**fields, "task": "target", "target": percent / 100, "seed": seed}
             with contextlib.closing(Worker(name, problem, threads)) as worker:
                 answer = worker.answer
             if "seconds" not in answer:
@@ -426,6 +426,7 @@ def main():
     )
     parser.add_argument("--threads", type=int, help="number of threads; all cores if not given")
     parser.add_argument("--target", type=float, metavar="PERCENT", help="accuracy on MNIST instead")
+    parser.add_argument("--seed", type=int, default=0, help="of the first round of --target")
     parser.add_argument("--quick", action="store_true", help="a tenth of the steps, 3 rounds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results to this file")
     parser.add_argument("--picture", type=Path, metavar="FILE.png", help="draw G; needs matplotlib")
@@ -465,7 +466,8 @@ def run(args, problems, threads):
         line("In the tables, under nnx:..., is its time divided by that of the row.")
     if args.target:
         with Console(stderr=True).status("") as status:
-            result = measure_target(args.target, usable, threads, rounds, status.update)
+            seeds = range(args.seed, args.seed + rounds)
+            result = measure_target(args.target, usable, threads, seeds, status.update)
         show_target(args.target, result, console)
         report["results"]["target"] = result
         problems = {}

@@ -16,6 +16,7 @@ from nnx.commands.bench import timed_backends
 from nnx.commands.cli import main
 from nnx.commands.doctor import environment
 from nnx.testing import assert_no_host_sync, plugin, usable_backends
+from nnx_backends import _host
 
 
 def python(code, **environment):
@@ -400,6 +401,50 @@ def test_evaluate_returns_the_arrays(backend):
     arrays = [backend.asarray([1.0]), backend.asarray([2, 3])]
     for given, back in zip(arrays, backend.evaluate(tuple(arrays)), strict=True):
         assert given is back
+
+
+V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_active_file {}\ntotal_inactive_file 5"
+V2 = "memory.max", "memory.current", "anon 7\nactive_file {}\ninactive_file 5"
+CONTROL_GROUPS = {
+    "a job, version 2": (
+        "0::/slurm/job_7",
+        {"slurm/job_7": (V2, "1000", "900", 300), "slurm": (V2, "max", "4000", 0)},
+        [(1000, 595)],
+    ),
+    "a job in a group with a limit, version 1": (
+        "4:cpu:/other\n3:hugetlb,memory:/slurm/job_7\n0::/",
+        {"memory/slurm/job_7": (V1, "1000", "900", 300), "memory/slurm": (V1, "2000", "1500", 20)},
+        [(1000, 595), (2000, 1475)],
+    ),
+    "a container that sees its own group as the root": (
+        "3:memory:/docker/0123",
+        {"memory": (V1, "1000", "900", 300)},
+        [(1000, 595)],
+    ),
+    "a container, version 2": ("0::/", {".": (V2, "1000", "900", 300)}, [(1000, 595)]),
+    "no limit": ("0::/", {".": (V2, "max", "900", 300)}, []),
+    "no control groups": ("", {}, []),
+}
+
+
+@pytest.mark.parametrize("case", CONTROL_GROUPS)
+def test_limits_of_memory_that_containers_and_jobs_have(case, tmp_path):
+    """What the system keeps of files does not count, as it gives that back."""
+    lines, groups, expected = CONTROL_GROUPS[case]
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(lines)
+    for group, ((limit, usage, stat), *values, files) in groups.items():
+        place = tmp_path / "sys/fs/cgroup" / group
+        place.mkdir(parents=True, exist_ok=True)
+        for name, value in zip((limit, usage), values, strict=True):
+            (place / name).write_text(f"{value}\n")
+        (place / "memory.stat").write_text(stat.format(files))
+    assert list(_host.control_groups(tmp_path)) == expected
+
+
+def test_memory_of_the_host_is_at_most_that_of_its_control_groups(monkeypatch):
+    monkeypatch.setattr(_host, "control_groups", lambda: iter([(1 << 40, 0), (1000, 595)]))
+    assert _host.host_memory() == (405, 1000)
 
 
 def test_memory_of_the_device_is_told_in_bytes(backend):

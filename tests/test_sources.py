@@ -150,6 +150,78 @@ def test_batches(form):
         assert (found == expected).all()
 
 
+class Rows:
+    """A Dataset of Hugging Face as far as training sees it: it has a shape, and rows are dicts."""
+
+    __module__ = "datasets.arrow_dataset"
+    shape = (SAMPLES, 2)
+
+    def __init__(self, batch_size=None):
+        self.batch_size = batch_size
+
+    def __iter__(self):
+        size = self.batch_size
+        rows = batches_of(size=size) if size else zip(X, Y, strict=True)
+        return ({"image": x, "label": y} for x, y in rows)
+
+    def iter(self, batch_size):
+        return iter(Rows(batch_size))
+
+    def batch(self, batch_size):
+        return Rows(batch_size)
+
+
+class Tensor:
+    """One of TensorFlow: NumPy does not know its dtype, but can read it."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, object()
+
+    def __getitem__(self, index):
+        return Tensor(self.array[index])
+
+    def __len__(self):
+        return len(self.array)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array if dtype is None else self.array.astype(dtype)
+
+
+class Tensors:
+    """A tf.data.Dataset of batches, which knows how many there are."""
+
+    def __iter__(self):
+        return ((Tensor(x), Tensor(y)) for x, y in batches_of())
+
+    def __len__(self):
+        return -(-SAMPLES // BATCH)
+
+    def as_numpy_iterator(self):
+        return batches_of()
+
+
+DATASETS = {
+    "rows in batches": Rows().batch(BATCH),
+    "a function of rows": lambda: Rows().iter(batch_size=BATCH),
+    "tensors": Tensors(),
+    "a function of tensors": Tensors().as_numpy_iterator,
+}
+
+
+@pytest.mark.parametrize("kind", DATASETS)
+def test_datasets_of_other_libraries(kind):
+    with nnx.use_backend("numpy"):
+        expected = trained(X, Y, shuffle=False)
+        assert (trained(DATASETS[kind]) == expected).all()
+
+
+def test_arrays_whose_dtype_numpy_does_not_know_are_in_memory():
+    with nnx.use_backend("numpy"):
+        expected = trained(X, Y)
+        assert (trained(Tensor(X), Tensor(Y)) == expected).all()
+        assert (network().predict(Tensor(X)) == network().predict(X)).all()
+
+
 def test_a_loader_of_pytorch():
     torch = pytest.importorskip("torch")
     data = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(Y))

@@ -133,6 +133,53 @@ BAD_BATCHES = {
 }
 
 
+class Samples:
+    """Single samples, of a dataset that can give batches of them by one of these methods."""
+
+    def __init__(self, *methods):
+        for name in methods:
+            setattr(self, name, None)
+
+    def __iter__(self):
+        return zip(X, Y, strict=True)
+
+
+def named(*keys):
+    """Batches that are dicts with these names."""
+    return lambda: (dict(zip(keys, (x, y, y, y), strict=False)) for x, y in BATCHES)
+
+
+BAD_BATCHES |= {
+    "samples that can be batched": (
+        Samples("batch"),
+        nnx.ShapeError,
+        [r"batch 0 of x: .*\(samples, 4\), got one sample", r"write x\.batch\(32\)$"],
+    ),
+    "samples that can be iterated in batches": (
+        Samples("batch", "iter"),
+        nnx.ShapeError,
+        ["got one sample", r"write lambda: x\.iter\(batch_size=32\)$"],
+    ),
+    "samples": (Samples(), nnx.ShapeError, ["got one sample", "several samples at a time"]),
+    "a dict with something else": (
+        named("image", "label", "id"),
+        TypeError,
+        ["got 3 items, 'image', 'label', 'id'", r"yield batch\[...\]"],
+    ),
+    "a dict with more": (named("a", "b", "weight", "c"), TypeError, ["got 4 items, 'a', 'b'"]),
+    "a dict in another order": (
+        lambda: ({"label": y, "image": x} for x, y in BATCHES),
+        nnx.ShapeError,
+        [r"batch 0 of x \(x is 'label', y is 'image'\): ", r"got \(8,\)"],
+    ),
+    "inputs that are a dict": (
+        lambda: (({"pixels": x}, y) for x, y in BATCHES),
+        TypeError,
+        ["expected x as one array, got a dict", r"write yield x\['pixels'\], y"],
+    ),
+}
+
+
 def shorter(folder):
     data = memmap(folder, X)
     with open(data.filename, "r+b") as file:
@@ -214,6 +261,34 @@ def test_values_in_memory_are_checked_before_anything_is_trained():
     with pytest.raises(ValueError, match=r"x\[60\]\[1\]"):
         net.train(bad, Y, BATCH, shuffle=False, on_device=False, progress=False)
     assert (before == net.layers[0].W).all()
+
+
+class Indexed:
+    """A Dataset of PyTorch: it has a length, and samples by index."""
+
+    def __len__(self):
+        return SAMPLES
+
+    def __getitem__(self, index):
+        return X[index], Y[index]
+
+
+class Splits(dict):
+    """A DatasetDict of Hugging Face."""
+
+    __module__ = "datasets.dataset_dict"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (Indexed(), r"got an Indexed; .*write torch\.utils\.data\.DataLoader\(x, 32\)$"),
+        (Splits(train=[], test=[]), r"got a Splits; .*write x\['train'\]$"),
+    ],
+)
+def test_datasets_that_give_no_batches(data, words):
+    with pytest.raises(TypeError, match=words):
+        network().train(data, progress=False)
 
 
 ARGUMENTS = {

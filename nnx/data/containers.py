@@ -75,6 +75,8 @@ def _opened(backend: Backend, data: Any, name: str) -> Any:
         _refuse(name, repr(data), f"read the file first, for example: write numpy.load({name})")
     if isinstance(data, set | frozenset):
         _refuse(name, "a set, which has no order", "pass a list in the order of the samples")
+    if isinstance(data, Mapping) and library == "datasets":
+        _refuse(name, kind_of(data), f"choose one of it: write {name}[{next(iter(data), '')!r}]")
     if isinstance(data, Mapping):
         columns = f"list({name}.values())"
         if _role(name) == "x":
@@ -90,7 +92,10 @@ def _opened(backend: Backend, data: Any, name: str) -> Any:
     if isinstance(data, Iterable):
         _refuse(name, kind_of(data), f"write list({name})")
     got = repr(data) if data is None else kind_of(data)
-    return _refuse(name, got, "pass an array or a list with one sample per row")
+    remedy = "pass an array or a list with one sample per row"
+    if hasattr(data, "__getitem__") and _role(name) == "x":
+        remedy += f"; for a Dataset of PyTorch: write torch.utils.data.DataLoader({name}, 32)"
+    return _refuse(name, got, remedy)
 
 
 def _listed(data: Any, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from nnx.backend import Array
 from nnx.checks import ShapeError
-from nnx.data.arrays import as_targets, as_weights
+from nnx.data.arrays import as_targets, as_weights, fits
 from nnx.data.containers import kind_of
 from nnx.data.host import HostSide
 from nnx.data.sources import BLOCK, Piece, Source, Stretch, moved
@@ -24,9 +24,11 @@ FORMS = "(x, y) or (x, y, weights)"
 
 def gives_batches(data: Any) -> bool:
     """Return whether this is a function, or an object other than arrays, that gives batches."""
-    if hasattr(data, "dtype") or hasattr(data, "dtypes") or hasattr(data, "shape"):
-        return False
     if isinstance(data, str | bytes | Mapping | set | frozenset):
+        return False
+    if type(data).__module__.partition(".")[0] == "datasets":  # of Hugging Face: has a shape
+        return True
+    if hasattr(data, "dtype") or hasattr(data, "dtypes") or hasattr(data, "shape"):
         return False
     if isinstance(data, list | tuple):
         return bool(data) and all(isinstance(item, list | tuple | Mapping) for item in data)
@@ -150,20 +152,30 @@ class Batches(Source):
         try:
             return self._checked_items([self._on_host(item) for item in items], first)
         except (ShapeError, ValueError, TypeError) as error:
-            raise type(error)(f"batch {number} of {self.name}: {error}") from error
+            taken = ""
+            if isinstance(batch, Mapping):
+                pairs = zip("xy", batch, strict=False)
+                taken = f" ({', '.join(f'{item} is {key!r}' for item, key in pairs)})"
+            raise type(error)(f"batch {number} of {self.name}{taken}: {error}") from error
 
     def _items(self, batch: Any, number: int) -> list[Any]:
-        """Return what a batch consists of."""
-        items = list(batch.values()) if isinstance(batch, Mapping) else batch
+        """Return what a batch consists of: the items of a mapping are in its order."""
+        keys = list(batch) if isinstance(batch, Mapping) else []
+        items = list(batch.values()) if keys else batch
+        several = isinstance(items, tuple | list)
         if self.inputs:
-            return list(items[:1]) if isinstance(items, tuple | list) else [items]
-        if isinstance(items, tuple | list) and len(items) in (2, 3):
+            return list(items[:1]) if several else [items]
+        weighted = len(keys) != 3 or "weight" in str(keys[2]).lower()
+        if several and len(items) in (2, 3) and weighted:
             return list(items)
-        got = kind_of(batch)
-        if isinstance(items, tuple | list):
+        got, remedy = kind_of(batch), "write yield x, y"
+        if several:
             got = f"{len(items)} item{'s' * (len(items) != 1)}"
+        if keys:
+            got += f", {', '.join(map(repr, keys))}"
+            remedy = "write yield batch[...], batch[...] with the names of the inputs and targets"
         raise TypeError(
-            f"expected batch {number} of {self.name} to be {FORMS}, got {got}; write yield x, y"
+            f"expected batch {number} of {self.name} to be {FORMS}, got {got}; {remedy}"
         )
 
     def _on_host(self, item: Any) -> Any:
@@ -173,7 +185,17 @@ class Batches(Source):
 
     def _checked_items(self, items: list[Any], first: int) -> tuple[np.ndarray, ...]:
         net, side = self.net, self.side
+        if isinstance(items[0], Mapping):
+            raise TypeError(
+                f"expected x as one array, got {kind_of(items[0])} of {len(items[0])}; write yield "
+                f"x[{next(iter(items[0]), None)!r}], y"
+            )
         x = np.asarray(items[0])
+        if fits(x.shape, net.input_shape) and not fits(x.shape[1:], net.input_shape):
+            shape = ", ".join(map(str, ("samples", *net.input_shape)))
+            raise ShapeError(
+                f"expected x of shape ({shape}), got one sample, {x.shape}; {self._batched()}"
+            )
         places = np.arange(first, first + len(x)) if x.ndim else np.arange(0)
         x = checked_inputs(net, side, x, "x", places)
         outputs = net.shapes(tuple(x.shape[1:]), "the network's input is")[-1]
@@ -199,6 +221,14 @@ class Batches(Source):
         if self.example is not None:
             self._check_kind(found)
         return tuple(found)
+
+    def _batched(self) -> str:
+        """Return how a source of single samples gives batches of them."""
+        if hasattr(self.data, "iter"):
+            return f"write lambda: {self.name}.iter(batch_size=32)"
+        if hasattr(self.data, "batch"):
+            return f"write {self.name}.batch(32)"
+        return "give several samples at a time, as a DataLoader with batch_size=32 does"
 
     def _check_kind(self, found: list[np.ndarray]) -> None:
         """Refuse a batch of another kind than the first."""

@@ -29,6 +29,10 @@ def on_disk(data: Any) -> bool:
         return False
     if type(data).__module__.partition(".")[0] in ("pandas", "polars", "scipy", "sparse"):
         return False
+    try:
+        np.dtype(data.dtype)
+    except TypeError:  # that of a library whose arrays are in memory, such as TensorFlow
+        return False
     return not isinstance(data, np.generic) and not array_api_compat.is_array_api_obj(data)
 
 
