@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -28,7 +27,6 @@ from nnx.training.plan import Plan
 from nnx.training.predictions import predict
 from nnx.training.run import score
 from nnx.training.start import scored, started
-from nnx.training.together import start_together
 
 __all__ = ["SequentialNet"]
 
@@ -200,6 +198,7 @@ class SequentialNet(SequentialLayer):
         ignore_label: int | None = None,
         rng: np.random.Generator | None = None,
         on_device: bool | None = None,
+        mixing: Callable[..., Any] | None = None,
         communicator: Communicator | None = None,
     ) -> History:
         """Minimise the loss over batches of the data.
@@ -240,6 +239,8 @@ class SequentialNet(SequentialLayer):
             on_device: True moves the inputs to the device at once, False keeps them on the host and
                 reads them in blocks, the next one while the present one trains. None moves them if
                 they take less than half of the free memory; the logger "nnx" tells.
+            mixing: a function of a batch, (x, y) or (x, y, weights), that returns the one to train
+                with: nnx.MixUp(0.2), or a rule of your own. See `nnx.training.mixing`.
             communicator: `nnx.communicator()` connects processes that train this network together:
                 each calls `train` with the same arguments, and computes its part of every batch.
 
@@ -257,10 +258,7 @@ class SequentialNet(SequentialLayer):
         epochs = count("train", "epochs", epochs, least=0)
         progress = flag("train", "progress", progress)
         with working_on(self.backend):
-            start: Any = started
-            if communicator is not None and communicator.size > 1:
-                start = partial(start_together, communicator, started)
-            run = start(
+            run = started(
                 self,
                 (x, y, sample_weights),
                 batch_size,
@@ -275,6 +273,8 @@ class SequentialNet(SequentialLayer):
                 ignore_label=ignore_label,
                 rng=rng,
                 on_device=on_device,
+                mixing=mixing,
+                communicator=communicator,
             )
             return run.train(progress)
 

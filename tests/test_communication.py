@@ -93,11 +93,22 @@ CASES = {
     "batches of the user": (dense, (lambda: feed(),), {"batch_size": None}),
     "rows": (dense, (X, np.eye(3)[Y]), {"shuffle": False}),
     "a generator of one's own": (dense, (X, Y), {"rng": 5}),
+    "mixed and dropout": (
+        lambda: dense(nnx.DropoutLayer(0.4)),
+        (X[:97], Y[:97]),
+        {"mixing": nnx.MixUp(0.4), "sample_weights": WEIGHTS[:97], "metrics": ["f1"]},
+    ),
+    "mixed, read in blocks": (dense, (X, Y), {"mixing": nnx.MixUp(0.4), "on_device": False}),
+    "mixed batches of the user": (
+        dense,
+        (lambda: feed(),),
+        {"batch_size": None, "mixing": nnx.MixUp(0.4)},
+    ),
 }
 
 
 UNEVEN = ("dense", "a last batch of one sample", "dropout and noise", "validation")
-UNEVEN += ("read in blocks", "batches of the user")
+UNEVEN += ("read in blocks", "batches of the user", "mixed and dropout")
 
 
 def trained(communicator, case):
@@ -451,22 +462,22 @@ LONG = {"batch_size": 16, "progress": False, "validation": 0.1}
 
 
 def first_part(communicator, case, path, interrupted):
-    make, data, _ = CASES[case]
+    make, data, options = CASES[case]
     nnx.seed(5)
     called = [nnx.Checkpoint(path, every_batches=3)]
     if interrupted:
         called.append(StopsOnOne("interrupt"))
-    make().train(*data, epochs=2, callbacks=called, communicator=communicator, **LONG)
+    options = {**LONG, **options}
+    make().train(*data, epochs=2, callbacks=called, communicator=communicator, **options)
 
 
 def second_part(communicator, case, path):
-    make, data, _ = CASES[case]
+    make, data, options = CASES[case]
     nnx.seed(5)
     net = make()
     called = [nnx.Checkpoint(path, every_batches=3)]
-    history = net.train(
-        *data, epochs=4, callbacks=called, resume=path, communicator=communicator, **LONG
-    )
+    options = {**LONG, **options, "resume": path, "communicator": communicator}
+    history = net.train(*data, epochs=4, callbacks=called, **options)
     return [nnx.to_numpy(p) for p in net.parameters.values()], history
 
 
@@ -477,6 +488,7 @@ def second_part(communicator, case, path):
         (1, 2, "dropout and noise"),
         (2, 1, "batch norm and dropout on images"),
         (3, 2, "dropout and noise"),
+        (2, 3, "mixed, read in blocks"),
     ],
 )
 def test_a_run_resumes_on_another_number_of_processes(before, after, case, interrupted, tmp_path):

@@ -33,7 +33,7 @@ from nnx.data.samples import (
     training_data,
     warn_of_targets,
 )
-from nnx.data.sources import Arrays, Parts, Piece, Source, Stretch
+from nnx.data.sources import Arrays, Parts, Piece, Source, Stretch, first_samples
 
 __all__ = [
     "Arrays",
@@ -55,6 +55,7 @@ __all__ = [
     "checked_validation",
     "described",
     "equal_parts",
+    "first_samples",
     "held_out",
     "in_order",
     "input_source",

@@ -22,7 +22,17 @@ from nnx.data.ahead import ahead
 from nnx.data.arrays import batches
 from nnx.data.rows import Rows
 
-__all__ = ["BLOCK", "Arrays", "Parts", "Piece", "Source", "Stretch", "block_of", "moved"]
+__all__ = [
+    "BLOCK",
+    "Arrays",
+    "Parts",
+    "Piece",
+    "Source",
+    "Stretch",
+    "block_of",
+    "first_samples",
+    "moved",
+]
 
 Parts = list[tuple[Array, ...]]  # x, y and, if there are any, weights
 
@@ -199,6 +209,15 @@ def moved(backend: Backend, blocks: Iterator[Stretch]) -> Iterator[Stretch]:
     finally:
         made.close()  # type: ignore[attr-defined]
         uploader.close()
+
+
+def first_samples(backend: Backend, part: tuple[Array, ...], samples: int) -> list[Array]:
+    """Return the first samples of a part, fewer if it has fewer, as arrays of the backend."""
+    index, found = np.arange(min(samples, part[0].shape[0])), []
+    for array in part:
+        some = array.read(index) if isinstance(array, Rows) else array[: len(index), ...]
+        found.append(backend.from_numpy(np.array(some)) if isinstance(some, np.ndarray) else some)
+    return found
 
 
 def block_of(x: Any) -> int:

@@ -17,6 +17,7 @@ from nnx.config import Itself, key
 from nnx.data import as_floats
 from nnx.layers.tree import once, state_of
 from nnx.randomness import Draw, generator, noise_from
+from nnx.training.mixing import Mixing, mixed
 
 __all__ = ["CompiledLoop", "compile_key"]
 
@@ -29,11 +30,12 @@ class CompiledLoop:
 
     Args:
         plan: a plan of the twin, which has the arrays of the trace.
-        key: `compile_key` of the network's plan; the loop may be used for a plan with an equal key.
+        key: what tells whether the loop may be used for a plan; see `compile_key`.
+        mixing: makes another batch of every batch, before its step.
     """
 
-    def __init__(self, plan: Any, key: Any) -> None:
-        self.plan, self.key, self.backend = plan, key, plan.backend
+    def __init__(self, plan: Any, key: Any, mixing: Mixing | None = None) -> None:
+        self.plan, self.key, self.backend, self.mixing = plan, key, plan.backend, mixing
         self.leaves = _leaves(plan)
         self.loop = self.backend.compile_loop(self._step)
         self.draws: dict[tuple[int, ...], list[tuple[Draw, np.ndarray]]] = {}
@@ -46,7 +48,7 @@ class CompiledLoop:
         batch_size: int,
         start: int = 0,
         until: Callable[[], int] | None = None,
-    ) -> Iterator[tuple[Array, int]]:
+    ) -> Iterator[tuple[tuple[Array, ...], int]]:
         """Train the network of a plan: whole batches in as few loops as memory allows.
 
         Args:
@@ -57,10 +59,12 @@ class CompiledLoop:
             start: how many samples of the order have been trained on.
             until: returns the number of batches after which a loop must end.
 
-        Yields the outputs (samples, ...) of each loop, and the number of samples so far.
+        Yields the outputs (samples, ...) of each loop, and the number of samples so far. If samples
+        are mixed, their targets, and weights if there are any, stand beside the outputs.
         """
-        samples = len(order)
+        xp, samples = self.backend.xp, len(order)
         outputs = math.prod(plan.chain.shapes(tuple(data[0].shape[1:]), "")[-1])
+        outputs *= 1 if self.mixing is None else 2
         while start < samples:
             size = min(batch_size, samples - start)
             draws = self._draws(plan, data, size)
@@ -69,8 +73,8 @@ class CompiledLoop:
             if until is not None:
                 steps = min(steps, until())
             stop = start + steps * size
-            a = self._run(plan, data, order[start:stop].reshape(steps, size), draws)
-            yield self.backend.xp.reshape(a, (steps * size, *a.shape[2:])), stop
+            found = self._run(plan, data, order[start:stop].reshape(steps, size), draws)
+            yield tuple(xp.reshape(a, (steps * size, *a.shape[2:])) for a in found), stop
             start = stop
 
     def _run(
@@ -79,7 +83,7 @@ class CompiledLoop:
         data: tuple[Array, ...],
         index: np.ndarray,
         draws: list[tuple[Draw, np.ndarray]],
-    ) -> Array:
+    ) -> tuple[Array, ...]:
         """Make as many steps as index has rows; return the outputs. If it fails, none was made."""
         steps = range(1, len(index) + 1)
         rows = {
@@ -95,7 +99,7 @@ class CompiledLoop:
             ],
             "noise": self._noise(draws, len(index)),
         }
-        (parameters, buffers, states), a = self.loop(_carry(plan), rows, data)
+        (parameters, buffers, states), found = self.loop(_carry(plan), rows, data)
         for leaf, p, b in zip(_leaves(plan), parameters, buffers, strict=True):
             leaf.parameters.update(p)
             leaf.buffers.update(b)
@@ -103,15 +107,15 @@ class CompiledLoop:
             for slot, arrays in zip(group.slots, of_group, strict=True):
                 state = slot.layer.states[slot.name]
                 state.t, state.arrays = state.t + len(index), tuple(arrays)
-        return a
+        return found
 
-    def _step(self, carry: Any, row: Any, data: tuple[Array, ...]) -> tuple[Any, Array]:
+    def _step(self, carry: Any, row: Any, data: tuple[Array, ...]) -> tuple[Any, Any]:
         """Return the next carry and the outputs, as a function of what belongs to one batch."""
         xp, numbers, plan = self.backend.xp, iter(row["noise"]), self.plan
         self._hold(carry)
         with noise_from(lambda draw, like: next(numbers)):
-            x, *others = (xp.take(part, row["index"], axis=0) for part in data)
-            a, gradients = plan.gradients(as_floats(self.backend, x), *others)
+            batch = [xp.take(part, row["index"], axis=0) for part in data]
+            outputs, gradients = self._gradients(*batch)
         states = []
         for group, times, old, factors in zip(
             plan.groups, _times(plan), carry[2], row["factors"], strict=True
@@ -130,7 +134,17 @@ class CompiledLoop:
                 slot.layer.parameters[slot.name] = p
                 new.append(state)
             states.append(new)
-        return (*_carry_of(self.leaves), states), a
+        return (*_carry_of(self.leaves), states), outputs
+
+    def _gradients(self, x: Array, *others: Array) -> tuple[tuple[Array, ...], list[Array]]:
+        """Return the outputs for a batch, with what was mixed, and the gradients."""
+        x = as_floats(self.backend, x)
+        if self.mixing is None:
+            a, gradients = self.plan.gradients(x, *others)
+            return (a,), gradients
+        batch = mixed(self.mixing, self.plan, x, *others)
+        a, gradients = self.plan.gradients(*batch)
+        return (a, *batch[1:]), gradients
 
     def _hold(self, carry: Any) -> None:
         """Give the twin the arrays of a trace."""
@@ -151,11 +165,10 @@ class CompiledLoop:
             found.append((draw, draw(np.random.default_rng(0))))
             return self._moved(found[-1][1])
 
-        def step(carry: Any, data: tuple[Array, ...]) -> Array:
+        def step(carry: Any, data: tuple[Array, ...]) -> Any:
             self._hold(carry)
             with noise_from(note):
-                x, *others = (part[:size, ...] for part in data)
-                return self.plan.gradients(as_floats(self.backend, x), *others)
+                return self._gradients(*[part[:size, ...] for part in data])
 
         self.backend.rehearse(step, _carry(plan), data)
         self.draws[shape] = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nnx import config
 from nnx.activations import Activation
 from nnx.backend import Array, Backend, on_device
 from nnx.layers._by_hand import check_backward, check_batch, check_forward, check_gradients
@@ -18,6 +19,7 @@ from nnx.optimizers import Optimizer
 from nnx.training.compiled import CompiledLoop, compile_key
 from nnx.training.exchange import Exchange
 from nnx.training.groups import grouped
+from nnx.training.mixing import Mixing
 
 __all__ = ["Plan"]
 
@@ -227,21 +229,24 @@ class Plan:
         """Return the outputs of the network, for what `step` or `outputs` returned."""
         return a if self.afun is None else self.afun.forward(a)[0]
 
-    def compiled(self) -> CompiledLoop | None:
+    def compiled(self, mixing: Mixing | None = None) -> CompiledLoop | None:
         """Return the compiled loop over steps; None if the library does not trace.
 
         None, too, if a layer must not be traced, or an optimizer defines `update` itself.
+
+        Args:
+            mixing: makes another batch of every batch, before its step.
         """
         if type(self.backend).compile_loop is Backend.compile_loop or not self.chain.traceable:
             return None
         if not all(type(g.optimizer).update is Optimizer.update for g in self.groups):
             return None
-        key = compile_key(self)
+        key = (compile_key(self), config.key(mixing))
         for loop in self._compiled:
             if loop.key == key:
                 return loop
         twin = self.chain.twin(self.backend, lambda array: array, {})
-        loop = CompiledLoop(Plan(twin, self.cost, self.output_shape), key)
+        loop = CompiledLoop(Plan(twin, self.cost, self.output_shape), key, mixing)
         self._compiled = [*self._compiled[-(LOOPS_KEPT - 1) :], loop]
         return loop
 

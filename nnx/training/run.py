@@ -14,11 +14,11 @@ import numpy as np
 from nnx.backend import Array, get_backend
 from nnx.communication import Communicator, SingleProcess
 from nnx.data import Parts, Piece, Source, Stretch, as_floats, batches
-from nnx.losses import one_hot
 from nnx.metrics.chosen import Metric
 from nnx.randomness import generator, set_state
 from nnx.training.compiled import CompiledLoop
 from nnx.training.history import History, NonFiniteLossError, Score, check_parameters
+from nnx.training.mixing import Mixing, mixed, rows_of
 from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
 from nnx.training.tally import Tally
@@ -61,9 +61,10 @@ class Run:
         rng: draw it from this generator, instead of the seeded stream "batches".
         identity: returns, as plain data, with what the training was started; it must be the same if
             it is resumed.
+        mixing: makes another batch of every batch, before its step.
 
     Attributes:
-        net, epochs, callbacks: as given.
+        net, epochs, callbacks, mixing: as given.
         history: the finished epochs.
         epoch: the number of finished epochs.
         samples: how many samples an epoch has; None if that is not known before its end.
@@ -88,8 +89,9 @@ class Run:
         shuffle: bool | str = True,
         rng: np.random.Generator | None = None,
         identity: Callable[[], Any] = dict,
+        mixing: Mixing | None = None,
     ) -> None:
-        self.identity = identity
+        self.identity, self.mixing = identity, mixing
         self.made_of: Any = None  # the network as plain data, before anything changes it
         self.net, self.data, self.validation = net, data, validation
         self.epochs, self.callbacks, self.shuffle, self.rng = epochs, callbacks, shuffle, rng
@@ -198,14 +200,18 @@ class Run:
                 while first <= self.done < stop:
                     plan = self.net.plan()
                     if plan is not known:
-                        known, compiled = plan, self._joined(plan) if shared else plan.compiled()
+                        known = plan
+                        compiled = self._joined(plan) if shared else plan.compiled(self.mixing)
                         plan.forget_gradients()
                     take = taker(plan, order)
                     count = partial(self._count, plan, take, stretch)
-                    for a, done in self._outputs(plan, compiled, stretch, take):
+                    for (a, *targets), done in self._outputs(plan, compiled, stretch, take):
                         self.batches += -(-(first + done - self.done) // stretch.batch_size)
                         self.done = first + done
-                        self.pending.append(a)
+                        if self.mixing is None:
+                            self.pending.append(a)
+                        elif a.shape[0]:  # the targets are not those of the data
+                            self.tally.add(plan, a, *targets)
                         kept = len(self.pending) * math.prod(a.shape)
                         if kept >= OUTPUTS_KEPT or self.done == stop:
                             count()
@@ -231,9 +237,7 @@ class Run:
             return y
         known, rows = self._rows.get(stretch.part, (None, None))
         if known != outputs:
-            backend = plan.backend
-            like = backend.xp.empty((1, *outputs), dtype=backend.dtype, device=x.device)
-            rows = one_hot(y, like)
+            rows = rows_of(plan, x, y)
             if stretch.part is not None:
                 self._rows[stretch.part] = (outputs, rows)
         return rows
@@ -279,10 +283,11 @@ class Run:
         compiled: CompiledLoop | None,
         stretch: Stretch,
         take: Callable[..., list[Array]],
-    ) -> Iterator[tuple[Array, int]]:
+    ) -> Iterator[tuple[tuple[Array, ...], int]]:
         """Step after step: yield the outputs of each, and the number of samples so far.
 
-        A compiled loop makes as many steps at a time as it can.
+        If samples are mixed, the targets of the step, and weights if there are any, stand beside
+        the outputs. A compiled loop makes as many steps at a time as it can.
         """
         x, _, *weights = stretch.data
         data = (x, self._targets(plan, stretch), *weights)
@@ -292,15 +297,17 @@ class Run:
             until = self._until_call if self.intervals else None
             yield from compiled.epoch(plan, data, order, batch_size, start, until)
             return
-        backend, per_sample = plan.backend, math.prod(x.shape[1:])
+        backend, mixing, per_sample = plan.backend, self.mixing, math.prod(x.shape[1:])
         several = batch_size * max(1, GATHERED // (batch_size * per_sample))
         for first in range(start, samples, several):
             stop = min(first + several, samples)
             x, *others = take(slice(first, stop), *data)
             gathered = (as_floats(backend, x), *others)
             for batch in batches(stop - first, batch_size):
-                a = plan.step(*[array[batch, ...] for array in gathered])
-                yield a, first + batch.stop
+                arrays: Any = [array[batch, ...] for array in gathered]
+                if mixing is not None:
+                    arrays = mixed(mixing, plan, *arrays)
+                yield (plan.step(*arrays), *arrays[1:]), first + batch.stop
 
     def draw_order(self, rng: np.random.Generator) -> None:
         """Draw the order of an epoch: parts of the data, each with its samples in order."""

@@ -28,8 +28,9 @@ from nnx.metrics.chosen import check, chosen
 from nnx.saving import read_file
 from nnx.training.callbacks import as_callbacks
 from nnx.training.checkpoints import Checkpoint, made_of, resume_run, seed_as
+from nnx.training.mixing import check_mixing, described_mixing
 from nnx.training.run import Run, Scored
-from nnx.training.together import SharedRun
+from nnx.training.together import SharedRun, start_together
 
 __all__ = ["scored", "started"]
 
@@ -44,7 +45,7 @@ def started(
     batch_size: Any,
     epochs: int,
     *,
-    resume: str | os.PathLike[str] | None,
+    communicator: Communicator | None,
     **arguments: Any,
 ) -> Run:
     """Return the run for the arguments of `SequentialNet.train`, continued from a file if asked.
@@ -55,7 +56,24 @@ def started(
         ValueError, TypeError: an argument does not fit, or the run of the file belongs to another
             network, other data or another seed.
         FileError: the file holds no run, or is damaged.
+        CommunicationError: the processes do not fit together.
     """
+    begin: Any = _begun
+    if communicator is not None and communicator.size > 1:
+        begin = partial(start_together, communicator, _begun)
+    run: Run = begin(net, data, batch_size, epochs, **arguments)
+    return run
+
+
+def _begun(
+    net: Any,
+    data: tuple[Any, Any, Any],
+    batch_size: Any,
+    epochs: int,
+    *,
+    resume: str | os.PathLike[str] | None,
+    **arguments: Any,
+) -> Run:
     if resume is not None and not isinstance(resume, str | os.PathLike):
         raise TypeError(
             f"train: expected resume to be the name of a file, got {resume!r}; write "
@@ -114,6 +132,7 @@ def _run(
     ignore_label: Any,
     rng: Any,
     on_device: Any,
+    mixing: Any,
     communicator: Communicator | None = None,
 ) -> Run:
     shuffle, rng = _shuffle(shuffle), checked_rng(rng)
@@ -137,6 +156,8 @@ def _run(
     else:
         with sharing(Share(communicator, net.backend)):
             size = step_size(net, source, batch_size)
+    if mixing is not None:
+        check_mixing(net, mixing, source, size)
     warn_of_targets(net, source.parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
@@ -155,11 +176,12 @@ def _run(
             "rng": None if rng is None else type(rng.bit_generator).__name__,
             "class_weights": repr(class_weights)[:1000],
             "ignore_label": ignore_label,
+            **({} if mixing is None else {"mixing": described_mixing(mixing)}),
             "dtype": net.backend.dtype_name,
         }
 
     make: Any = Run if communicator is None else partial(SharedRun, communicator)
-    run: Run = make(net, trained, watched, epochs, called, shuffle, rng, identity)
+    run: Run = make(net, trained, watched, epochs, called, shuffle, rng, identity, mixing)
     if any(isinstance(callback, Checkpoint) for callback in called):
         run.made_of = made_of(net)  # before a callback changes it
     return run

@@ -26,6 +26,7 @@ from nnx.saving import first_difference
 from nnx.training.compiled import CompiledLoop
 from nnx.training.exchange import Exchange
 from nnx.training.history import History, NonFiniteLossError, Score
+from nnx.training.mixing import mixed
 from nnx.training.plan import Plan
 from nnx.training.progress import ProgressBar
 from nnx.training.run import GATHERED, Run, Scored, counted, taker
@@ -91,7 +92,7 @@ class SharedRun(Run):
         self._wishes: set[str] = set()  # of this process, to end the training
         self._plan: Plan | None = None  # the plan whose gradients are added up
         self._begun = False
-        if isinstance(self.data.source, Arrays):
+        if isinstance(self.data.source, Arrays) and self.mixing is None:
             self.data.source.own = self._own_samples
 
     def stop(self) -> None:
@@ -144,6 +145,8 @@ class SharedRun(Run):
             super()._train_epoch(bar)
 
     def _own_order(self, stretch: Stretch) -> np.ndarray | None:
+        if self.mixing is not None:  # it mixes whole batches
+            return stretch.order
         if stretch.whole is not None:  # it has been read for this process alone
             return None
         order = self._own_samples(stretch.samples, stretch.batch_size)
@@ -161,7 +164,9 @@ class SharedRun(Run):
         return own_samples(samples, self.communicator.rank, self.communicator.size)
 
     def _own(self, done: int, batch_size: int) -> int:
-        """Return how many of the first samples of a stretch, whole batches or all, are own ones."""
+        """Return how many of the first samples of a stretch, whole batches or all, are taken."""
+        if self.mixing is not None:
+            return done
         batches, rest = divmod(done, batch_size)
         (start, stop), (first, last) = map(self._rows_of, (batch_size, rest))
         return batches * (stop - start) + last - first
@@ -179,7 +184,7 @@ class SharedRun(Run):
         compiled: CompiledLoop | None,
         stretch: Stretch,
         take: Callable[..., list[Array]],
-    ) -> Iterator[tuple[Array, int]]:
+    ) -> Iterator[tuple[tuple[Array, ...], int]]:
         """Step after step, with the rows of this process."""
         exchange, size = plan.exchange, stretch.batch_size
         assert exchange is not None
@@ -196,12 +201,15 @@ class SharedRun(Run):
                 share.of_batch(batch.stop - batch.start)
                 edges = (self._own(first + i, size) - before for i in (batch.start, batch.stop))
                 own = slice(*edges)
-                arrays = [array[own, ...] for array in gathered]
+                arrays: Any = [array[own, ...] for array in gathered]
+                if self.mixing is not None:
+                    arrays = mixed(self.mixing, plan, *arrays)
+                    arrays = [array[share.start : share.stop, ...] for array in arrays]
                 if share.start == share.stop:
                     arrays = [as_floats(plan.backend, x[:1, ...]), *(a[:1, ...] for a in data[1:])]
                 with sharing(share):
                     a = plan.step(*arrays)
-                yield a[: share.stop - share.start, ...], first + batch.stop
+                yield (a[: share.stop - share.start, ...], *arrays[1:]), first + batch.stop
 
     def _count(self, plan: Plan, take: Callable[..., list[Array]], stretch: Stretch) -> None:
         self.pending = [a for a in self.pending if a.shape[0]]
