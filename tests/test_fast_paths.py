@@ -12,7 +12,7 @@ import pytest
 
 import nnx
 from nnx.activations import formulas
-from nnx.backend import elementwise, erfc, row_means
+from nnx.backend import add_product, elementwise, erfc, row_means, subtract_quotient
 from nnx.layers import _attention
 from nnx.layers._attention import attend
 
@@ -49,6 +49,12 @@ def attention(q, k, v, d):
 PATHS = {
     "gelu": (lambda t: elementwise(formulas.gelu, t), (x,), of_gelu),
     "rows": (lambda *t: (row_means(*t),), (a, b), lambda: (np.mean(a * b, -1, keepdims=True),)),
+    "product": (lambda s, t: (add_product(s + 0.0, s, t),), (a, b), lambda: (a + a * b,)),
+    "quotient": (
+        lambda s, t: (subtract_quotient(s + 0.0, 0.3, s, t),),
+        (a, b),
+        lambda: (a - 0.3 * a / b,),
+    ),
     "attention": (attention, (Q, K, V, delta), of_attention),
 }
 

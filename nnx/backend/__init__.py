@@ -13,12 +13,14 @@ from nnx.backend.loops import scan, whole
 from nnx.backend.namespace import (
     Array,
     add_array_type,
+    add_product,
     array_namespace,
     elementwise,
     erfc,
     masked,
     owner_of,
     row_means,
+    subtract_quotient,
     sum_rows,
 )
 from nnx.backend.selection import (
@@ -46,6 +48,7 @@ __all__ = [
     "Problem",
     "Uploader",
     "add_array_type",
+    "add_product",
     "array_namespace",
     "available_backends",
     "born_on_device",
@@ -61,6 +64,7 @@ __all__ = [
     "row_means",
     "scan",
     "set_backend",
+    "subtract_quotient",
     "sum_rows",
     "to_numpy",
     "use_backend",

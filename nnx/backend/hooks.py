@@ -101,6 +101,14 @@ class OptionalHooks:
         """Return 1 - erf(x), to a few epsilon of itself, or None if the library has no such."""
         return None
 
+    def add_product(self, x: Array, a: Array, b: Array) -> Array | None:
+        """Return x + a b, which may be x itself, or None if `x += a * b` is as good."""
+        return None
+
+    def subtract_quotient(self, x: Array, factor: float, a: Array, b: Array) -> Array | None:
+        """Return x - factor a / b, which may be x itself, or None if operators are as good."""
+        return None
+
     def row_means(self, a: Array, b: Array) -> Array | None:
         """Return what `nnx.backend.row_means` does, or None if a mean of products is as good."""
         return None

@@ -12,6 +12,7 @@ from nnx.backend.errors import BackendError
 __all__ = [
     "Array",
     "add_array_type",
+    "add_product",
     "array_namespace",
     "describe",
     "elementwise",
@@ -21,6 +22,7 @@ __all__ = [
     "one_hot_sum",
     "owner_of",
     "row_means",
+    "subtract_quotient",
     "sum_rows",
 ]
 
@@ -73,7 +75,8 @@ def add_array_type(kind: type, backend: Any) -> None:
 
 def owner_of(array: Any) -> Any:
     """Return a connected backend of the array's library, or None."""
-    return _known.owner(array)
+    kind = type(array)
+    return _known.owners[kind] if kind in _known.owners else _known.owner(array)
 
 
 def array_namespace(array: Array, *others: Array) -> Any:
@@ -137,6 +140,28 @@ def masked(mask: Array, x: Array) -> Array:
         factor *= x
         return factor
     return xp.where(mask, x, 0.0)
+
+
+def add_product(x: Array, a: Array, b: Array) -> Array:
+    """Return x + a b; x may be written to."""
+    owner = owner_of(x)
+    own = None if owner is None else owner.add_product(x, a, b)
+    if own is not None:
+        return own
+    x += a * b
+    return x
+
+
+def subtract_quotient(x: Array, factor: float, a: Array, b: Array) -> Array:
+    """Return x - factor a / b; x may be written to."""
+    owner = owner_of(x)
+    own = None if owner is None else owner.subtract_quotient(x, factor, a, b)
+    if own is not None:
+        return own
+    q = a / b
+    q *= factor
+    x -= q
+    return x
 
 
 def row_means(a: Array, b: Array) -> Array:

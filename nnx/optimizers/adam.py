@@ -9,7 +9,7 @@ into the corrected averages m^ and v^, Adam's step is, in terms of the sums,
 
 from __future__ import annotations
 
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, add_product, array_namespace, subtract_quotient
 from nnx.checks import number
 from nnx.clipping import Clip
 from nnx.optimizers.base import Factors, Optimizer, State, zeros
@@ -54,13 +54,10 @@ class _Adam(Optimizer):
         m *= self.beta1
         m += g
         v *= self.beta2
-        v += g * g
+        v = add_product(v, g, g)
         d = array_namespace(v).sqrt(v)
         d += eps
-        q = m / d
-        q *= eta
-        p -= q
-        return p, (m, v)
+        return subtract_quotient(p, eta, m, d), (m, v)
 
 
 class Adam(_Adam):
@@ -169,7 +166,7 @@ class NAdam(_Adam):
         m *= self.beta1
         m += g
         v *= self.beta2
-        v += g * g
+        v = add_product(v, g, g)
         d = array_namespace(v).sqrt(v)
         d += eps
         h = m * of_m
@@ -226,14 +223,11 @@ class AMSGrad(_Adam):
         m *= self.beta1
         m += g
         v *= self.beta2
-        v += g * g
+        v = add_product(v, g, g)
         u = xp.maximum(u, v)
         d = xp.sqrt(u)
         d += eps
-        q = m / d
-        q *= eta
-        p -= q
-        return p, (m, v, u)
+        return subtract_quotient(p, eta, m, d), (m, v, u)
 
 
 class AdaMax(_Adam):
@@ -277,7 +271,4 @@ class AdaMax(_Adam):
         height += self.eps
         u *= self.beta2
         u = xp.maximum(u, height)
-        q = m / u
-        q *= eta
-        p -= q
-        return p, (m, u)
+        return subtract_quotient(p, eta, m, u), (m, u)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, add_product, array_namespace, subtract_quotient
 from nnx.checks import number
 from nnx.clipping import Clip
 from nnx.optimizers.base import Factors, Optimizer, State, zeros
@@ -38,13 +38,10 @@ class AdaGrad(Optimizer):
         """s <- s + g^2, p <- p - eta g / (sqrt(s) + eps)."""
         (eta,) = factors
         (s,) = state
-        s += g * g
+        s = add_product(s, g, g)
         d = array_namespace(s).sqrt(s)
         d += self.eps
-        q = g / d
-        q *= eta
-        p -= q
-        return p, (s,)
+        return subtract_quotient(p, eta, g, d), (s,)
 
 
 class AdaDelta(Optimizer):
@@ -86,13 +83,13 @@ class AdaDelta(Optimizer):
         s, u = state
         eps = self.eps / (1.0 - self.rho)
         s *= self.rho
-        s += g * g
+        s = add_product(s, g, g)
         d = u + eps
         d /= s + eps
         d = array_namespace(d).sqrt(d)
         d *= g
         u *= self.rho
-        u += d * d
+        u = add_product(u, d, d)
         d *= eta
         p -= d
         return p, (s, u)
@@ -140,10 +137,7 @@ class RMSProp(Optimizer):
         eta, eps = factors
         (v,) = state
         v *= self.rho
-        v += g * g
+        v = add_product(v, g, g)
         d = array_namespace(v).sqrt(v)
         d += eps
-        q = g / d
-        q *= eta
-        p -= q
-        return p, (v,)
+        return subtract_quotient(p, eta, g, d), (v,)
