@@ -236,9 +236,8 @@ class SequentialNet(SequentialLayer):
                 its own.
             ignore_label: a class index that does not count, as of padded time steps.
             rng: draw the orders from it, instead of the seeded stream "batches".
-            on_device: True moves the inputs to the device at once, False keeps them on the host and
-                reads them in blocks, the next one while the present one trains. None moves them if
-                they take less than half of the free memory; the logger "nnx" tells.
+            on_device: True moves the inputs to the device at once, False reads a block ahead of the
+                present one, None moves them if they take less than half of the free memory.
             mixing: a function of a batch, (x, y) or (x, y, weights), that returns the one to train
                 with: nnx.MixUp(0.2), or a rule of your own. See `nnx.training.mixing`.
             communicator: `nnx.communicator()` connects processes that train this network together:
