@@ -88,7 +88,7 @@ class Group:
         small: dict[Any, list[int]] = {}  # by step and dtype: the indices of one flat array
         for i, (p, state) in enumerate(zip(parameters, states, strict=True)):
             size, key = math.prod(p.shape), (state.t, p.dtype)
-            if fused or size >= block / 8:  # to copy its gradient takes more than it saves
+            if fused or size >= block / 4:  # to copy its gradient takes more than it saves
                 segments.append(_Segment([i], parameters, states, block))
                 continue
             others = small.setdefault(key, [])
