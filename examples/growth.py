@@ -2,6 +2,7 @@
 
     python examples/growth.py
     python examples/growth.py --backends numpy,torch,jax --out growth.svg
+    python examples/growth.py --backends jax --kinds time --keep growth.json    # in pieces
 
 batch: 784-100-10. width: 784-width-width-10, batch 128. depth: 128-128-...-10 with so many hidden
 layers, batch 128. time: an LSTM of 16 -> 32 over so many time steps, batch 32. All under Adam in
@@ -12,7 +13,9 @@ slope is that of a line through the largest values in the double-logarithmic pic
 
 import argparse
 import itertools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -27,6 +30,13 @@ SIZES = {
 }
 BATCH = {"width": 128, "depth": 128, "time": 32}
 EPOCHS = 4
+# Colours that the colour-blind tell apart (Okabe and Ito, Color Universal Design, 2008).
+STYLES = [
+    {"color": color, "marker": marker, "linestyle": line}
+    for color, marker, line in zip(
+        ("#0072B2", "#D55E00", "#000000", "#009E73"), "os^D", ("-", "--", ":", "-."), strict=True
+    )
+]
 
 
 def network(kind, n):
@@ -82,16 +92,16 @@ def slope(numbers, values):
 
 def draw(results, path):
     figure = require_matplotlib()(figsize=(13, 5.6), layout="constrained")
-    axes = figure.subplots(2, len(results))
+    axes = figure.subplots(2, len(results), squeeze=False)
     for column, (kind, lines) in enumerate(results.items()):
         for row, quantity in enumerate(("microseconds", "megabytes")):
             ax, numbers = axes[row][column], SIZES[kind]
-            for number, (backend, points) in enumerate(lines.items()):
+            for (backend, points), style in zip(lines.items(), itertools.cycle(STYLES)):
                 values = [point[row] for point in points]
                 if not np.isfinite(values).all():
                     continue
                 label = f"{backend}, slope {slope(numbers[: len(values)], values):.2f}"
-                ax.plot(numbers[: len(values)], values, ".-", color=f"C{number}", label=label)
+                ax.plot(numbers[: len(values)], values, markersize=5, label=label, **style)
             ax.set(xscale="log", yscale="log", xlabel=kind, ylabel=f"{quantity} of a step")
             ax.set_xticks(numbers, labels=map(str, numbers), fontsize="small")
             ax.minorticks_off()
@@ -112,14 +122,16 @@ def main():
     parser.add_argument("--kinds", default=",".join(SIZES), metavar="KIND,...")
     parser.add_argument("--seconds", type=float, default=1.0, help="for each value, about")
     parser.add_argument("--largest", type=int, help="leave out larger values")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="add results to those in here")
     parser.add_argument("--out", default="growth.png", metavar="FILE")
     args = parser.parse_args()
     require_matplotlib()
     for kind, sizes in SIZES.items():
         SIZES[kind] = [n for n in sizes if n <= (args.largest or n)]
-    results = {}
-    for kind in args.kinds.split(","):
-        results[kind] = {}
+    kept = args.keep and args.keep.exists()
+    results = json.loads(args.keep.read_text()) if kept else {}
+    for kind in filter(None, args.kinds.split(",")):
+        results.setdefault(kind, {})
         for spec in args.backends.split(","):
             nnx.seed(0)
             points = []
@@ -132,6 +144,8 @@ def main():
             of = f"time {slope(SIZES[kind], times):.2f}, memory {slope(SIZES[kind], memory):.2f}"
             print(f"{spec:8}{kind:6} slope: {of}")
             results[kind][spec] = points
+            if args.keep:
+                args.keep.write_text(json.dumps(results))
     draw(results, args.out)
 
 

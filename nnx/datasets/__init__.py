@@ -99,7 +99,7 @@ def load(
 
 def _dataset(arrays: Sequence[NDArray[Any]], largest: int, flat: bool, dtype: str) -> Dataset:
     def scaled(images: NDArray[Any]) -> NDArray[Any]:
-        x = images.astype(dtype, order="C")
+        x = np.require(images, dtype, ["C", "W"])  # a copy only if it has to be one
         if dtype == "float32":
             x /= largest
         count, *channels, height, width = x.shape

@@ -52,8 +52,9 @@ def read(place: Path) -> list[Bytes]:
         raise broken(path, f"an archive of {', '.join(TRAINING)} and {TEST}", came)
     arrays: list[Bytes] = []
     for names in (TRAINING, (TEST,)):
-        records = np.concatenate([found.pop(name) for name in names])
-        arrays += [records[:, 1:].reshape(-1, *IMAGE), records[:, 0]]
+        records = [found.pop(name) for name in names]
+        images, labels = (np.concatenate([r[:, of] for r in records]) for of in (slice(1, None), 0))
+        arrays += [images.reshape(-1, *IMAGE), labels]
     return arrays
 
 
