@@ -288,7 +288,7 @@ class SequentialNet(SequentialLayer):
         host.
 
         Args:
-            x: inputs, as those of `train`; batches may be x alone.
+            x: inputs, as those of `train`, finite as they are; batches may be x alone.
             batch_size: samples per batch.
             on_device: that of `train`.
             out: an array on the host, (samples, *output_shape), to which the outputs are written,

@@ -235,3 +235,15 @@ def test_an_export_needs_a_fitted_layer():
     usable("numpy")
     with pytest.raises(RuntimeError, match=r"call its fit\(x\)"):
         nnx.onnx.to_model(network(nnx.StandardizeLayer(3)))
+
+
+def test_a_layer_that_is_not_fitted_computes_nothing_wherever_it_stands(backend):
+    """A second layer would give infinities."""
+    net = nnx.SequentialNet(2, [nnx.DenseLayer(2, 3), nnx.StandardizeLayer(3)])
+    x = np.ones((4, 2), "float32")
+    for one in (net, net.to(backend)):
+        for method in (one.predict, one.evaluate):
+            with pytest.raises(RuntimeError, match=r"not been fitted; call its fit\(x\)"):
+                method(x)
+    net.layers[1].fit(net.layers[0].evaluate(backend.asarray(x)))
+    assert np.isfinite(nnx.to_numpy(net.predict(x))).all()

@@ -354,3 +354,45 @@ def test_where_outputs_cannot_be_written(case):
 def test_outputs_of_batches_have_an_entry_each(length, words):
     with pytest.raises(nnx.ShapeError, match=words):
         network().predict(lambda: iter(BATCHES), out=np.empty((length, 3)))
+
+
+ALL_FORMS = {  # of x with a number that is not finite in sample 42, and options of predict
+    "one batch": lambda folder, x: (x, {}),
+    "several batches": lambda folder, x: (x, {"batch_size": 16}),
+    "numbers of another type": lambda folder, x: (x.astype("float64"), {}),
+    "a list": lambda folder, x: (x.tolist(), {}),
+    "arrays of the backend": lambda folder, x: (nnx.get_backend().from_numpy(x), {}),
+    "read in blocks": lambda folder, x: (x, {"on_device": False}),
+    "on disk": lambda folder, x: (memmap(folder, x), {"on_device": False}),
+    "on disk and moved": lambda folder, x: (memmap(folder, x), {"on_device": True}),
+    "batches": lambda folder, x: (
+        lambda: ((x[i : i + 8], Y[i : i + 8]) for i in range(0, 64, 8)),
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", ALL_FORMS)
+def test_numbers_that_are_not_finite_are_refused_by_every_method(form, bad, backend, tmp_path):
+    net, (x, options) = network(), ALL_FORMS[form](tmp_path, changed(X, (42, 1), bad))
+    y = () if callable(x) else (Y,)
+    on_device = {name: option for name, option in options.items() if name == "on_device"}
+    for method in (
+        lambda: net.predict(x, **options),
+        lambda: net.predict(x, out=np.empty((64, 3), "float32"), **options),
+        lambda: net.score(x, *y, **on_device),
+        lambda: net.train(x, *y, progress=False, **on_device),
+    ):
+        with pytest.raises(
+            ValueError, match=r"expected finite numbers.*x\[42(, |\]\[)1\] = -?(nan|inf)"
+        ):
+            method()
+
+
+def test_large_finite_numbers_are_predicted():
+    """Their sum is not finite."""
+    net, x = network(), np.full((64, 4), 3e38, "float32")
+    net.layers[0].W = 1e-3 * net.layers[0].W
+    for options in ({}, {"batch_size": 16}, {"on_device": False}):
+        assert np.isfinite(net.predict(x, **options)).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from nnx.backend import Array, Backend
 from nnx.checks import flag
 from nnx.data.arguments import check_batch_size
+from nnx.data.arrays import check_finite
 from nnx.data.containers import kind_of
 from nnx.data.iterables import Batches, gives_batches
 from nnx.data.parts import checked_array, equal_parts
@@ -147,6 +149,8 @@ def input_source(
     parts: list[Any] = [rows]
     if rows is None:
         parts, indices = equal_parts(net, x)
+        for i, part in enumerate(parts):
+            check_finite(part, "x", None if indices is None else indices[i])
     for part in parts:
         net.shapes(tuple(part.shape[1:]), "a sample of x is")
     return Arrays(net.backend, [(part,) for part in parts]), indices
@@ -171,6 +175,11 @@ def one_batch(
     if not at_once or x.ndim < 2 or x.shape[0] > batch_size:
         return None
     part = checked_array(net, backend, x, "x", kept=False)
+    ends: tuple[Any, ...] = ()  # two numbers tell in 3 us whether all of NumPy's are finite
+    if type(x) is np.ndarray and x.dtype.kind == "f":
+        ends = np.minimum.reduce(x, axis=None), np.maximum.reduce(x, axis=None)
+    if type(x) is not np.ndarray or not all(map(math.isfinite, ends)):
+        check_finite(part, "x")
     net.shapes(tuple(x.shape[1:]), "a sample of x is")
     return part
 

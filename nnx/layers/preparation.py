@@ -71,7 +71,7 @@ class StandardizeLayer(Layer):
     Raises:
         TypeError: n is not an integer.
         ValueError: an argument is out of its range.
-        RuntimeError: the layer is to train, or gets data from outside, and has not been fitted.
+        RuntimeError: the layer computes, and has not been fitted.
 
     Source: Keras calls it Normalization, scikit-learn StandardScaler; ONNX operators Sub and Div.
     """
@@ -84,6 +84,7 @@ class StandardizeLayer(Layer):
         self.buffers["mean"] = xp.zeros((self.n,), dtype=dtype, device=device)
         # No data has the deviation 0, see `fit`: it says that there has been none.
         self.buffers["deviation"] = xp.zeros((self.n,), dtype=dtype, device=device)
+        self._none = self.buffers["deviation"]  # known without reading the device
 
     def fit(self, x: Any) -> Self:
         """Take mean and deviation of x, which is read once, block by block; return the layer.
@@ -109,6 +110,8 @@ class StandardizeLayer(Layer):
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """(x - mean) / deviation; backward: dx = delta / deviation."""
         mean, deviation = self.buffers["mean"], self.buffers["deviation"]
+        if deviation is self._none:
+            self._check_fitted()
         if self.axis == 1:
             xp, shape = array_namespace(x, mean), (self.n,) + (1,) * (x.ndim - 2)
             mean, deviation = xp.reshape(mean, shape), xp.reshape(deviation, shape)
@@ -121,6 +124,12 @@ class StandardizeLayer(Layer):
     def check_inputs(self, x: Any) -> None:
         """Raise RuntimeError if the layer has not been fitted; the device is read once."""
         self._check_fitted()
+
+    def _fill(self, source: Any, backend: Any, convert: Any, made: dict[int, Any]) -> None:
+        """Give a twin buffers of its own."""
+        super()._fill(source, backend, convert, made)
+        if source.buffers["deviation"] is source._none:
+            self._none = self.buffers["deviation"]
 
     def _check_fitted(self) -> None:
         deviation = self.buffers["deviation"]
