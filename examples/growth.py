@@ -93,10 +93,10 @@ def slope(numbers, values):
 def draw(results, path):
     figure = require_matplotlib()(figsize=(13, 5.6), layout="constrained")
     axes = figure.subplots(2, len(results), squeeze=False)
-    for column, (kind, lines) in enumerate(results.items()):
+    for column, kind in enumerate(kind for kind in SIZES if kind in results):
         for row, quantity in enumerate(("microseconds", "megabytes")):
             ax, numbers = axes[row][column], SIZES[kind]
-            for (backend, points), style in zip(lines.items(), itertools.cycle(STYLES)):
+            for (backend, points), style in zip(results[kind].items(), itertools.cycle(STYLES)):
                 values = [point[row] for point in points]
                 if not np.isfinite(values).all():
                     continue
@@ -104,6 +104,8 @@ def draw(results, path):
                 ax.plot(numbers[: len(values)], values, markersize=5, label=label, **style)
             ax.set(xscale="log", yscale="log", xlabel=kind, ylabel=f"{quantity} of a step")
             ax.set_xticks(numbers, labels=map(str, numbers), fontsize="small")
+            ax.yaxis.get_major_locator().set_params(subs=(1, 3))
+            ax.yaxis.set_major_formatter("{x:g}")
             ax.minorticks_off()
             ax.grid(alpha=0.3)
             if ax.lines:

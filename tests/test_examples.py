@@ -250,9 +250,13 @@ def test_benchmark_of_layers():
     assert len(re.findall(r"nnx:numpy +\d+ +first epoch", printed)) == 2
 
 
-def test_growth(tmp_path):
+def test_growth_in_two_pieces(tmp_path):
     pytest.importorskip("matplotlib", reason='pip install "nnx-array[examples]"')
-    out = tmp_path / "growth.png"
-    printed = run("growth.py", "--largest", "64", "--seconds", "0.02", "--out", out)
-    assert printed.count("slope") == 4
+    kept = tmp_path / "growth.json"
+    options = ["--largest", "64", "--seconds", "0.02", "--out", tmp_path / "growth.png"]
+    for kinds in (["batch"], ["width", "depth", "time"]):
+        printed = run("growth.py", "--kinds", ",".join(kinds), "--keep", kept, *options)
+        assert printed.count("slope") == len(kinds)
+    sizes = {kind: len(lines["numpy"]) for kind, lines in json.loads(kept.read_text()).items()}
+    assert sizes == {"batch": 4, "width": 2, "depth": 7, "time": 2}
     check_pictures(tmp_path, "growth.png")
