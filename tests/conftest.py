@@ -105,6 +105,13 @@ def backend64(nnx_backend64):
 
 
 @pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder of its own, in which a test runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def installed(tmp_path, monkeypatch):
     """Pretends that a distribution "shelf" is installed: its module and its backends."""
 

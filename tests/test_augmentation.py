@@ -4,11 +4,9 @@ import hashlib
 
 import numpy as np
 import pytest
-from conftest import usable
 
 import nnx
-from nnx.randomness import generator, noise_from
-from nnx.testing import assert_no_host_sync
+from nnx.randomness import noise_from
 
 LAYERS = {
     "flip": lambda: nnx.RandomFlipLayer(True, True),
@@ -167,28 +165,6 @@ def test_every_cell_is_equally_likely_the_centre_of_what_is_cut_out(numpy):
     np.testing.assert_allclose(share, p, atol=tolerance)
 
 
-# ---------------------------------------------------------------- evaluation, frozen, nothing to do
-
-
-@each
-@pytest.mark.parametrize("frozen", [False, True])
-def test_evaluation_and_a_frozen_layer_are_the_identity_and_draw_nothing(make, frozen, backend):
-    layer, x = make(), backend.asarray(IMAGES)
-    layer.frozen = frozen
-    before = generator("dropout").bit_generator.state
-    y, backward = layer.forward(x, training=frozen)
-    assert y is x
-    assert backward(x) == (x, {})
-    assert generator("dropout").bit_generator.state == before
-
-
-@pytest.mark.parametrize("layer", [nnx.RandomFlipLayer(False), nnx.RandomShiftLayer(0)])
-def test_nothing_to_do_is_the_identity_in_training_too(layer):
-    y, backward = layer.forward(IMAGES, training=True)
-    assert y is IMAGES
-    assert backward(IMAGES) == (IMAGES, {})
-
-
 @each
 def test_only_images_are_taken(make):
     with pytest.raises(nnx.ShapeError, match=r"layer 1 .* takes input of shape \(channels, height"):
@@ -224,39 +200,6 @@ def test_training_is_the_same_on_every_backend_compiled_or_not(backend):
         np.testing.assert_allclose(found, p, rtol=2e-4, atol=1e-6)
     outputs = [backend.to_numpy(net.predict(X)) for _ in range(2)]
     np.testing.assert_array_equal(*outputs)
-
-
-@each
-def test_nothing_is_read_back(make):
-    usable("strict")
-    x = IMAGES.astype("float32")
-    assert_no_host_sync(lambda layer, x: layer.forward(x, training=True)[1](x), make(), x)
-
-
-# Kernels of forward and backward in training; one copy to the device, no other, and no wait.
-BUDGETS = {"flip": (2, 2), "shift": (21, 21), "cutout": (14, 1)}
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("case", BUDGETS)
-def test_launches_on_cupy(case, record_property):
-    counters = pytest.importorskip("cpusim", reason="no counters of CUDA calls here")
-    with nnx.use_backend("cupy") as backend:
-        layer, x = LAYERS[case](), backend.asarray(IMAGES)
-        layer.forward(x, training=True)[1](x)  # kernels are compiled at their first use
-        counters.reset()
-        _, backward = layer.forward(x, training=True)
-        forward = dict(counters.stats())
-        counters.reset()
-        backward(x)
-        found = [forward, dict(counters.stats())]
-    print(case, found)
-    record_property("counted", found)
-    assert forward.pop("h2d") == 1
-    assert forward.pop("h2d_bytes") == 2 * 6 * (1 if case == "flip" else 4)
-    for counted, launches in zip(found, BUDGETS[case]):
-        assert counted.pop("launches", 0) <= launches
-        assert not any(counted.values()), counted
 
 
 # ---------------------------------------------------------------- mixing samples

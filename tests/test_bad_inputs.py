@@ -45,7 +45,7 @@ CASES = {
     "too few features": (
         lambda: train(x=X[:, :3]),
         ShapeError,
-        [r"\(samples, 4\)", r"\(30, 3\)", "one sample per row"],
+        [r"\(samples, 4\)", r"\(30, 3\)", "or make it anew: SequentialNet\\(3, ...\\)"],
     ),
     "a single sample": (
         lambda: net().evaluate(X[0]),

@@ -244,7 +244,10 @@ def test_a_mistake_in_a_list_of_samples_is_named_with_its_sample(case, backend):
         ((3, None, None), (4, 6, 5, 3), "write numpy.transpose(x, (0, 3, 1, 2))"),
         ((None, 2), (0, 5, 2), "there are no samples: check the selection of the data"),
         ((None, 2), (4, 0, 2), "an axis of the samples is empty: check the selection of the data"),
-        ((None, 2), (4, 5, 3), "pass one sample per row"),
+        ((None, 2), (4, 5, 3), "or make it anew: SequentialNet((5, 3), ...)"),
+        ((None, 2), (4, 5, 3, 2), "pass one sample per row"),
+        ((6,), (4, 5), "or make it anew: SequentialNet(5, ...)"),
+        ((6,), (6, 5), "pass one sample per row: write x.T"),
     ],
 )
 def test_inputs_for_free_axes_are_told_what_to_do(shape, given, advice, backend):

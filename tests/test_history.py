@@ -1,6 +1,9 @@
 """What a training tells: every number of the History beside scikit-learn on the same outputs."""
 
+import copy
 import math
+import pickle
+import re
 
 import numpy as np
 import pytest
@@ -283,3 +286,24 @@ def test_an_error_in_a_metric_names_it():
     assert caught.value.__notes__ == [
         "raised by the metric 'broken' for outputs (40, 3) and targets (40,)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("val_loss", 'write history["validation_loss"]'),
+        ("acc", 'write history["accuracy"]'),
+        ("f1", 'write history["f1"]'),
+        ("history", "expected one of loss, accuracy, validation_loss, f1, got 'history'"),
+    ],
+)
+def test_a_name_of_another_library_says_what_it_is_here(name, advice):
+    history = nnx.History(loss=[1.0], accuracy=[0.5], validation_loss=[1.0], metrics={"f1": [0.5]})
+    with pytest.raises(AttributeError) as caught:
+        getattr(history, name)
+    assert str(caught.value).endswith(advice)
+    if name != "f1":
+        with pytest.raises(KeyError, match=re.escape(advice[:20])):
+            history[name]
+    for twin in (copy.deepcopy(history), pickle.loads(pickle.dumps(history))):
+        assert twin == history

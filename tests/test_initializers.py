@@ -478,3 +478,11 @@ def test_every_initializer_takes_only_what_it_uses():
 def test_what_is_no_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"^Zeros: expected a shape \(outputs, inputs,"):
         nnx.Zeros().weights(shape)
+
+
+def test_a_truncated_normal_entry_is_the_mean_plus_a_draw():
+    z = np.random.default_rng(3).standard_normal((6, 5))
+    W = nnx.TruncatedNormal(0.5, 2.0).draw((6, 5), np.random.default_rng(3))
+    kept = np.abs(z) <= 2.0  # the others are drawn again
+    assert kept.sum() > 20
+    np.testing.assert_array_equal(W[kept], (2.0 + 0.5 * z)[kept])

@@ -192,3 +192,20 @@ def test_networks_go_through_the_boundary_of_a_process(method):
         with multiprocessing.get_context(method).Pool(1) as pool:
             there = pool.apply(trained, [net])
     np.testing.assert_array_equal(there, trained(net))
+
+
+@pytest.mark.parametrize(
+    ("layers", "advice"),
+    [
+        ([nnx.DenseLayer(4, 8), nnx.DenseLayer(9, 3)], "; write DenseLayer(8, ...)"),
+        ([nnx.DenseLayer(5, 8)], "; write DenseLayer(4, ...)"),
+        (
+            [nnx.ReshapeLayer((2, 2)), nnx.LSTMLayer(2, 3), nnx.GRULayer(3, 2)],
+            "; for all time steps, give layer 2 return_sequences=True",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_say_what_to_write(layers, advice):
+    with pytest.raises(nnx.ShapeError) as caught:
+        nnx.SequentialNet(4, layers)
+    assert str(caught.value).endswith(advice)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from shell_tools import done
 
 import nnx
 from nnx.commands import shell
@@ -14,19 +15,9 @@ from nnx.commands.cli import main
 from nnx.commands.words import KINDS, network_of, parse, words_of
 
 pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
+pytestmark = pytest.mark.usefixtures("folder")
 DIGITS = "digits"
 TWO = "dense 16 relu, dense 10 softmax"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder of its own, in which the commands run."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def done(*words, status=0):
-    assert main(list(map(str, words))) == status
 
 
 def network(text, shape):

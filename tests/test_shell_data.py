@@ -2,23 +2,13 @@
 
 import numpy as np
 import pytest
+from shell_tools import done
 
 import nnx
-from nnx.commands.cli import main
 from nnx.data import training_data
 
+pytestmark = pytest.mark.usefixtures("folder")
 CLASSES = "dense 3 softmax"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """A folder of its own, in which the commands run."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def done(*words, status=0):
-    assert main(list(map(str, words))) == status
 
 
 def measured(samples=40):

@@ -81,6 +81,7 @@ CALLS = [
     (lambda: nnx.Huber(1.0, 2, 3), "Huber: expected at most 1 arguments without a name, delta"),
     (lambda: nnx.DenseLayer(2, 3, ni=2), "got it without and with its name; leave out ni="),
     (lambda: nnx.metrics.f1(Y, Y, weights=Y), "write sample_weights=..."),
+    (lambda: nnx.SequentialNet(2, ["dense"]), "got 'dense'; write for example DenseLayer(64, 10)"),
     (lambda: net()(X), "SequentialNet: expected the name of a method, got a call of the object; "
      "write net.predict(x)"),
     (lambda: LAYERS[0](X), "write layer.evaluate(x), or layer.forward(x) in formulas"),

@@ -123,6 +123,8 @@ def as_targets(
             hint = f"; for a column of class indices: write {host}.ravel()"
         elif y.ndim == len(shape) + 1 and math.prod(y.shape[1:]) == _size(shape):
             hint = f"; write {host}.reshape(len({name}), {', '.join(map(str, shape))})"
+        elif y.ndim == len(shape) + 1 and fits(y.shape[1:-1], shape[:-1]):
+            hint = f"; give the last layer {y.shape[-1]} outputs, one for each number of a row"
         raise ShapeError(f"{expected}, got shape {tuple(y.shape)}{hint}")
     y = converted(backend, y, backend.dtype, name)
     check_finite(y, name, indices)
@@ -309,6 +311,11 @@ def _input_hint(host: str, shape: Shape, x: Any) -> str:
     for axis, size in enumerate(shape, start=1):
         if size == 1 and fits((*given[1:axis], 1, *given[axis:]), shape):
             return f"write numpy.expand_dims({host}, {axis})"
+    if x.ndim == 2 and fits(given[:1], shape):
+        return f"pass one sample per row: write {host}.T"
+    if x.ndim == len(shape) + 1:
+        made = given[1] if len(shape) == 1 else given[1:]
+        return f"pass what the network was made for, or make it anew: SequentialNet({made}, ...)"
     return "pass one sample per row"
 
 

@@ -248,9 +248,10 @@ class SequentialLayer(Container):
                     raise
                 if number > 1:
                     source = f"layer {number - 1} ({self.layers[number - 2].name}) gives"
-                raise ShapeError(f"layer {number} ({layer.name}) {reason}; {source} {shape}") from (
-                    None if reason is error else error
-                )
+                remedy = _remedy(self.layers[:number], shape) if ";" not in str(reason) else ""
+                raise ShapeError(
+                    f"layer {number} ({layer.name}) {reason}; {source} {shape}{remedy}"
+                ) from (None if reason is error else error)
             found.append(shape_after)
             shape = shape_after
         return found
@@ -273,6 +274,16 @@ class SequentialLayer(Container):
         return None
 
 
+def _remedy(layers: list[Layer], shape: Shape) -> str:
+    """Return what to write if the last of some layers does not take what comes before it."""
+    *before, layer = layers
+    if before and len(shape) == 1 and getattr(before[-1], "return_sequences", True) is False:
+        return f"; for all time steps, give layer {len(before)} return_sequences=True"
+    if len(shape) == 1 and getattr(layer, "ni", shape[0]) != shape[0]:
+        return f"; write {type(layer).__name__}({shape[0]}, ...)"
+    return ""
+
+
 def as_layer(owner: str, name: str, child: Any) -> Layer:
     """Return a child; a list of layers as a SequentialLayer. Messages call it by the name.
 
@@ -284,6 +295,7 @@ def as_layer(owner: str, name: str, child: Any) -> Layer:
         return SequentialLayer(child)
     if not isinstance(child, Layer):
         remedy = f"; write {child.__name__}(...)" if isinstance(child, type) else ""
+        remedy = "; write for example DenseLayer(64, 10)" if isinstance(child, str) else remedy
         if isinstance(child, Activation):
             remedy = f"; write ActivationLayer({child!r})"
         raise TypeError(f"{owner}: expected {name} to be a layer, got {child!r}{remedy}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnx.backend import Array, array_namespace
 
@@ -94,7 +94,23 @@ class History:
         of_validation = name.removeprefix("validation_")
         if of_validation != name and of_validation in self.validation_metrics:
             return self.validation_metrics[of_validation]
-        raise KeyError(f"expected one of {', '.join(self.keys()) or 'no names yet'}, got {name!r}")
+        raise KeyError(self._missing(name))
+
+    if not TYPE_CHECKING:  # a checker of types knows the attributes
+
+        def __getattr__(self, name):
+            text = f"'History' object has no attribute {name!r}"
+            known = name[:1] != "_" and len(vars(self)) > len(_LISTS)  # nothing while it is read
+            raise AttributeError(f"{text}: {self._missing(name)}" if known else text)
+
+    def _missing(self, name: str) -> str:
+        """Return what there is instead of a quantity of this name, and what to write."""
+        known = self.keys()
+        text = f"expected one of {', '.join(known) or 'no names yet'}, got {name!r}"
+        for meant in (name, name.replace("val_", "validation_"), name.replace("acc", "accuracy")):
+            if meant in known:
+                return f'{text}; write history["{meant}"]'
+        return text if known else f"{text}; train at least one epoch"
 
     def add(self, seconds: float, score: Score, validation: Score | None) -> None:
         """Append one epoch."""
