@@ -31,6 +31,7 @@ class _LSTMCell(Cell):
         # in memory, since a product with a column takes longer
         self.a = layout.concat([a + like for a in self.scale])
         self.offset = 1.0 - self.a
+        self.of_g = layout.concat([of_g + like for of_g in (0.0, 0.0, 1.0, 0.0)])
 
     def step(self, z: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep the gates and y = tanh(c')."""
@@ -45,11 +46,16 @@ class _LSTMCell(Cell):
         return (o * y, c), (gates, y)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f."""
+        """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f.
+
+        The slopes of the gates are i (1 - i), f (1 - f), (g + 1) (1 - g), o (1 - o).
+        """
         (_, c), (gates, y) = before, kept
         i, f, g, o = self.layout.split(gates, 4)
-        S = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), y * o * (1.0 - o)]
-        return o * (1.0 - y * y), self.layout.concat(S), f
+        S = self.layout.concat([g, c, i, y])
+        S *= gates + self.of_g
+        S *= 1.0 - gates
+        return o * (1.0 - y * y), S, f
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, tuple[None, Array]]:
         """dc = dc + dh o (1 - y^2), dz = (dc, dc, dc, dh) S; dc of the step before is dc f."""
