@@ -48,20 +48,22 @@ def plain_scan(
     owner = owner_of(carry[0])
     if owner is None or not owner.mutable:
         return _listing_scan(step, carry, rows, reverse, join)
-    ends = None if join is None else last_places(rows[0][0], carry[0], join)
-    steps = next(a.shape[0] for group in rows for a in group)
-    buffers: Any = None
+    xp = array_namespace(carry[0])
+    parts = [[xp.unstack(a) for a in group] for group in rows]
+    ends = None if join is None else xp.unstack(last_places(rows[0][0], carry[0], join))
+    steps = next(len(arrays) for group in parts for arrays in group)
+    buffers: list[Array] = []
     for t in range(steps)[:: -1 if reverse else 1]:
         if ends is not None:
-            ends[t, ...] = carry[0]
-        row = [[a[t, ...] for a in group] for group in rows]
-        carry, output = step(carry, row)
-        if buffers is None:
-            buffers = tuple(tuple(_many(a, steps) for a in group) for group in output)
-        for own, group in zip(buffers, output, strict=True):
-            for buffer, a in zip(own, group, strict=True):
-                buffer[t, ...] = a
-    return carry, buffers if join is None else ((rows[0][0],), *buffers)
+            ends[t][...] = carry[0]
+        carry, output = step(carry, [[arrays[t] for arrays in group] for group in parts])
+        found = [a for group in output for a in group]
+        buffers = buffers or [_many(a, steps) for a in found]
+        for buffer, a in zip(buffers, found, strict=True):
+            buffer[t, ...] = a
+    own = iter(buffers)
+    outputs = tuple(tuple(next(own) for _ in group) for group in output)
+    return carry, outputs if join is None else ((rows[0][0],), *outputs)
 
 
 def _listing_scan(
