@@ -22,6 +22,7 @@ class JAXBackend(Backend):
     name = "jax"
     library = "jax"
     mutable = False
+    fuses_steps = True
     samples_first = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:

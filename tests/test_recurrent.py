@@ -287,7 +287,7 @@ class Leaky(Cell):
 
     def slopes(self, before, kept):
         t, v = kept
-        return self.layout.concat([v * (1.0 - t * t), t]), 
+        return (self.layout.concat([v * (1.0 - t * t), t]),)
 
     def back(self, d, slopes):
         (dh,), (S,) = d, slopes

@@ -9,7 +9,7 @@ from nnx.backend.contract import FUNCTIONS, Backend, Memory, host_numbers
 from nnx.backend.errors import BackendError, HostReadError, OutOfMemoryError
 from nnx.backend.hooks import Problem, Uploader
 from nnx.backend.installed import installed_backends
-from nnx.backend.loops import samples_first, scan, steps_at_a_time, whole
+from nnx.backend.loops import scan, whole
 from nnx.backend.namespace import (
     Array,
     add_array_type,
@@ -59,10 +59,8 @@ __all__ = [
     "owner_of",
     "resolve",
     "row_means",
-    "samples_first",
     "scan",
     "set_backend",
-    "steps_at_a_time",
     "sum_rows",
     "to_numpy",
     "use_backend",

@@ -7,7 +7,17 @@ from typing import Any
 
 from nnx.backend.namespace import Array, array_namespace, owner_of
 
-__all__ = ["by_array", "joining", "last_places", "plain_scan", "samples_first", "scan", "steps_at_a_time", "whole"]
+__all__ = [
+    "by_array",
+    "fuses_steps",
+    "joining",
+    "last_places",
+    "plain_scan",
+    "samples_first",
+    "scan",
+    "steps_at_a_time",
+    "whole",
+]
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -99,6 +109,12 @@ def last_places(array: Array, like: Array, axis: int) -> Array:
     return array[..., start:] if axis == -1 else array[..., start:, :]
 
 
+def fuses_steps(array: Array) -> bool:
+    """Return whether what a step of a `scan` needs had better be computed in the step."""
+    owner = owner_of(array)
+    return owner is not None and owner.fuses_steps
+
+
 def samples_first(array: Array) -> bool:
     """Return whether products in a loop over time are faster with the samples first."""
     owner = owner_of(array)
@@ -106,7 +122,7 @@ def samples_first(array: Array) -> bool:
 
 
 def steps_at_a_time(like: Array, size: int, steps: int) -> int:
-    """Return of how many steps to compute at a time, with arrays of this size for each step."""
+    """Return how many of the steps to compute at a time, if a step has arrays of this size."""
     owner = owner_of(like)
     block = None if owner is None else owner.block
     return steps if block is None else max(1, block // size)

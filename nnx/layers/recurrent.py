@@ -5,9 +5,10 @@ returns the next state. The cell's way back returns dz, and the gradients of the
 
     dW = sum_t dz_t (x_t, 1, h_(t-1))^T,   dx_t = W_ih^T dz_t,   dh_(t-1) = W_hh^T dz_t + ...
 
-The way back takes a few steps at a time, if the library's processor has a cache: it computes what
-it needs of the slopes of the gates for these steps at once, goes back through them, and adds their
-part of dW. So what it reads again is still in the cache.
+The way back takes a few steps at a time: it computes what it needs of the slopes of the gates for
+these steps at once, goes back through them, and adds their part of dW. So what it reads again is
+still in the cache of a processor. A GPU takes all steps at a time. A library that compiles the loop
+computes the slopes in it.
 
 The order of the axes inside of the loops is that of `Layout`.
 """
@@ -18,7 +19,8 @@ from typing import Any, ClassVar
 
 from nnx import checks
 from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
-from nnx.backend import Array, array_namespace, samples_first, scan, steps_at_a_time, whole
+from nnx.backend import Array, array_namespace
+from nnx.backend.loops import fuses_steps, samples_first, scan, steps_at_a_time, whole
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._layout import Layout
@@ -199,7 +201,8 @@ class RecurrentLayer(Layer):
                 d = (layout.turned(delta), *nothing[1:])
 
             def step_back(d: Arrays, row: Any) -> tuple[Arrays, Any]:
-                slopes, mask, delta, inside = row
+                before, kept, mask, delta, inside = row
+                slopes = cell.slopes(before, kept) if fuses else before
                 if delta:
                     d = (d[0] + delta[0], *d[1:])
                 dz, beside = cell.back(d, slopes)
@@ -209,14 +212,17 @@ class RecurrentLayer(Layer):
                 d = _choose(mask, (dh, *beside[1:]), d)
                 return _choose(inside, d, nothing), ((dz,),)
 
+            fuses = fuses_steps(x)
             at_a_time = steps_at_a_time(W, count * self.no * samples, time)
             others = masks, deltas, self._inside(x)
             dW: Any = None
             dx: list[Array] = []
             for few in _pieces(time, at_a_time, not self.reverse):
                 (joined,), memories, kept = (tuple(whole(a, few) for a in g) for g in found)
-                slopes = cell.slopes((layout.part(joined, self.ni + 1), *memories), kept)
-                rows = slopes, *(tuple(a[few, ...] for a in group) for group in others)
+                before = layout.part(joined, self.ni + 1), *memories
+                if not fuses:
+                    before, kept = cell.slopes(before, kept), ()
+                rows = before, kept, *(tuple(a[few, ...] for a in group) for group in others)
                 d, ((dz,),) = scan(step_back, d, rows, not self.reverse)
                 dz = only_data(whole(dz), few)
                 part = layout.outer(dz, joined)
