@@ -11,8 +11,8 @@ class Layout:
     """The order of the axes of arrays inside of a loop over time.
 
     With the samples last, an array of a step is (n, samples): the numbers of a gate are contiguous,
-    and the weights are on the left in products. With the samples first it is (samples, n). Arrays of
-    many steps have the time before these axes.
+    and the weights are on the left in products. With the samples first it is (samples, n). Arrays
+    of many steps have the time before these axes.
 
     Args:
         first: are the samples first?

@@ -7,8 +7,8 @@ from typing import Any
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
-from nnx.layers.base import Parameter
 from nnx.layers._layout import Layout
+from nnx.layers.base import Parameter
 from nnx.layers.recurrent import Arrays, Cell, RecurrentLayer, by_gates
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer

@@ -86,8 +86,8 @@ class RecurrentLayer(Layer):
     """Base class of the layers that process sequences step by step: the loop over time.
 
     Subclasses set `gates`, the number of their gates, and `memories`, the number of arrays in their
-    state. They define `cell`, a class derived from `Cell`. All their parameters but W_ih and W_hh are
-    biases of W_ih x, except b_hh, which is one of W_hh h.
+    state. They define `cell`, a class derived from `Cell`. Their other parameters are biases: b_hh
+    that of W_hh h, all others of W_ih x.
 
     Shapes: x (samples, time, ni); y (samples, time, no) with return_sequences, else (samples, no);
     W_ih (gates * no, ni), W_hh (gates * no, no), biases (gates * no,). The first state is zero.
