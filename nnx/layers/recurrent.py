@@ -30,7 +30,7 @@ from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
-__all__ = ["Cell", "RNNLayer", "RecurrentLayer"]
+__all__ = ["Cell", "RNNLayer", "RecurrentLayer", "by_gates"]
 
 Arrays = tuple[Array, ...]
 
