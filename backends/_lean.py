@@ -40,7 +40,8 @@ def lean_numpy(compat: ModuleType) -> ModuleType:
 def lean_torch(compat: ModuleType) -> ModuleType:
     """Return the namespace with PyTorch's `clamp` for the larger or smaller of array and number.
 
-    Otherwise the number is made a tensor first, which takes 5 us.
+    Otherwise the number is made a tensor first, which takes 5 us. `unstack` is PyTorch's own,
+    which takes half of the time.
     """
     import torch
 
@@ -50,7 +51,10 @@ def lean_torch(compat: ModuleType) -> ModuleType:
     def minimum(x1: Any, x2: Any, /) -> Any:
         return torch.clamp(x1, max=x2) if _number(x2) else compat.minimum(x1, x2)
 
-    return _with(compat, maximum=maximum, minimum=minimum)
+    def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+        return x.unbind(axis)
+
+    return _with(compat, maximum=maximum, minimum=minimum, unstack=unstack)
 
 
 @functools.cache

@@ -114,7 +114,12 @@ class OptionalHooks:
         return None
 
     def scan(
-        self, step: Callable[..., Any], carry: Any, rows: Any, reverse: bool
+        self,
+        step: Callable[..., Any],
+        carry: Any,
+        rows: Any,
+        reverse: bool,
+        join: int | None,
     ) -> tuple[Any, Any] | None:
         """Return what `nnx.backend.scan` does, or None if a Python loop is as good."""
         return None
