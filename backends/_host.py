@@ -8,7 +8,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,24 @@ def _glibc() -> Any:
         return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
     except OSError:
         return None
+
+
+def by_parts(
+    formula: Callable[[Any], tuple[Any, ...]], x: Any, size: int, empty_like: Callable[[Any], Any]
+) -> tuple[Any, ...] | None:
+    """Return formula(x), computed for so many elements at a time; None if x has no more."""
+    count = math.prod(x.shape)
+    if count <= size:
+        return None
+    flat = x.reshape(-1)
+    results: tuple[Any, ...] = ()
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        found = formula(flat[part])
+        results = results or tuple(empty_like(flat) for _ in found)
+        for result, y in zip(results, found, strict=True):
+            result[part] = y
+    return tuple(result.reshape(x.shape) for result in results)
 
 
 def missing(library: str, extra: str, error: ImportError) -> BackendError:

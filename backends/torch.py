@@ -18,6 +18,7 @@ from nnx.backend import (
 )
 from nnx.backend.loops import by_array
 from nnx_backends._host import (
+    by_parts,
     cores,
     host_memory,
     keep_freed_memory,
@@ -27,6 +28,9 @@ from nnx_backends._host import (
     too_many_threads,
 )
 from nnx_backends._lean import lean_torch
+
+# Elements of which a dozen arrays fit into the cache of a core.
+PART = 1 << 16
 
 
 class TorchBackend(Backend):
@@ -86,10 +90,17 @@ class TorchBackend(Backend):
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
 
-    def erfc(self, x: Array) -> Array:
+    def elementwise(self, formula: Callable[[Array], tuple[Array, ...]], x: Array) -> Any:
         import torch
 
-        return torch.special.erfc(x)
+        if x.device.type not in ("cpu", "meta"):
+            return None
+        return by_parts(formula, x, PART, torch.empty_like)
+
+    def erfc(self, k: float, x: Array) -> Array:
+        import torch
+
+        return torch.special.erfc(k * x)
 
     def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
         way = -1 if reverse else 1
