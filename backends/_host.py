@@ -8,9 +8,9 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,41 @@ def host_memory() -> Memory | None:
     with suppress(OSError, ValueError, IndexError):
         known = Path("/proc/meminfo").read_text().partition("MemAvailable:")[2]
         free = int(known.split()[0]) * 1024
-    with suppress(OSError, ValueError):
-        limit, used = (
-            int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
-        )
+    for limit, used in control_groups():
         total, free = min(total, limit), min(free, max(0, limit - used))
     return Memory(free, total)
+
+
+def control_groups(root: Path = Path("/")) -> Iterator[tuple[int, int]]:
+    """Yield how many bytes the control groups of this process may have, and have without files.
+
+    A container is such a group, and a job of a cluster is one in others: each of them has a limit.
+    Linux has two versions of them (cgroups(7)).
+
+    Args:
+        root: where proc and sys are.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, kinds, path = line.split(":", 2)
+        folder, maximum, usage, kept = root / "sys/fs/cgroup", "max", "current", ""
+        if "memory" in kinds.split(","):
+            folder, kept = folder / "memory", "total_"
+            maximum, usage = "limit_in_bytes", "usage_in_bytes"
+        elif kinds:
+            continue
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
+            place = folder / str(group).lstrip("/")
+            with suppress(OSError, ValueError):  # it is not there, or its maximum is "max"
+                limit = int((place / f"memory.{maximum}").read_text())
+                used = int((place / f"memory.{usage}").read_text())
+                rows = (place / "memory.stat").read_text().splitlines()
+                stat = dict(row.split() for row in rows)
+                files = (stat.get(f"{kept}{of}_file", 0) for of in ("active", "inactive"))
+                yield limit, used - sum(map(int, files))
 
 
 @contextmanager
@@ -115,24 +144,6 @@ def _glibc() -> Any:
         return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
     except OSError:
         return None
-
-
-def by_parts(
-    formula: Callable[[Any], tuple[Any, ...]], x: Any, size: int, empty_like: Callable[[Any], Any]
-) -> tuple[Any, ...] | None:
-    """Return formula(x), computed for so many elements at a time; None if x has no more."""
-    count = math.prod(x.shape)
-    if count <= size:
-        return None
-    flat = x.reshape(-1)
-    results: tuple[Any, ...] = ()
-    for start in range(0, count, size):
-        part = slice(start, start + size)
-        found = formula(flat[part])
-        results = results or tuple(empty_like(flat) for _ in found)
-        for result, y in zip(results, found, strict=True):
-            result[part] = y
-    return tuple(result.reshape(x.shape) for result in results)
 
 
 def missing(library: str, extra: str, error: ImportError) -> BackendError:

@@ -12,7 +12,6 @@ import numpy as np
 
 from nnx.backend import Array, Backend, BackendError, Memory, Problem
 from nnx_backends._host import (
-    by_parts,
     cores,
     host_memory,
     keep_freed_memory,
@@ -52,7 +51,17 @@ class NumPyBackend(Backend):
         return subnormals_flushed()
 
     def elementwise(self, formula: Callable[[Array], tuple[Array, ...]], x: Array) -> Any:
-        return by_parts(formula, x, PART, np.empty_like)
+        if x.size <= PART:
+            return None
+        flat = x.reshape(-1)
+        results: tuple[Array, ...] = ()
+        for start in range(0, x.size, PART):
+            part = slice(start, start + PART)
+            found = formula(flat[part])
+            results = results or tuple(np.empty_like(flat) for _ in found)
+            for result, y in zip(results, found, strict=True):
+                result[part] = y
+        return tuple(result.reshape(x.shape) for result in results)
 
     def row_means(self, a: Array, b: Array) -> Array:
         return np.expand_dims(np.vecdot(a, b), -1) / a.shape[-1]
