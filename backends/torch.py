@@ -86,10 +86,16 @@ class TorchBackend(Backend):
     def fast_arithmetic(self) -> AbstractContextManager[None]:
         return subnormals_flushed()
 
-    def erfc(self, x: Array) -> Array:
+    def erfc(self, k: float, x: Array) -> Array:
         import torch
 
-        return torch.special.erfc(x)
+        return torch.special.erfc(k * x)
+
+    def add_product(self, x: Array, a: Array, b: Array) -> Array:
+        return x.addcmul_(a, b)
+
+    def subtract_quotient(self, x: Array, factor: float, a: Array, b: Array) -> Array:
+        return x.addcdiv_(a, b, value=-factor)
 
     def add_product(self, x: Array, a: Array, b: Array) -> Array:
         return x.addcmul_(a, b)

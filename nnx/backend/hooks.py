@@ -97,8 +97,8 @@ class OptionalHooks:
         """Return what `nnx.backend.elementwise` does; None to compute the formula of all of x."""
         return None
 
-    def erfc(self, x: Array) -> Array | None:
-        """Return 1 - erf(x), to a few epsilon of itself, or None if the library has no such."""
+    def erfc(self, k: float, x: Array) -> Array | None:
+        """Return 1 - erf(k x), to a few epsilon of itself, or None if the library has no such."""
         return None
 
     def add_product(self, x: Array, a: Array, b: Array) -> Array | None:

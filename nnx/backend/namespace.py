@@ -211,10 +211,10 @@ def elementwise(formula: Callable[[Array], tuple[Array, ...]], x: Array) -> tupl
     return formula(x) if own is None else own
 
 
-def erfc(x: Array) -> Array | None:
-    """Return 1 - erf(x) by the library's own function, or None if its backend has none."""
+def erfc(k: float, x: Array) -> Array | None:
+    """Return 1 - erf(k x) by the library's own function, or None if its backend has none."""
     owner = owner_of(x)
-    return None if owner is None else owner.erfc(x)
+    return None if owner is None else owner.erfc(k, x)
 
 
 def describe(thing: Any) -> str:

@@ -4,7 +4,7 @@ With S = K Q^T, of which a column holds the scores of a query, E = exp(S - max(S
 down the columns, O = E^T V / z. Sums down columns are faster than sums along rows, and E^T V / z
 divides fewer numbers than softmax(S) = E / z. Backward, with d = dO / z:
 
-    dV = E d,  dS = E (V d^T - sum(d O)),  dQ = dS^T K,  dK = dS Q.
+    dV = E d,  dS = E (V d^T - sum(E (V d^T)) / z),  dQ = dS^T K,  dK = dS Q.
 
 A block of queries has columns of its own, so that blocks change nothing but the order in which
 dK and dV are summed. The backward of a block computes its E again.
@@ -77,15 +77,15 @@ def _output(E: Array, V: Array) -> tuple[Array, Array]:
 def _gradients(
     dO: Array, E: Array, z: Array, Q: Array, K: Array, V: Array
 ) -> tuple[Array, Array, Array]:
-    """Return dQ, dK, dV, with dS = P - E sum(P) / z, P = E (V d^T), d = dO / z.
+    """Return dQ, dK, dV, with dS = E (V d^T - sum(E (V d^T)) / z), d = dO / z.
 
-    sum(P) is also O d. But where a query attends to one key alone, this form is exactly 0.
+    The sum is also O d z. But where a query attends to one key alone, this form is exactly 0.
     """
     xp = array_namespace(dO)
     d = dO / z
     dS = V @ xp.matrix_transpose(d)
+    dS -= xp.sum(E * dS, axis=-2, keepdims=True) / xp.matrix_transpose(z)
     dS *= E
-    dS -= E * (xp.sum(dS, axis=-2, keepdims=True) / xp.matrix_transpose(z))
     return xp.matrix_transpose(dS) @ K, dS @ Q, E @ d
 
 

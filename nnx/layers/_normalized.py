@@ -29,15 +29,16 @@ def normalize(
     `means` computes the means, if they are not those of this process alone.
     """
     xp = array_namespace(x)
+    over = axes[0] if len(axes) == 1 else axes
 
     def mean_product(a: Array, b: Array) -> Array:
         if means is not None:
             return means(a * b)[0]
         if axes == (x.ndim - 1,):
             return row_means(a, b)
-        return xp.mean(a * b, axis=axes, keepdims=True)
+        return xp.mean(a * b, axis=over, keepdims=True)
 
-    mean = xp.mean(x, axis=axes, keepdims=True) if means is None else means(x)[0]
+    mean = xp.mean(x, axis=over, keepdims=True) if means is None else means(x)[0]
     xhat = x - mean
     variance = mean_product(xhat, xhat)
     deviation = xp.sqrt(variance + epsilon)
@@ -47,7 +48,7 @@ def normalize(
         if means is not None:
             mean_g, mean_g_xhat = means(g, g * xhat)
         else:
-            mean_g, mean_g_xhat = xp.mean(g, axis=axes, keepdims=True), mean_product(g, xhat)
+            mean_g, mean_g_xhat = xp.mean(g, axis=over, keepdims=True), mean_product(g, xhat)
         dx = g - mean_g
         dx -= xhat * mean_g_xhat
         dx /= deviation

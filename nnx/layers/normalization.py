@@ -75,7 +75,7 @@ class _NormalizationLayer(Layer):
             raise ShapeError(f"{self.name} {error}, for each sample") from None
 
     def _affine(
-        self, xhat: Array, shape: tuple[int, ...], over: tuple[int, ...]
+        self, xhat: Array, shape: tuple[int, ...], over: int | tuple[int, ...]
     ) -> tuple[Array, Callable[[Array], tuple[Array, Gradients]]]:
         """y = gamma xhat + beta, and delta -> (gamma delta, gradients).
 
@@ -275,10 +275,10 @@ class LayerNormLayer(_NormalizationLayer):
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """gamma xhat + beta; backward: dx = (g - mean(g) - xhat mean(g xhat)) / deviation."""
         self._check(x)
-        xp, shape, before = array_namespace(x), x.shape, x.ndim - len(self.shape)
-        rows = xp.reshape(x, (*shape[:before], -1))
-        normalized = normalize(rows, (before,), self.epsilon)
-        y, affine = self._affine(normalized.xhat, (-1,), tuple(range(before)))
+        xp, shape = array_namespace(x), x.shape
+        rows = xp.reshape(x, (-1, math.prod(self.shape)))
+        normalized = normalize(rows, (1,), self.epsilon)
+        y, affine = self._affine(normalized.xhat, (-1,), 0)
 
         def backward(delta: Array) -> tuple[Array, Gradients]:
             g, gradients = affine(xp.reshape(delta, rows.shape))
