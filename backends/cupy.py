@@ -164,10 +164,10 @@ class CuPyBackend(Backend):
         with self.selected():
             return np.asarray(cupy.asnumpy(array))
 
-    def erfc(self, x: Array) -> Array:
+    def erfc(self, k: float, x: Array) -> Array:
         from cupyx.scipy.special import erfc
 
-        return erfc(x)
+        return erfc(k * x)
 
     def uploader(self) -> Uploader:
         return StreamUploader(self)

@@ -97,12 +97,6 @@ class TorchBackend(Backend):
     def subtract_quotient(self, x: Array, factor: float, a: Array, b: Array) -> Array:
         return x.addcdiv_(a, b, value=-factor)
 
-    def add_product(self, x: Array, a: Array, b: Array) -> Array:
-        return x.addcmul_(a, b)
-
-    def subtract_quotient(self, x: Array, factor: float, a: Array, b: Array) -> Array:
-        return x.addcdiv_(a, b, value=-factor)
-
     def scan(
         self, step: Any, carry: Any, rows: Any, reverse: bool, join: int | None
     ) -> tuple[Any, Any]:
