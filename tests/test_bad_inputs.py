@@ -84,7 +84,7 @@ CASES = {
     "fewer targets than inputs": (
         lambda: train(y=Y[:-1]),
         ShapeError,
-        ["as many samples in y as in x", "29 and 30"],
+        ["as many samples in y as in x", "29 and 30; pass one target for each"],
     ),
     "labels out of range": (
         lambda: train(y=Y + 1),

@@ -223,3 +223,10 @@ def test_python_keeps_what_the_shell_wrote_about_the_data(capsys):
     net.about = None
     net.save("again.safetensors")
     assert nnx.load("again.safetensors").about is None
+
+
+def test_a_comma_in_a_number_is_told(folder, capsys):
+    (folder / "comma.csv").write_text("a;kind\n1,5;cat\n2,5;dog\n")
+    done("train", "comma.csv", "--layers", "dense 2 softmax", status=2)
+    said = "got '1,5' in line 2, column 'a'; numbers have a point: 1.5\n"
+    assert capsys.readouterr().err.endswith(said)

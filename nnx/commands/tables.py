@@ -98,6 +98,8 @@ class Table(NamedTuple):
                 if value is None:
                     column = self.columns[at]
                     missing = not cells[at].strip() or cells[at].strip().lower() in MISSING
+                    if _number(point := cells[at].replace(",", ".")) is not None:
+                        remedy = f"numbers have a point: {point}"
                     raise ValueError(
                         f"expected numbers in {what} of {self.name!r}, got {cells[at]!r} in line "
                         f"{line}, column {column!r}; " + (GAP if missing else remedy).format(column)

@@ -236,7 +236,7 @@ def _checked_part(
     if x.shape[0] != y.shape[0]:
         raise ShapeError(
             f"expected as many samples in {names[1]} as in {names[0]}, got {y.shape[0]} and "
-            f"{x.shape[0]}"
+            f"{x.shape[0]}; pass one target for each sample"
         )
     if not isinstance(x, Rows):
         check_finite(x, names[0], indices)
