@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import array_api_compat.numpy as compat
 import numpy as np
 
 from nnx.backend import Backend, host_numbers
@@ -19,7 +18,7 @@ class HostSide:
         backend: the one that the arrays are for.
     """
 
-    xp: Any = compat
+    xp: Any = np
     device = "cpu"
 
     def __init__(self, backend: Backend) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import tarfile
 import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -27,8 +26,8 @@ TEST = "test_batch.bin"
 MAX_RECORDS = 100_000  # of a file; real ones hold 10,000, and a damaged size must not fill memory
 MAX_REST = 1 << 20  # bytes after the end of the archive, which fill its last block
 
-# What tarfile and gzip raise for files that are damaged or cut off.
-ERRORS = (OSError, EOFError, ValueError, MemoryError, zlib.error, tarfile.TarError)
+# What gzip raises for files that are damaged or cut off, beside tarfile's TarError.
+ERRORS = (OSError, EOFError, ValueError, MemoryError, zlib.error)
 
 
 def read(place: Path) -> list[Bytes]:
@@ -38,13 +37,15 @@ def read(place: Path) -> list[Bytes]:
         DatasetNotFoundError: it is not there.
         DatasetError: it is damaged, or does not hold the dataset.
     """
+    import tarfile
+
     path = _archive(place)
     try:
         with open(path, "rb") as start:
             gzipped = start.read(2) == b"\x1f\x8b"
         with gzip.open(path) if gzipped else open(path, "rb") as stream:
             found = _members(path, cast(BinaryIO, stream))
-    except ERRORS as error:
+    except (*ERRORS, tarfile.TarError) as error:
         came = f"{type(error).__name__}: {error}"
         raise broken(path, "a whole .tar archive, gzipped or not", came) from error
     if missing := [name for name in (*TRAINING, TEST) if name not in found]:
@@ -78,6 +79,8 @@ def _archive(place: Path) -> Path:
 
 def _members(path: Path, stream: BinaryIO) -> dict[str, Bytes]:
     """Return the records of the six files, in one pass to the end, where the checksum is."""
+    import tarfile
+
     found: dict[str, Bytes] = {}
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:

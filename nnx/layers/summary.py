@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from html import escape
 from typing import Any, NamedTuple
 
 from nnx.backend import Array
@@ -108,6 +107,8 @@ class Summary:
 
     def _repr_html_(self) -> str:
         """Return the table as HTML; colours and fonts are those of the notebook."""
+        from html import escape
+
         input_row = _Row("", "input", str(self.input_shape), "")
         lines = [_line("th", _Row("", "layer", "output shape", "parameters"))]
         lines += [_line("td", row) for row in (input_row, *self.rows)]
@@ -116,6 +117,8 @@ class Summary:
 
 
 def _line(tag: str, row: _Row) -> str:
+    from html import escape
+
     left = f"text-align:left; padding-left:{0.5 + 1.5 * row.depth:g}em"
     styles = ("text-align:left", left, "text-align:left; white-space:nowrap", "text-align:right")
     cells = [
