@@ -75,8 +75,7 @@ def _by_product(x: Any, axis: int) -> Any:
 def lean_torch(compat: ModuleType) -> ModuleType:
     """Return the namespace with PyTorch's `clamp` for the larger or smaller of array and number.
 
-    Otherwise the number is made a tensor first, which takes 5 us. `unstack` is PyTorch's own,
-    which takes half of the time.
+    Otherwise the number is made a tensor first, which takes 5 us.
     """
     import torch
 
@@ -86,10 +85,7 @@ def lean_torch(compat: ModuleType) -> ModuleType:
     def minimum(x1: Any, x2: Any, /) -> Any:
         return torch.clamp(x1, max=x2) if _number(x2) else compat.minimum(x1, x2)
 
-    def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-        return x.unbind(axis)
-
-    return _with(compat, maximum=maximum, minimum=minimum, unstack=unstack)
+    return _with(compat, maximum=maximum, minimum=minimum)
 
 
 @functools.cache

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend, BackendError, HostReadError, Memory
-from nnx.backend.loops import joining
 from nnx_backends._host import host_memory, missing
 
 
@@ -22,8 +21,6 @@ class JAXBackend(Backend):
     name = "jax"
     library = "jax"
     mutable = False
-    fuses_steps = True
-    samples_first = True
 
     def connect(self, device: str | None, dtype: str) -> tuple[Any, Any]:
         try:
@@ -60,14 +57,11 @@ class JAXBackend(Backend):
             "float32 products": config.jax_default_matmul_precision or "default",
         }
 
-    def scan(
-        self, step: Any, carry: Any, rows: Any, reverse: bool, join: int | None
-    ) -> tuple[Any, Any] | None:
+    def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any] | None:
         import jax
 
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((carry, rows))):
             return None  # what is not being compiled would be compiled anew in each call
-        step = step if join is None else joining(step, join)
         return jax.lax.scan(step, carry, rows, reverse=reverse)
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:

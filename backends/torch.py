@@ -16,7 +16,7 @@ from nnx.backend import (
     Memory,
     Problem,
 )
-from nnx.backend.loops import by_array, joining, last_places
+from nnx.backend.loops import by_array
 from nnx_backends._host import (
     cores,
     host_memory,
@@ -97,24 +97,15 @@ class TorchBackend(Backend):
     def subtract_quotient(self, x: Array, factor: float, a: Array, b: Array) -> Array:
         return x.addcdiv_(a, b, value=-factor)
 
-    def scan(
-        self, step: Any, carry: Any, rows: Any, reverse: bool, join: int | None
-    ) -> tuple[Any, Any]:
-        way, ends = -1 if reverse else 1, None
-        if join is not None and not rows[0][0].requires_grad:
-            ends = last_places(rows[0][0], carry[0], join).unbind()[::way]
-        elif join is not None:  # what PyTorch differentiates is not written to
-            step = joining(step, join)
+    def scan(self, step: Any, carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+        way = -1 if reverse else 1
         parts = [[array.unbind()[::way] for array in group] for group in rows]
         steps = len(next(array for group in parts for array in group))
         outputs = []
         for t in range(steps):
-            if ends is not None:
-                ends[t].copy_(carry[0])
             carry, output = step(carry, [[array[t] for array in group] for group in parts])
             outputs.append(output)
-        found = by_array(outputs[::way])
-        return carry, found if ends is None else ((rows[0][0],), *found)
+        return carry, by_array(outputs[::way])
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if rows.device.type not in ("cpu", "meta"):

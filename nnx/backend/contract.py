@@ -79,8 +79,6 @@ class Backend(OptionalHooks):
         block: how many elements an optimizer rule should process at a time; None means all.
         shares_host: are arrays of the host used in place if they have a dtype of the library?
         slow_where: is `where` much slower than a product? See `masked`.
-        fuses_steps: does `scan` compile its step, and fuse the operations in it?
-        samples_first: are products in loops over time faster with the samples first?
         communicator: the name of what connects its processes, if several train one network.
         test_specs: what tests run on when they run on every backend; its name if empty.
         watched: the name and device on which `forbid_reads` notices a read, or None.
@@ -92,8 +90,6 @@ class Backend(OptionalHooks):
     mutable: bool = True
     block: int | None = None
     slow_where: bool = False
-    fuses_steps: bool = False
-    samples_first: bool = False
     shares_host: bool = False
     communicator: ClassVar[str] = "mpi"
     test_specs: ClassVar[tuple[str, ...]] = ()

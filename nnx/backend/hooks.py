@@ -114,12 +114,7 @@ class OptionalHooks:
         return None
 
     def scan(
-        self,
-        step: Callable[..., Any],
-        carry: Any,
-        rows: Any,
-        reverse: bool,
-        join: int | None,
+        self, step: Callable[..., Any], carry: Any, rows: Any, reverse: bool
     ) -> tuple[Any, Any] | None:
         """Return what `nnx.backend.scan` does, or None if a Python loop is as good."""
         return None

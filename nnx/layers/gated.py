@@ -7,9 +7,9 @@ from typing import Any
 from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.initializers import Initializer, RandnAverage
-from nnx.layers._layout import Layout
+from nnx.layers._sequences import place
 from nnx.layers.base import Parameter
-from nnx.layers.recurrent import Arrays, Cell, RecurrentLayer, by_gates
+from nnx.layers.recurrent import Arrays, Cell, RecurrentLayer
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
@@ -23,47 +23,41 @@ class _LSTMCell(Cell):
     the others, a gate is a tanh(a z) + 1 - a.
     """
 
-    of_x = of_h = (0, 1, 2, 3)
-    scale = (0.5, 0.5, 1.0, 0.5)
-
-    def __init__(self, layer: Any, layout: Layout, like: Array) -> None:
-        super().__init__(layer, layout, like)
-        # in memory, since a product with a column takes longer
-        self.a = layout.concat([a + like for a in self.scale])
+    def __init__(self, layer: Any, like: Array) -> None:
+        super().__init__(layer, like)
+        self.scale = _by_gates((self.no, 1), like, (0.5, 0.5, 1.0, 0.5))
+        self.a = _by_gates(like.shape, like, (0.5, 0.5, 1.0, 0.5))
         self.offset = 1.0 - self.a
-        self.of_g = layout.concat([of_g + like for of_g in (0.0, 0.0, 1.0, 0.0)])
 
-    def step(self, z: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep the gates and y = tanh(c')."""
-        xp = array_namespace(z)
-        gates = xp.tanh(z)
+        xp = array_namespace(u)
+        v += u
+        gates = xp.tanh(v)
         gates *= self.a
         gates += self.offset
-        i, f, g, o = self.layout.split(gates, 4)
+        gates = xp.reshape(gates, (4, *state[1].shape))
+        i, f, g, o = xp.unstack(gates)
         c = f * state[1]
         c += i * g
         y = xp.tanh(c)
         return (o * y, c), (gates, y)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f.
-
-        The slopes of the gates are i (1 - i), f (1 - f), (g + 1) (1 - g), o (1 - o).
-        """
+        """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f."""
         (_, c), (gates, y) = before, kept
-        i, f, g, o = self.layout.split(gates, 4)
-        S = self.layout.concat([g, c, i, y])
-        S *= gates + self.of_g
-        S *= 1.0 - gates
-        return o * (1.0 - y * y), S, f
+        xp = array_namespace(gates)
+        i, f, g, o = xp.unstack(gates, axis=1)
+        S = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), y * o * (1.0 - o)]
+        return o * (1.0 - y * y), xp.concat(S, axis=1), f
 
-    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, tuple[None, Array]]:
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None, Array]]:
         """dc = dc + dh o (1 - y^2), dz = (dc, dc, dc, dh) S; dc of the step before is dc f."""
         (dh, dc), (of_h, S, f) = d, slopes
         dc = dc + dh * of_h
-        dz = self.layout.concat([dc, dc, dc, dh])
+        dz = array_namespace(dc).concat([dc, dc, dc, dh], axis=-2)
         dz *= S
-        return dz, (None, dc * f)
+        return dz, dz, (None, dc * f)
 
 
 class LSTMLayer(RecurrentLayer):
@@ -126,48 +120,50 @@ class LSTMLayer(RecurrentLayer):
             reverse=reverse,
         )
         self.forget_bias = checks.number(self, "forget_bias", forget_bias)
-        self.b_ih = by_gates((self.no,), self.W_ih, (0.0, self.forget_bias, 0.0, 0.0))
+        self.b_ih = _by_gates((self.no,), self.W_ih, (0.0, self.forget_bias, 0.0, 0.0))
         self.b_hh = self._zero_bias()
+
+    def biases(self) -> tuple[Array]:
+        """b_ih + b_hh, of which only the sum matters."""
+        return (self.parameters["b_ih"] + self.parameters["b_hh"],)
 
 
 class _GRUCell(Cell):
-    """h' = n + z (h - n), with u_n and v_n apart, since r multiplies v_n."""
+    """h' = n + z (h - n)."""
 
-    of_x, of_h = (0, 1, 2), (0, 1, 3)
-    scale = (0.5, 0.5, 1.0, 1.0)
-
-    def step(self, z: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep r and z, n, and v_n."""
-        xp, part, no = array_namespace(z), self.layout.part, self.no
-        rz = xp.tanh(part(z, 0, 2 * no))  # s(x) = (1 + tanh(x / 2)) / 2
+        xp, two = array_namespace(u), 2 * self.no
+        rz = u[:two, :] + v[:two, :]
+        rz *= 0.5
+        rz = xp.tanh(rz)  # s(x) = (1 + tanh(x / 2)) / 2
         rz *= 0.5
         rz += 0.5
-        r, z_h = self.layout.split(rz, 2)
-        u_n, v_n = part(z, 2 * no, 3 * no), part(z, 3 * no)
+        r, z, v_n = rz[: self.no, :], rz[self.no :, :], v[two:, :]
         n = r * v_n
-        n += u_n
+        n += u[two:, :]
         n = xp.tanh(n)
         h = state[0] - n
-        h *= z_h
+        h *= z
         h += n
         return (h,), (rz, n, v_n)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """dz / dh and dh' / dh beside it, which is z."""
+        """du / dh, dv / dh, and z."""
         (h,), (rz, n, v_n) = before, kept
-        r, z = self.layout.split(rz, 2)
+        xp, r, z = array_namespace(n), rz[:, : self.no, :], rz[:, self.no :, :]
         du_n = (1.0 - z) * (1.0 - n * n)
-        of_rz = self.layout.concat([du_n * v_n, h - n])
-        of_rz *= rz
-        of_rz *= 1.0 - rz
-        return self.layout.concat([of_rz, du_n, du_n * r]), z
+        du_rz = xp.concat([du_n * v_n, h - n], axis=-2)
+        du_rz *= rz
+        du_rz *= 1.0 - rz
+        of_u, of_v = (xp.concat([du_rz, last], axis=-2) for last in (du_n, du_n * r))
+        return of_u, of_v, z
 
-    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, tuple[Array]]:
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array]]:
         """Each gradient is dh times what `slopes` returned."""
-        (dh,), (S, z) = d, slopes
-        dz = self.layout.concat([dh, dh, dh, dh])
-        dz *= S
-        return dz, (dh * z,)
+        (dh,), (of_u, of_v, z) = d, slopes
+        dh_3 = array_namespace(dh).concat([dh, dh, dh], axis=-2)
+        return dh_3 * of_u, dh_3 * of_v, (dh * z,)
 
 
 class GRULayer(RecurrentLayer):
@@ -224,3 +220,13 @@ class GRULayer(RecurrentLayer):
             reverse=reverse,
         )
         self.b_ih, self.b_hh = self._zero_bias(), self._zero_bias()
+
+    def biases(self) -> tuple[Array, Array]:
+        """b_ih, and b_hh apart from it, since r multiplies v."""
+        return self.parameters["b_ih"], self.parameters["b_hh"]
+
+
+def _by_gates(shape: tuple[int, ...], like: Array, numbers: tuple[float, ...]) -> Array:
+    """Blocks of this shape, one for each gate, with one number each."""
+    xp, dtype, device = array_namespace(like), like.dtype, place(like)
+    return xp.concat([xp.full(shape, number, dtype=dtype, device=device) for number in numbers])

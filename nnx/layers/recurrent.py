@@ -1,16 +1,18 @@
 """Recurrent layers: a cell computes one time step, and one loop over time serves all of them.
 
-A cell takes z = W (x_t, 1, h), one product with the input, 1 for the bias, and the state h, and
-returns the next state. The cell's way back returns dz, and the gradients of the weights are
+A cell takes the inputs' part u = W_ih x_t + b, the state's part v = W_hh h and the state (h, ...),
+and returns the next state. The loop computes u for all steps
+in one product before it begins, v step by step, and the gradients of the weights in one product for
+all steps at its end:
 
-    dW = sum_t dz_t (x_t, 1, h_(t-1))^T,   dx_t = W_ih^T dz_t,   dh_(t-1) = W_hh^T dz_t + ...
+    dW_ih = sum_t du_t x_t^T,   dW_hh = sum_t dv_t h_(t-1)^T,   dx_t = W_ih^T du_t
 
-The way back takes a few steps at a time: it computes what it needs of the slopes of the gates for
-these steps at once, goes back through them, and adds their part of dW. So what it reads again is
-still in the cache of a processor. A GPU takes all steps at a time. A library that compiles the loop
-computes the slopes in it.
+where du and dv are the gradients of u and v, which the cell's way back returns. What that needs of
+the slopes of the gates is computed for all steps at once, before the loop back begins.
 
-The order of the axes inside of the loops is that of `Layout`.
+Inside of the loops the samples are last: u and v are (gates * no, samples), the state (no,
+samples), and arrays of all steps have the time first. So the numbers of a gate are contiguous, and
+products with a matrix on the left are the faster ones.
 """
 
 from __future__ import annotations
@@ -19,18 +21,16 @@ from typing import Any, ClassVar
 
 from nnx import checks
 from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
-from nnx.backend import Array, array_namespace
-from nnx.backend.loops import fuses_steps, samples_first, scan, steps_at_a_time, whole
+from nnx.backend import Array, array_namespace, scan, whole
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
-from nnx.layers._layout import Layout
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 
-__all__ = ["Cell", "RNNLayer", "RecurrentLayer", "by_gates"]
+__all__ = ["Cell", "RNNLayer", "RecurrentLayer"]
 
 Arrays = tuple[Array, ...]
 
@@ -38,42 +38,39 @@ Arrays = tuple[Array, ...]
 class Cell:
     """One time step, and its way back; made anew for each forward.
 
-    For each sample z has `blocks` blocks of no numbers, the state arrays of no numbers.
+    u and v are (gates * no, samples), an array of the state is (no, samples).
 
     Args:
         layer: whose cell it is.
-        layout: the order of the axes.
-        like: a state of zeros.
+        like: an array of its library, dtype and device.
 
     Attributes:
-        of_x: for each gate the block of z that contains W_ih x + b.
-        of_h: for each gate the block of z that contains W_hh h, and b_hh if there is one.
-        scale: None, or a number for each block, by which `step` gets it multiplied; `back` returns
-            the gradient of z without it.
+        scale: None, or a column by which `step` gets u and v multiplied; `back` returns the
+            gradients of u and v without it.
     """
 
-    of_x: ClassVar[tuple[int, ...]] = (0,)
-    of_h: ClassVar[tuple[int, ...]] = (0,)
-    scale: ClassVar[tuple[float, ...] | None] = None
+    scale: Array | None = None
 
-    def __init__(self, layer: Any, layout: Layout, like: Array) -> None:
-        self.no, self.layout = layer.no, layout
+    def __init__(self, layer: Any, like: Array) -> None:
+        self.no = layer.no
 
-    def step(self, z: Array, state: Arrays) -> tuple[Arrays, Arrays]:
-        """Return the next state, and arrays to keep for the way back; it may write to z."""
-        raise NotImplementedError(f"{type(self).__name__} must define step(z, state)")
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+        """Return the next state, and arrays to keep for the way back; it may write to v."""
+        raise NotImplementedError(f"{type(self).__name__} must define step(u, v, state)")
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """Return what `back` needs, for many steps at once.
+        """Return what `back` needs, for all steps at once.
 
         Args:
-            before: the states before each step, (time, ...).
+            before: the states before each step, arrays (time, no, samples).
             kept: what `step` kept, (time, ...).
         """
         raise NotImplementedError(f"{type(self).__name__} must define slopes(before, kept)")
 
-    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, tuple[Array | None, ...]]:
-        """Return dz, and for each array of the state the gradient of what is not in z, or None.
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array | None, ...]]:
+        """Return du, dv, and for each array of the state the gradient of what is not in v, or None.
+
+        du and dv are one array if u and v appear in their sum alone.
 
         Args:
             d: the gradients of the next state.
@@ -86,8 +83,7 @@ class RecurrentLayer(Layer):
     """Base class of the layers that process sequences step by step: the loop over time.
 
     Subclasses set `gates`, the number of their gates, and `memories`, the number of arrays in their
-    state. They define `cell`, a class derived from `Cell`. Their other parameters are biases: b_hh
-    that of W_hh h, all others of W_ih x.
+    state. They define `biases()`, and `cell`, a class derived from `Cell`.
 
     Shapes: x (samples, time, ni); y (samples, time, no) with return_sequences, else (samples, no);
     W_ih (gates * no, ni), W_hh (gates * no, no), biases (gates * no,). The first state is zero.
@@ -158,93 +154,83 @@ class RecurrentLayer(Layer):
         self.W_ih = xp.concat([initializer.weights(shape, self.factor) for _ in gates])
         self.W_hh = xp.concat([of_states.weights((self.no, self.no)) for _ in gates])
 
+    def biases(self) -> tuple[Array, ...]:
+        """The bias of u, and that of v, if that of u does not contain it."""
+        raise NotImplementedError(f"{type(self).__name__} must define biases()")
+
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """The loop over time, and the loop back."""
         check_input(self, x)
-        p = self.parameters
-        xp, (samples, time, _) = array_namespace(x, p["W_ih"]), x.shape
-        layout = Layout(samples_first(x))
-        zeros = xp.zeros(layout.shape(self.no, samples), dtype=x.dtype, device=place(x))
-        cell = self.cell(self, layout, zeros)
-        count = 1 + max(cell.of_x + cell.of_h)
-        W_x, W_h = _to_blocks(p["W_ih"], cell.of_x, count), _to_blocks(p["W_hh"], cell.of_h, count)
-        biases = [_to_blocks(p[name], of, count) for name, of in self._biases(cell)]
-        W = xp.concat([W_x, xp.reshape(sum(biases[1:], biases[0]), (-1, 1)), W_h], axis=1)
+        W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
+        xp = array_namespace(x, W_ih)
+        samples, inputs = x.shape[0], xp.permute_dims(x, (1, 2, 0))
+        zeros = xp.zeros((self.no, samples), dtype=x.dtype, device=place(x))
+        cell = self.cell(self, zeros)
+        affine = [W_ih, W_hh, *(xp.reshape(b, (-1, 1)) for b in self.biases())]
         if cell.scale is not None:
-            W = W * by_gates((self.no, 1), W, cell.scale)
-        one, state = (
-            make((time, *layout.shape(n, samples)), dtype=x.dtype, device=place(x))
-            for make, n in ((xp.ones, 1), (xp.zeros, self.no))
-        )
-        inputs = layout.concat([layout.inside(x), one, state])
+            affine = [part * cell.scale for part in affine]
+        W_u, W_v, *columns = affine
+        # in memory, since adding a column to many arrays takes longer
+        biases = [column + xp.zeros_like(zeros[:1, :]) for column in columns]
+        u = W_u @ inputs
+        u += biases[0]
         data = is_data(x, self.mask_value)
-        masks = () if data is None else (layout.inside(data),)
+        masks = () if data is None else (xp.permute_dims(data, (1, 2, 0)),)
 
         def step(state: Arrays, row: Any) -> tuple[Arrays, Any]:
-            (joined,), mask = row
-            after, kept = cell.step(layout.product(W, joined), state)
-            return _choose(mask, after, state), (state[1:], kept)
+            (u,), mask = row
+            v = W_v @ state[0]
+            if len(biases) > 1:
+                v += biases[1]
+            after, kept = cell.step(u, v, state)
+            return _choose(mask, after, state), (state, kept)
 
-        nothing = (zeros,) * self.memories
-        last, found = scan(step, nothing, ((inputs,), masks), self.reverse, layout.axis)
+        last, found = scan(step, (zeros,) * self.memories, ((u,), masks), self.reverse)
 
-        def only_data(array: Array, few: slice = slice(None)) -> Array:
+        def only_data(array: Array) -> Array:
             """The array with zeros for padding."""
-            return xp.where(masks[0][few, ...], array, 0.0) if masks else array
+            return xp.where(masks[0], array, 0.0) if masks else array
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            d: Arrays = nothing
+            before, kept = (tuple(map(whole, group)) for group in found)
+            nothing = (zeros,) * self.memories
+            first: Arrays = nothing
             deltas: Arrays = ()
             if self.return_sequences:
-                deltas = (only_data(layout.inside(delta)),)
+                deltas = (only_data(xp.permute_dims(delta, (1, 2, 0))),)
             else:
-                d = (layout.turned(delta), *nothing[1:])
+                first = (delta.T, *nothing[1:])
 
             def step_back(d: Arrays, row: Any) -> tuple[Arrays, Any]:
-                before, kept, mask, delta, inside = row
-                slopes = cell.slopes(before, kept) if fuses else before
+                slopes, mask, delta, inside = row
                 if delta:
                     d = (d[0] + delta[0], *d[1:])
-                dz, beside = cell.back(d, slopes)
-                dh = layout.product(W_h.T, dz)
+                du, dv, beside = cell.back(d, slopes)
+                dh = W_hh.T @ dv
                 if beside[0] is not None:
                     dh += beside[0]
                 d = _choose(mask, (dh, *beside[1:]), d)
-                return _choose(inside, d, nothing), ((dz,),)
+                return _choose(inside, d, nothing), ((du,) if dv is du else (du, dv),)
 
-            fuses = fuses_steps(x)
-            at_a_time = steps_at_a_time(W, count * self.no * samples, time)
-            others = masks, deltas, self._inside(x)
-            dW: Any = None
-            dx: list[Array] = []
-            for few in _pieces(time, at_a_time, not self.reverse):
-                (joined,), memories, kept = (tuple(whole(a, few) for a in g) for g in found)
-                before = layout.part(joined, self.ni + 1), *memories
-                if not fuses:
-                    before, kept = cell.slopes(before, kept), ()
-                rows = before, kept, *(tuple(a[few, ...] for a in group) for group in others)
-                d, ((dz,),) = scan(step_back, d, rows, not self.reverse)
-                dz = only_data(whole(dz), few)
-                part = layout.outer(dz, joined)
-                dW = part if dW is None else dW + part
-                if need_dx:
-                    dx.append(layout.product(W_x.T, dz))
-            gradients = {
-                "W_ih": _of_gates(dW[:, : self.ni], cell.of_x, count),
-                "W_hh": _of_gates(dW[:, self.ni + 1 :], cell.of_h, count),
-            }
-            for name, of in self._biases(cell):
-                gradients[name] = _of_gates(dW[:, self.ni], of, count)
-            if not need_dx:
-                return None, gradients
-            return layout.outside(xp.concat(dx if self.reverse else dx[::-1])), gradients
+            rows = cell.slopes(before, kept), masks, deltas, self._inside(x)
+            _, (both,) = scan(step_back, first, rows, not self.reverse)
+            du_all, *apart = (only_data(whole(a)) for a in both)
+            du = _flat(du_all)
+            dv = _flat(apart[0]) if apart else du
+            gradients = {"W_ih": du @ _flat(inputs).T, "W_hh": dv @ _flat(before[0]).T}
+            of_u = xp.sum(du, axis=1)
+            of_v = xp.asarray(of_u, copy=True) if dv is du else xp.sum(dv, axis=1)
+            for name in self.parameters.keys() - gradients.keys():
+                gradients[name] = of_v if name == "b_hh" else of_u
+            dx = xp.permute_dims(W_ih.T @ du_all, (2, 0, 1)) if need_dx else None
+            return dx, gradients
 
         if not self.return_sequences:
-            return layout.turned(last[0]), backward
+            return last[0].T, backward
         end = xp.expand_dims(last[0], axis=0)
-        h = layout.part(whole(found[0][0]), self.ni + 1)
+        h = whole(found[0][0])
         h = (end, h[:-1, ...]) if self.reverse else (h[1:, ...], end)
-        return layout.outside(only_data(xp.concat(h))), backward
+        return xp.permute_dims(only_data(xp.concat(h)), (2, 0, 1)), backward
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(time, ni) -> (time, no) with return_sequences, else (no,); time may be None, any."""
@@ -260,11 +246,6 @@ class RecurrentLayer(Layer):
         t = xp.reshape(time - 1 - t if self.reverse else t, (-1, 1, 1))
         return (t % self.truncate != 0,)
 
-    def _biases(self, cell: Cell) -> list[tuple[str, tuple[int, ...]]]:
-        """The name of each bias, and for each gate the block of z that contains it."""
-        names = [name for name in self.parameters if name not in ("W_ih", "W_hh")]
-        return [(name, cell.of_h if name == "b_hh" else cell.of_x) for name in names]
-
     def _zero_bias(self) -> Array:
         backend = self.backend
         shape = (self.gates * self.no,)
@@ -272,28 +253,30 @@ class RecurrentLayer(Layer):
 
 
 class _RNNCell(Cell):
-    """h = phi(z)."""
+    """h = phi(u + v)."""
 
-    def __init__(self, layer: Any, layout: Layout, like: Array) -> None:
-        super().__init__(layer, layout, like)
+    def __init__(self, layer: Any, like: Array) -> None:
+        super().__init__(layer, like)
         self.phi = layer.afun.forward
         # One of a user's own may be a function of all entries of a sample.
         ours = type(layer.afun).__module__.startswith("nnx.")
         self.elementwise = ours and not isinstance(layer.afun, SoftMax | LogSoftmax)
 
-    def step(self, z: Array, state: Arrays) -> tuple[Arrays, Arrays]:
+    def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep z."""
-        return (self.layout.turned(self.phi(self.layout.turned(z))[0]),), (z,)
+        v += u
+        return (self.phi(v.T)[0].T,), (v,)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
         """phi'(z); z itself if phi is a function of all entries of a sample."""
         (z,) = kept
         return (self.phi(z)[1](array_namespace(z).ones_like(z)),) if self.elementwise else kept
 
-    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, tuple[None]]:
-        """dz = phi'(z) dh."""
-        (dh,), (s,), turned = d, slopes, self.layout.turned
-        return s * dh if self.elementwise else turned(self.phi(turned(s))[1](turned(dh))), (None,)
+    def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None]]:
+        """du = dv = phi'(z) dh."""
+        (dh,), (s,) = d, slopes
+        dz = s * dh if self.elementwise else self.phi(s.T)[1](dh.T).T
+        return dz, dz, (None,)
 
 
 class RNNLayer(RecurrentLayer):
@@ -349,35 +332,15 @@ class RNNLayer(RecurrentLayer):
         )
         self.b = self._zero_bias()
 
-
-def by_gates(shape: tuple[int, ...], like: Array, numbers: tuple[float, ...]) -> Array:
-    """Blocks of this shape, one for each gate, with one number each."""
-    xp, dtype, device = array_namespace(like), like.dtype, place(like)
-    return xp.concat([xp.full(shape, number, dtype=dtype, device=device) for number in numbers])
+    def biases(self) -> tuple[Array]:
+        """b."""
+        return (self.parameters["b"],)
 
 
-def _to_blocks(gates: Array, of: tuple[int, ...], blocks: int) -> Array:
-    """Return blocks of rows: at of[k] those of gate k, elsewhere zeros."""
-    if len(of) == blocks:
-        return gates
-    xp, no = array_namespace(gates), gates.shape[0] // len(of)
-    parts = [gates[k * no : (k + 1) * no, ...] for k in range(len(of))]
-    nothing = xp.zeros_like(parts[0])
-    return xp.concat([parts[of.index(j)] if j in of else nothing for j in range(blocks)])
-
-
-def _of_gates(blocks: Array, of: tuple[int, ...], count: int) -> Array:
-    """Return the rows of the blocks of[k] as an array of its own."""
-    xp, no = array_namespace(blocks), blocks.shape[0] // count
-    if len(of) == count:
-        return xp.asarray(blocks, copy=True)
-    return xp.concat([blocks[j * no : (j + 1) * no, ...] for j in of])
-
-
-def _pieces(steps: int, few: int, reverse: bool) -> list[slice]:
-    """Return slices of a few steps, of which the last are the first if time is reversed."""
-    pieces = [slice(start, start + few) for start in range(0, steps, few)]
-    return pieces[::-1] if reverse else pieces
+def _flat(x: Array) -> Array:
+    """(time, n, samples) -> (n, time samples)."""
+    xp = array_namespace(x)
+    return xp.reshape(xp.permute_dims(x, (1, 0, 2)), (x.shape[1], -1))
 
 
 def _choose(mask: Arrays, yes: Any, no: Any) -> Any:
