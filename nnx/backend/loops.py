@@ -38,12 +38,13 @@ def plain_scan(step: Step, carry: Any, rows: Any, reverse: bool = False) -> tupl
     Arrays that can be written hold the outputs from the first step on, since CuPy stacks no more
     than a few arrays without waiting.
     """
-    owner, steps = owner_of(carry[0]), next(a.shape[0] for group in rows for a in group)
+    owner, xp = owner_of(carry[0]), array_namespace(carry[0])
+    parts = [[xp.unstack(a) for a in group] for group in rows]
+    steps = next(len(arrays) for group in parts for arrays in group)
     buffers: Any = None
     outputs = []
     for t in range(steps)[:: -1 if reverse else 1]:
-        row = tuple(tuple(a[t, ...] for a in group) for group in rows)
-        carry, output = step(carry, row)
+        carry, output = step(carry, [[arrays[t] for arrays in group] for group in parts])
         if owner is None or not owner.mutable:
             outputs.append(output)
             continue

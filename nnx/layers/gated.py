@@ -44,12 +44,18 @@ class _LSTMCell(Cell):
         return (o * y, c), (gates, y)
 
     def slopes(self, before: Arrays, kept: Arrays) -> Arrays:
-        """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f."""
+        """dc / dh = o (1 - y^2), S = dz / (dc, dc, dc, dh), and f.
+
+        The slopes of the gates are i (1 - i), f (1 - f), (g + 1) (1 - g), o (1 - o).
+        """
         (_, c), (gates, y) = before, kept
         xp = array_namespace(gates)
         i, f, g, o = xp.unstack(gates, axis=1)
-        S = [g * i * (1.0 - i), c * f * (1.0 - f), i * (1.0 - g * g), y * o * (1.0 - o)]
-        return o * (1.0 - y * y), xp.concat(S, axis=1), f
+        gates = xp.reshape(gates, (gates.shape[0], *self.a.shape))
+        S = xp.concat([g, c, i, y], axis=1)
+        S *= gates + (2.0 * self.a - 1.0)
+        S *= 1.0 - gates
+        return o * (1.0 - y * y), S, f
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[None, Array]]:
         """dc = dc + dh o (1 - y^2), dz = (dc, dc, dc, dh) S; dc of the step before is dc f."""
