@@ -12,6 +12,12 @@ ROOT = Path(__file__).parents[1]
 LOWEST = ROOT / ".ci" / "lowest.py"
 
 
+def test_every_folder_of_the_library_is_packaged():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "nnx").rglob("__init__.py")}
+    assert sorted(packages) == sorted([".".join(f.parts) for f in folders] + ["nnx_backends"])
+
+
 def test_a_wheel_contains_exactly_the_library_and_its_backends(tmp_path):
     pytest.importorskip("build.env", reason="needs the package build (extra dev)")
     source = tmp_path / "source"
