@@ -13,7 +13,8 @@ LOWEST = ROOT / ".ci" / "lowest.py"
 
 
 def test_every_folder_of_the_library_is_packaged():
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT) for path in (ROOT / "nnx").rglob("__init__.py")}
     assert sorted(packages) == sorted([".".join(f.parts) for f in folders] + ["nnx_backends"])
 
