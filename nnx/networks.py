@@ -13,7 +13,7 @@ from nnx import saving
 from nnx.backend import Array, Backend, working_on
 from nnx.checks import ShapeError, count, flag, instance
 from nnx.communication import Communicator
-from nnx.data import as_floats, check_batch_size, checked_on_device, equal_parts, source_of
+from nnx.data import as_floats, checked_on_device, equal_parts, source_of
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.summary import Summary
@@ -294,7 +294,7 @@ class SequentialNet(SequentialLayer):
             out: an array on the host, (samples, *output_shape), to which the outputs are written,
                 and which is returned: one of NumPy, or one on disk.
         """
-        size = check_batch_size(batch_size, owner="predict")
+        size = count("predict", "batch_size", batch_size)
         on_device = checked_on_device(on_device, "predict")
         with working_on(self.backend) as backend:
             return predict(self, backend, x, size, on_device, out)
@@ -315,7 +315,7 @@ class SequentialNet(SequentialLayer):
 
         Arguments are those of `train`.
         """
-        size = check_batch_size(batch_size, owner="score")
+        size = count("score", "batch_size", batch_size)
         on_device = checked_on_device(on_device, "score")
         with working_on(self.backend):
             source = source_of(self, x, y, sample_weights, on_device, ignore_label)

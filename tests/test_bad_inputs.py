@@ -1,12 +1,15 @@
 """Bad inputs: each error says what was expected, what came, and what to do."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from conftest import usable
 
 import nnx
 from nnx.backend import BackendError, resolve
-from nnx.data import check_batch_size, checked_rng, checked_validation
+from nnx.checks import count
+from nnx.data import checked_rng, checked_validation
 from nnx.layers import ShapeError
 from nnx.training.callbacks import as_callbacks
 
@@ -372,7 +375,7 @@ WRONG_TO_TRAIN = {
     "y": [(None, ["got None"]), ("data", ["got 'data'"]), ({0: 1}, ["got a dict"])],
 }
 CHECKS = {
-    "batch_size": check_batch_size,
+    "batch_size": partial(count, "train", "batch_size"),
     "callbacks": as_callbacks,
     "rng": checked_rng,
     "validation": checked_validation,
@@ -454,12 +457,29 @@ def test_right_arguments_are_returned():
     rng = np.random.default_rng(0)
     assert checked_rng(rng) is rng
     assert checked_rng(None) is None
-    assert check_batch_size(np.int64(10)) == 10
+    assert count("train", "batch_size", np.int64(10)) == 10
     assert checked_validation(None) is None
     assert checked_validation([X, Y]) == (X, Y)
     assert len(checked_validation((X, Y, Y))) == 3
     assert checked_validation(np.float32(0.25)) == 0.25
-    with pytest.raises(ValueError, match=r"^predict: expected batch_size"):
-        check_batch_size(0, owner="predict")
-    with pytest.raises(ValueError, match=r"^train: expected validation_batch_size"):
-        check_batch_size(0, name="validation_batch_size")
+    for call, name in (
+        (lambda: net().predict(X, 0), "predict: expected batch_size"),
+        (lambda: net().score(X, Y, 0), "score: expected batch_size"),
+        (lambda: train(batch_size=0), "train: expected batch_size"),
+        (
+            lambda: train(validation=0.5, validation_batch_size=0),
+            "train: expected validation_batch_size",
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"^{name}"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_large_numbers_are_finite(dtype, sign):
+    """Their squares are not."""
+    x = np.full((1, 4), sign * float(np.finfo(dtype).max) / 8, dtype)
+    with nnx.use_backend("numpy", dtype="float64"):
+        outputs = nnx.SequentialNet(4, [nnx.DenseLayer(4, 2, nnx.Linear())]).predict(x)
+    assert np.all(np.isfinite(outputs))

@@ -1,7 +1,6 @@
 """The user's data and arguments are checked here, once; later code converts nothing."""
 
 from nnx.data.arguments import (
-    check_batch_size,
     checked_rng,
     checked_validation,
 )
@@ -47,7 +46,6 @@ __all__ = [
     "as_targets",
     "as_weights",
     "batches",
-    "check_batch_size",
     "check_finite",
     "checked_on_device",
     "checked_rng",

@@ -7,25 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nnx.checks import count
 from nnx.data.containers import kind_of
 
-__all__ = ["check_batch_size", "checked_rng", "checked_validation"]
-
-
-def check_batch_size(batch_size: Any, owner: str = "train", name: str = "batch_size") -> int:
-    """Return a positive int.
-
-    Args:
-        batch_size: the argument.
-        owner: the method whose argument it is.
-        name: of the argument: "batch_size" or "validation_batch_size".
-
-    Raises:
-        TypeError: not an integer.
-        ValueError: less than 1.
-    """
-    return count(owner, name, batch_size)
+__all__ = ["checked_rng", "checked_validation"]
 
 
 def checked_rng(rng: Any) -> np.random.Generator | None:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array, Backend
-from nnx.checks import flag
-from nnx.data.arguments import check_batch_size
+from nnx.checks import count, flag
 from nnx.data.arrays import check_finite
 from nnx.data.containers import kind_of
 from nnx.data.iterables import Batches, gives_batches
@@ -175,10 +174,8 @@ def one_batch(
     if not at_once or x.ndim < 2 or x.shape[0] > batch_size:
         return None
     part = checked_array(net, backend, x, "x", kept=False)
-    ends: tuple[Any, ...] = ()  # two numbers tell in 3 us whether all of NumPy's are finite
-    if type(x) is np.ndarray and x.dtype.kind == "f":
-        ends = np.minimum.reduce(x, axis=None), np.maximum.reduce(x, axis=None)
-    if type(x) is not np.ndarray or not all(map(math.isfinite, ends)):
+    # A finite sum of squares tells in 1 us that all numbers are; it may also be too large.
+    if type(x) is not np.ndarray or not (x.dtype.kind in "biu" or math.isfinite(np.vdot(x, x))):
         check_finite(part, "x")
     net.shapes(tuple(x.shape[1:]), "a sample of x is")
     return part
@@ -195,7 +192,7 @@ def step_size(net: Any, source: Source, batch_size: Any) -> int:
         if batch_size != BATCH_SIZE:
             _refuse_beside_batches({"batch_size": batch_size})
         return source.parts[0][0].shape[0]
-    size = check_batch_size(batch_size)
+    size = count("train", "batch_size", batch_size)
     if source.samples is not None:
         size = min(size, source.samples)
     for x, *_ in source.parts:

@@ -9,12 +9,11 @@ from functools import partial
 from typing import Any
 
 from nnx import randomness
-from nnx.checks import choice, flag
+from nnx.checks import choice, count, flag
 from nnx.communication import Communicator, Share, sharing
 from nnx.data import (
     Source,
     are_classes,
-    check_batch_size,
     checked_on_device,
     checked_rng,
     checked_validation,
@@ -161,7 +160,7 @@ def _run(
     warn_of_targets(net, source.parts)
     several = min(VALIDATION_BATCHES * size, VALIDATION_SAMPLES)
     if validation_batch_size is not None:
-        several = check_batch_size(validation_batch_size, name="validation_batch_size")
+        several = count("train", "validation_batch_size", validation_batch_size)
     trained, own = scored(net, source, size, metrics), held if isinstance(held, tuple) else data
     watched = None if valid is None else scored(net, valid, several, metrics)
 
