@@ -174,7 +174,7 @@ def one_batch(
     if not at_once or x.ndim < 2 or x.shape[0] > batch_size:
         return None
     part = checked_array(net, backend, x, "x", kept=False)
-    # A finite sum of squares tells in 1 us that all numbers are; it may also be too large.
+    # If the sum of squares is finite, so are all numbers: this takes 1 us. Large ones need a look.
     if type(x) is not np.ndarray or not (x.dtype.kind in "biu" or math.isfinite(np.vdot(x, x))):
         check_finite(part, "x")
     net.shapes(tuple(x.shape[1:]), "a sample of x is")
