@@ -1,12 +1,16 @@
-"""Sums, means and stacks of NumPy's namespace; some sums are products with ones."""
+"""NumPy's namespace: which functions are NumPy's own; sums, means and stacks."""
 
 import itertools
 import math
+import subprocess
+import sys
 
+import array_api_compat.numpy as compat
 import numpy as np
 import pytest
 
 import nnx
+from nnx.backend import FUNCTIONS
 
 # Around 4096 numbers, and 1024 terms of a row, the way of the sum changes.
 SHAPES = [(4096,), (64, 63), (64, 64), (1, 5000), (5000, 1), (5, 1024), (5, 1025), (4, 8, 128)]
@@ -78,3 +82,62 @@ def test_a_stack_is_contiguous_whatever_is_stacked(xp, axis):
 
 def test_a_stack_has_the_type_that_holds_all(xp):
     assert xp.stack([np.zeros(2, "float32"), np.zeros(2, "float64")]).dtype == np.float64
+
+
+# Scalars too, which NumPy's sums return.
+GIVEN = [np.arange(6.0, dtype="float32").reshape(2, 3), np.asarray([True, False]), np.float64(2.5)]
+CALLS = {
+    "arange": lambda xp, x: xp.arange(1, 6, 2, dtype=xp.float32, device="cpu"),
+    "asarray": lambda xp, x: xp.asarray(x, dtype=xp.float64, device="cpu", copy=True),
+    "astype": lambda xp, x: xp.astype(x, xp.int32),
+    "empty": lambda xp, x: 0 * xp.empty((2, 3), dtype=xp.int64, device="cpu"),
+    "empty_like": lambda xp, x: 0 * xp.empty_like(x, dtype=xp.int64, device="cpu"),
+    "eye": lambda xp, x: xp.eye(2, 3, dtype=x.dtype, device="cpu"),
+    "finfo": lambda xp, x: xp.finfo(xp.float32).eps + x,
+    "floor": lambda xp, x: xp.floor(x * 2),
+    "full": lambda xp, x: xp.full((2, 1), 3, dtype=x.dtype, device="cpu"),
+    "matrix_transpose": lambda xp, x: xp.matrix_transpose(x if x.ndim > 1 else GIVEN[0]),
+    "ones": lambda xp, x: xp.ones(2, dtype=x.dtype, device="cpu"),
+    "ones_like": lambda xp, x: xp.ones_like(x, device="cpu"),
+    "permute_dims": lambda xp, x: xp.permute_dims(x, tuple(reversed(range(x.ndim)))),
+    "reshape": lambda xp, x: xp.reshape(x, (-1,), copy=True),
+    "zeros": lambda xp, x: xp.zeros((2, 0), device="cpu"),
+    "zeros_like": lambda xp, x: xp.zeros_like(x, dtype=xp.uint8),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_numpys_own_functions_are_those_of_the_standard(xp, name):
+    for x in GIVEN:
+        found, expected = (CALLS[name](room, x) for room in (xp, compat))
+        assert type(found) is type(expected)
+        assert found.dtype == expected.dtype
+        assert np.array_equal(found, expected)
+
+
+def test_the_table_has_each_function_that_array_api_compat_replaces(xp):
+    ours = {"max", "mean", "stack", "sum", "unstack"}
+    names = {name for name in FUNCTIONS if getattr(np, name) is not getattr(compat, name)}
+    assert names - ours <= set(CALLS)
+    assert all(getattr(xp, name) is getattr(np, name) for name in set(FUNCTIONS) - names - ours)
+
+
+def test_every_other_function_is_that_of_array_api_compat(xp):
+    assert set(dir(xp)) >= set(compat.__all__)
+    assert xp.argsort is compat.argsort
+    assert xp.argsort(np.asarray([1, 3, 2]), descending=True).tolist() == [1, 2, 0]
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = xp.nothing
+
+
+def test_the_first_steps_of_a_program_import_no_tests_of_numpy():
+    program = (
+        "import sys, numpy as np, nnx; nnx.set_backend('numpy');"
+        "net = nnx.SequentialNet(3, [nnx.DenseLayer(3, 2, nnx.SoftMax())], nnx.CrossEntropy());"
+        "x, y = np.ones((4, 3)), np.arange(4) % 2;"
+        "net.train(x, y, metrics=['f1'], sample_weights=np.ones(4), progress=False);"
+        "net.score(x, y); net.predict(x);"
+        "print({'numpy.f2py', 'numpy.testing', 'nnx.datasets'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "set()\n", run.stderr
