@@ -13,14 +13,13 @@ setting. Everything else is in its module: `nnx.metrics.f1`, `nnx.layers.AffineL
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnx import (
     activations,
     backend,
     clipping,
     config,  # noqa: F401 - an attribute
-    datasets,
     initializers,
     layers,
     losses,
@@ -59,6 +58,9 @@ from nnx.saving import FileError, load
 from nnx.schedules import *  # noqa: F403
 from nnx.training import *  # noqa: F403
 
+if TYPE_CHECKING:
+    from nnx import datasets, estimators, interchange, onnx, plotting  # noqa: F401
+
 __version__ = "0.1.0"
 
 # What nobody types to make a network stays in its module alone.
@@ -92,11 +94,11 @@ __all__ = [
 ]
 
 # A name that a room does not have says what it is called here.
-for _room in (*_ROOMS, datasets, metrics, randomness, saving):
+for _room in (*_ROOMS, metrics, randomness, saving):
     vars(_room)["__getattr__"] = synonyms.asked(_room.__name__, _room.__all__)
 
 # Modules that are imported when they are first asked for.
-_LATER = ("estimators", "interchange", "onnx", "plotting", "testing")
+_LATER = ("datasets", "estimators", "interchange", "onnx", "plotting", "testing")
 
 
 def __getattr__(name: str) -> Any:
@@ -119,7 +121,7 @@ def __dir__() -> list[str]:
 
 def _meant(name: str) -> str:
     """Return the name under nnx for a name that is not there; empty if there is none like it."""
-    rooms = (*_ROOMS, datasets, metrics, randomness, saving, *map(__getattr__, _LATER))
+    rooms = (*_ROOMS, metrics, randomness, saving, *map(__getattr__, _LATER))
     for room in rooms:
         if name in room.__all__:
             return f"{room.__name__.removeprefix('nnx.')}.{name}"

@@ -19,9 +19,11 @@ from nnx.checks import choice
 from nnx.datasets import cifar
 from nnx.datasets.files import FIRST_LABELS, Dataset, DatasetError, DatasetNotFoundError
 from nnx.datasets.sources import read, search
-from nnx.synonyms import named
+from nnx.synonyms import asked, named
 
 __all__ = ["Dataset", "DatasetError", "DatasetNotFoundError", "load", "names"]
+
+__getattr__ = asked(__name__, __all__)
 
 
 def names() -> tuple[str, ...]:
