@@ -123,7 +123,7 @@ def test_the_table_has_each_function_that_array_api_compat_replaces(xp):
 
 
 def test_every_other_function_is_that_of_array_api_compat(xp):
-    assert set(dir(xp)) >= set(compat.__all__)
+    assert set(dir(xp)) >= {*FUNCTIONS, "argsort", "linalg", "pi"}
     assert xp.argsort is compat.argsort
     assert xp.argsort(np.asarray([1, 3, 2]), descending=True).tolist() == [1, 2, 0]
     with pytest.raises(AttributeError, match="nothing"):
