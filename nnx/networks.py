@@ -13,7 +13,7 @@ from nnx import saving
 from nnx.backend import Array, Backend, working_on
 from nnx.checks import ShapeError, count, flag, instance
 from nnx.communication import Communicator
-from nnx.data import as_floats, checked_on_device, equal_parts, source_of
+from nnx.data import KnownInputs, as_floats, checked_on_device, equal_parts, source_of
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.summary import Summary
@@ -55,6 +55,7 @@ class SequentialNet(SequentialLayer):
 
     __call__ = not_called("net.predict(x)")
     about: Mapping[str, Any] | None = None
+    known_inputs: KnownInputs | None = None
     _plan: Plan | None = None
 
     def __init__(
@@ -168,8 +169,7 @@ class SequentialNet(SequentialLayer):
             (x, *more), _ = equal_parts(self, x)
             if more:
                 raise ShapeError(
-                    "evaluate: expected samples of one shape, got several; predict takes a list of "
-                    "them"
+                    "evaluate: expected samples of one shape, got several; write net.predict(x)"
                 )
             self.shapes(tuple(x.shape[1:]), "a sample of x is")
             self._input_shape = tuple(x.shape)
@@ -360,13 +360,13 @@ class SequentialNet(SequentialLayer):
     def _fill(self, source: Any, backend: Backend, convert: Any, made: dict[int, Any]) -> None:
         """Give a twin layers and an optimizer of its own."""
         super()._fill(source, backend, convert, made)
-        vars(self)["_plan"] = None
+        vars(self).update(_plan=None, known_inputs=None)
         if source.optim is not None:
             vars(self)["optim"] = source.optim.move(convert)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the plan and the closure of the last `evaluate`."""
-        return {**super().__getstate__(), "_plan": None}
+        return {**super().__getstate__(), "_plan": None, "known_inputs": None}
 
     def summary(self) -> None:
         """Print each layer with its output shape for one sample and its number of parameters.

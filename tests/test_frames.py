@@ -66,11 +66,12 @@ def test_a_step_is_few_calls(trained):
         assert len(names) <= 41, names
 
 
-@pytest.mark.parametrize(("dtype", "most"), [("float32", 22), ("float64", 34), ("uint8", 34)])
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 12), ("float64", 28), ("uint8", 28)])
 def test_a_prediction_of_one_sample_calls_little_beside_the_layers(trained, dtype, most):
     """All functions count, those of the checks too: they may cost as much as the layers."""
     net, x, _, (batch, _) = trained
     one = x[:1].astype(dtype)
+    net.predict(one)  # its shape is known then
     layers = called(lambda: net.forward(batch), left_out=())
     names = called(lambda: net.predict(one), left_out=())
     assert len(names) - len(layers) <= most, names

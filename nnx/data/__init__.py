@@ -16,6 +16,7 @@ from nnx.data.arrays import (
 )
 from nnx.data.division import held_out
 from nnx.data.feeds import (
+    KnownInputs,
     checked_on_device,
     input_source,
     is_feed,
@@ -36,6 +37,7 @@ from nnx.data.sources import Arrays, Parts, Piece, Source, Stretch, first_sample
 
 __all__ = [
     "Arrays",
+    "KnownInputs",
     "Parts",
     "Piece",
     "Source",

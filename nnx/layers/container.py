@@ -198,8 +198,10 @@ class SequentialLayer(Container):
     @property
     def backend(self) -> Backend:  # type: ignore[override]
         """The backend of the first layer."""
-        first = self.layers[0] if self.layers else None
-        return first.backend if isinstance(first, Layer) else super().backend
+        try:
+            return self.layers[0].backend
+        except (AttributeError, IndexError):  # no layer
+            return super().backend
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return the last value and the backward through all."""

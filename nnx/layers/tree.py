@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from nnx.backend import Array, array_namespace
 from nnx.optimizers import Optimizer
 
-__all__ = ["ParameterState", "Slot", "gather", "once", "slots", "state_of", "take_step", "walk"]
+__all__ = [
+    "ParameterState",
+    "Prepared",
+    "Slot",
+    "gather",
+    "once",
+    "slots",
+    "state_of",
+    "take_step",
+    "walk",
+]
 
 
 @dataclass(slots=True)
@@ -75,6 +85,38 @@ def slots(places: Sequence[tuple[tuple[int, ...], Any]], frozen: bool = True) ->
             else:
                 known.places.append(place)
     return list(found.values())
+
+
+class Prepared:
+    """What was prepared for layers and optimizers, and holds until one of them changes.
+
+    A change is an assignment to an argument, or to `frozen` and the like, or another layer in a
+    list of layers.
+    """
+
+    def watch(self, layers: Iterable[Any], with_optimizers: bool = True) -> None:
+        """Remember how often they have changed, and the lists of containers."""
+        self._made_of: list[tuple[Any, int]] = []
+        self._lists: list[tuple[list[Any], list[Any]]] = []
+        for layer in layers:
+            self._made_of.append((layer, layer.changes))
+            if with_optimizers and layer.optim is not None:
+                self._made_of.append((layer.optim, layer.optim.changes))
+            if layer.children:
+                for value in vars(layer).values():
+                    if type(value) is list:
+                        self._lists.append((value, value.copy()))
+
+    @property
+    def stale(self) -> bool:
+        """Has something changed since?"""
+        for thing, changes in self._made_of:
+            if thing.changes != changes:
+                return True
+        for items, known in self._lists:
+            if items != known:
+                return True
+        return False
 
 
 def gather(slots: Sequence[Slot], gradients: Any) -> list[Array]:

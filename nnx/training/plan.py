@@ -13,7 +13,7 @@ from nnx.layers._contract import explain_parameters
 from nnx.layers.activation import ActivationLayer
 from nnx.layers.base import AffineLayer, Layer
 from nnx.layers.container import SequentialLayer
-from nnx.layers.tree import gather, slots, walk
+from nnx.layers.tree import Prepared, gather, slots, walk
 from nnx.losses import Loss
 from nnx.optimizers import Optimizer
 from nnx.training.compiled import CompiledLoop, compile_key
@@ -26,7 +26,7 @@ __all__ = ["Plan"]
 LOOPS_KEPT = 4  # compiled loops of a network: one that is frozen and thawed by turns needs two
 
 
-class Plan:
+class Plan(Prepared):
     """What a step of training needs and does not change from batch to batch.
 
     `step` is what `train` runs, and what a loop of one's own can run:
@@ -95,16 +95,10 @@ class Plan:
 
         self.leaves: list[Layer] = []
         known = {id(layer) for _, layer in self.tree}
-        self._made_of: list[tuple[Any, int]] = []
-        self._lists: list[tuple[list[Any], list[Any]]] = []
-        for _, layer in self.tree:
-            self._made_of.append((layer, layer.changes))
-            if layer.optim is not None:
-                self._made_of.append((layer.optim, layer.optim.changes))
-            container = bool(layer.children)
+        layers = [layer for _, layer in self.tree]
+        self.watch(layers)
+        for layer in layers:
             for value in vars(layer).values():
-                if container and type(value) is list:
-                    self._lists.append((value, value.copy()))
                 items = value.values() if isinstance(value, dict) else value
                 for item in items if isinstance(value, dict | list | tuple) else (value,):
                     if isinstance(item, Layer) and id(item) not in known:
@@ -113,7 +107,7 @@ class Plan:
                             f"arguments of its constructor, got {item.name} in another attribute; "
                             "derive from nnx.Container, and make it an argument"
                         )
-            if container:
+            if layer.children:
                 continue
             self.leaves.append(layer)
             if layer.backend is not self.backend:
@@ -124,17 +118,6 @@ class Plan:
         self.exchange: Exchange | None = None  # of a training on several processes
         self._tried = False  # the formulas of the layers are checked in the first step
         self._compiled: list[CompiledLoop] = before._compiled if before else []
-
-    @property
-    def stale(self) -> bool:
-        """Has something changed since the plan was made?"""
-        for thing, changes in self._made_of:
-            if thing.changes != changes:
-                return True
-        for items, known in self._lists:
-            if items != known:
-                return True
-        return False
 
     def step(self, x: Array, y: Array, weights: Array | None = None) -> Array:
         """Make one step with a batch of the backend's arrays; nothing is read back.
