@@ -1,5 +1,8 @@
 """Rescaling and standardizing inside of a network, and the pass that finds mean and deviation."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from conftest import usable
@@ -237,13 +240,40 @@ def test_an_export_needs_a_fitted_layer():
         nnx.onnx.to_model(network(nnx.StandardizeLayer(3)))
 
 
-def test_a_layer_that_is_not_fitted_computes_nothing_wherever_it_stands(backend):
-    """A second layer would give infinities."""
+COPIES = {
+    "itself": lambda net, folder: net,
+    "moved": lambda net, folder: net.to(net.backend),
+    "copied": lambda net, folder: copy.deepcopy(net),
+    "pickled": lambda net, folder: pickle.loads(pickle.dumps(net)),
+    "cloned": lambda net, folder: net.clone(),
+    "saved": lambda net, folder: nnx.load(written(net.save, folder / "net.safetensors")),
+    "weights": lambda net, folder: weights_of(net, folder / "weights.safetensors"),
+}
+
+
+def written(write, path):
+    write(path)
+    return path
+
+
+def weights_of(net, path):
+    other = net.clone()
+    other.load_weights(written(net.save_weights, path))
+    return other
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_layer_that_is_not_fitted_computes_nothing_wherever_it_stands(backend, tmp_path, way):
+    """A second layer would give infinities, and so would a copy."""
     net = nnx.SequentialNet(2, [nnx.DenseLayer(2, 3), nnx.StandardizeLayer(3)])
     x = np.ones((4, 2), "float32")
-    for one in (net, net.to(backend)):
-        for method in (one.predict, one.evaluate):
-            with pytest.raises(RuntimeError, match=r"not been fitted; call its fit\(x\)"):
-                method(x)
+    one = COPIES[way](net, tmp_path)
+    for method in (one.predict, one.evaluate, lambda x: one.evaluate(x, training=True)):
+        with pytest.raises(RuntimeError, match=r"not been fitted; call its fit\(x\)"):
+            method(x)
     net.layers[1].fit(net.layers[0].evaluate(backend.asarray(x)))
-    assert np.isfinite(nnx.to_numpy(net.predict(x))).all()
+    one = COPIES[way](net, tmp_path)
+    if way == "cloned":  # it is untrained
+        one.layers[1].fit(one.layers[0].evaluate(backend.asarray(x)))
+    assert np.isfinite(nnx.to_numpy(one.predict(x))).all()
+    one.train(x, nnx.to_numpy(net.predict(x)), 2, 1, progress=False)

@@ -76,6 +76,8 @@ class StandardizeLayer(Layer):
     Source: Keras calls it Normalization, scikit-learn StandardScaler; ONNX operators Sub and Div.
     """
 
+    _fitted: bool = False  # known without reading the device
+
     def __init__(self, n: int, axis: int = 1, name: str | None = None) -> None:
         super().__init__(name=name)
         self.n = checks.count(self, "n", n)
@@ -84,7 +86,6 @@ class StandardizeLayer(Layer):
         self.buffers["mean"] = xp.zeros((self.n,), dtype=dtype, device=device)
         # No data has the deviation 0, see `fit`: it says that there has been none.
         self.buffers["deviation"] = xp.zeros((self.n,), dtype=dtype, device=device)
-        self._none = self.buffers["deviation"]  # known without reading the device
 
     def fit(self, x: Any) -> Self:
         """Take mean and deviation of x, which is read once, block by block; return the layer.
@@ -105,13 +106,14 @@ class StandardizeLayer(Layer):
         found = moments(self, x, self.axis)
         for name, array in zip(("mean", "deviation"), found, strict=True):
             self.buffers[name] = self.backend.asarray(array, dtype=self.backend.dtype)
+        self._fitted = True
         return self
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """(x - mean) / deviation; backward: dx = delta / deviation."""
-        mean, deviation = self.buffers["mean"], self.buffers["deviation"]
-        if deviation is self._none:
+        if not self._fitted:
             self._check_fitted()
+        mean, deviation = self.buffers["mean"], self.buffers["deviation"]
         if self.axis == 1:
             xp, shape = array_namespace(x, mean), (self.n,) + (1,) * (x.ndim - 2)
             mean, deviation = xp.reshape(mean, shape), xp.reshape(deviation, shape)
@@ -125,12 +127,6 @@ class StandardizeLayer(Layer):
         """Raise RuntimeError if the layer has not been fitted; the device is read once."""
         self._check_fitted()
 
-    def _fill(self, source: Any, backend: Any, convert: Any, made: dict[int, Any]) -> None:
-        """Give a twin buffers of its own."""
-        super()._fill(source, backend, convert, made)
-        if source.buffers["deviation"] is source._none:
-            self._none = self.buffers["deviation"]
-
     def _check_fitted(self) -> None:
         deviation = self.buffers["deviation"]
         if not bool(array_namespace(deviation).all(deviation > 0)):
@@ -138,6 +134,7 @@ class StandardizeLayer(Layer):
                 f"{self.name}: expected a layer that knows mean and deviation of the data, got one "
                 "that has not been fitted; call its fit(x) with the training data first"
             )
+        self._fitted = True
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(n, *positions) or, with axis=-1, (*positions, n), unchanged."""
