@@ -208,8 +208,8 @@ class SequentialNet(SequentialLayer):
                 numpy.memmap, h5py.Dataset or zarr.Array. If input_shape has free axes, None, also a
                 list of arrays that differ there; a batch has one shape. Or, without y, what gives
                 batches (x, y) or (x, y, weights), or dicts of these items in this order: a function
-                that returns an iterator, or an object that can be iterated once for each epoch, as
-                a DataLoader of PyTorch or a tf.data.Dataset.
+                that returns an iterator, as lambda: itertools.islice(endless(), 100), or an object
+                that can be iterated for each epoch, as a DataLoader of PyTorch or tf.data.Dataset.
             y: class indices (samples,), or rows (samples, *output_shape); a list for a list.
             batch_size: samples per step, all if there are fewer; the last step takes what is left.
             epochs: passes over the data.

@@ -1,5 +1,6 @@
 """Sources with something wrong: one clear error, no thread left, and the network can be used."""
 
+import itertools
 import threading
 
 import numpy as np
@@ -388,6 +389,38 @@ def test_numbers_that_are_not_finite_are_refused_by_every_method(form, bad, back
             ValueError, match=r"expected finite numbers.*x\[42(, |\]\[)1\] = -?(nan|inf)"
         ):
             method()
+
+
+class Repeated:
+    """A tf.data.Dataset that was repeated: its cardinality is -1, tf.data.INFINITE_CARDINALITY."""
+
+    def cardinality(self):
+        return np.int64(-1)
+
+    def take(self, batches):
+        return [(np.ones((2, FEATURES)), np.zeros(2, int))] * batches
+
+    def __iter__(self):
+        return itertools.cycle(self.take(1))
+
+
+@pytest.mark.parametrize(
+    ("endless", "remedy"),
+    [
+        (Repeated(), "x.take(100)"),
+        (lambda: itertools.cycle([1]), "lambda: itertools.islice(x, 100)"),
+        (itertools.cycle([1]), "lambda: itertools.islice(x, 100)"),
+    ],
+)
+def test_batches_without_an_end(endless, remedy):
+    for method in ("train", "score", "predict"):
+        with pytest.raises(ValueError, match=r"expected x to end, .*; .*write ") as caught:
+            getattr(network(), method)(endless)
+        assert str(caught.value).endswith(remedy)
+    ended = network().train(Repeated().take(3), epochs=2, progress=False)
+    assert len(ended.loss) == 2
+    with pytest.raises(TypeError, match=r"write x=lambda: itertools.islice\(x, 100\)"):
+        network().train(endless, steps_per_epoch=100)
 
 
 def test_large_finite_numbers_are_predicted():

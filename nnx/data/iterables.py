@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, cycle
 from typing import Any
 
 import array_api_compat
@@ -20,6 +20,7 @@ from nnx.data.streaming import checked_inputs, on_this_host
 __all__ = ["Batches", "gives_batches"]
 
 FORMS = "(x, y) or (x, y, weights)"
+ENDLESS = -1  # tf.data.INFINITE_CARDINALITY
 
 
 def gives_batches(data: Any) -> bool:
@@ -41,14 +42,14 @@ class Batches(Source):
     Args:
         net: a network.
         data: a function without arguments that returns an iterable, or an object that can be
-            iterated once for each epoch.
+            iterated once for each epoch. Its end is that of the epoch.
         name: what errors call it.
         epochs: how often it is iterated.
         inputs: does a batch need inputs alone? Other items of it are left aside.
 
     Raises:
         TypeError: what it gives are not batches.
-        ValueError: it gives none, or can be iterated only once.
+        ValueError: it gives none, can be iterated only once, or has no end.
         ShapeError: the first batch does not fit.
     """
 
@@ -93,6 +94,13 @@ class Batches(Source):
             raise TypeError(
                 f"expected {self.name} to be a function that returns an iterable of batches, got "
                 f"one that returns {kind_of(data)}; write yield x, y in it"
+            )
+        if _endless(data):
+            remedy = f"lambda: itertools.islice({self.name}, 100)"
+            remedy = f"{self.name}.take(100)" if hasattr(self.data, "take") else remedy
+            raise ValueError(
+                f"expected {self.name} to end, which is the end of an epoch, got "
+                f"{kind_of(data)} without an end; for epochs of 100 batches: write {remedy}"
             )
         return iter(data)
 
@@ -247,6 +255,12 @@ class Batches(Source):
 
 def _iterable(data: Any) -> bool:
     return hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+
+
+def _endless(data: Any) -> bool:
+    """Return whether it is known that batches never end: a cycle, or a tf.data.Dataset repeated."""
+    told = getattr(data, "cardinality", None)
+    return isinstance(data, cycle) or (callable(told) and int(told()) == ENDLESS)
 
 
 def _fit(one: Sequence[Array], other: Sequence[Array]) -> bool:

@@ -48,6 +48,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "restore_best_weights": ("restore={}",),
     "save_best_only": ("best=\"validation_loss\"",),
     "seed": ("random_state={}", "nnx.seed({}) before"),
+    "steps_per_epoch": ("x=lambda: itertools.islice(x, {})",),
     "stddev": ("deviation={}", "std={}"),
     "strides": ("stride={}",),
     "validation_data": ("validation={}",),
