@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -194,6 +194,24 @@ class SequentialLayer(Container):
         if name == "layers":
             value = as_layers(self.name, value)
         super().__setattr__(name, value)
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Return `layers[index]`; for a slice, these layers themselves as a SequentialLayer."""
+        found = self.layers[index]
+        return SequentialLayer(found) if isinstance(found, list) else found
+
+    def __setitem__(self, index: int, layer: Any) -> None:
+        """Put a layer in the place of another one."""
+        layers = list(self.layers)
+        layers[index] = layer
+        self.layers = layers
 
     @property
     def backend(self) -> Backend:  # type: ignore[override]
