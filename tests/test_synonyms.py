@@ -212,7 +212,9 @@ def test_a_network_is_indexed_as_its_list_of_layers():
     made.train(X + 1, CLASSES, progress=False)
     made[-1] = third = nnx.DenseLayer(3, 5)
     assert made.layers == [first, third]
-    with pytest.raises(nnx.ShapeError, match=r"layer 2 \(DenseLayer\) .*write DenseLayer\(3, ...\)"):
+    with pytest.raises(
+        nnx.ShapeError, match=r"layer 2 \(DenseLayer\) .*write DenseLayer\(3, ...\)"
+    ):
         made[1] = nnx.DenseLayer(7, 5)
     assert made.layers == [first, third]
     with pytest.raises(TypeError, match=r"write ActivationLayer\(ReLU\(\)\)"):

@@ -13,16 +13,16 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nnx.backend import BackendError
+from nnx.commands.parser import line_of
 from nnx.commands.show import lines_of, show
 from nnx.commands.train import (
     OPTIONS,
     can_export,
     evaluate,
     export,
-    meant,
     predict,
     settings,
     train,
@@ -30,7 +30,7 @@ from nnx.commands.train import (
 from nnx.datasets import DatasetError
 from nnx.training import NonFiniteLossError
 
-__all__ = ["COMMANDS", "Parser", "add_commands", "run"]
+__all__ = ["COMMANDS", "add_commands", "run"]
 
 MISTAKES = (
     ValueError, TypeError, OSError, ImportError, BackendError, DatasetError, MemoryError,
@@ -81,20 +81,6 @@ numbers with commas are printed.""",
   nnx export digits.safetensors digits.onnx""",
 }
 COMMANDS = tuple(EXAMPLES)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong, and exit with 2."""
-        option = re.match(r"unrecognized arguments: --?([\w-]+)", message)
-        if option and (close := meant(option[1])):
-            name, _, value = close.partition(" ")
-            name = f"--{name.replace('_', '-')}"
-            if name in self.format_usage():
-                message += f"; did you mean {name}{value and ' '}{value}?"
-        self.exit(2, f"{self.prog}: {_line(message)}; see {self.prog} --help\n")
 
 
 def add_commands(commands: Any) -> None:
@@ -195,7 +181,7 @@ def run(chosen: Any) -> int:
     except (*MISTAKES, NonFiniteLossError) as error:
         if chosen.debug:
             raise
-        print(f"nnx {chosen.command}: {_in_options(_line(error))}", file=sys.stderr)
+        print(f"nnx {chosen.command}: {_in_options(line_of(error))}", file=sys.stderr)
         return 1 if isinstance(error, NonFiniteLossError) else 2
 
 
@@ -208,7 +194,7 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
-        return f"nnx {self.command}: {_in_options(_line(record.getMessage()))}"
+        return f"nnx {self.command}: {_in_options(line_of(record.getMessage()))}"
 
 
 @contextlib.contextmanager
@@ -303,7 +289,7 @@ IN_OPTIONS = [
     (r"expected number to be", "expected --seed to be"),
     (r"(a fraction in \(0, 1\)), \(x, y\) or \(x, y, weights\)", r"\1"),
     (r"pass a function f\(outputs, targets\)", "choose one of these"),
-    (r"nnx\.set_backend\(\"[\w:]+\", dtype=\"(\w+)\"\)", r"--dtype \1"),
+    (r"nnx\.set_backend\(\"[\w:]+\", dtype=\"(\w+)\"\)", r"write --dtype \1"),
     (r"nnx\.load reads the network in it, and .*", "name another file for --checkpoint"),
     (r"arrays with the names of parameters are read by .*", "name a file of nnx train --save"),
     (r"leave out resume= to", "name another file for --checkpoint to"),
@@ -325,10 +311,3 @@ def _in_options(text: str) -> str:
         text = re.sub(rf"\bexpected {name} (to be|at)\b", rf"expected {option} \1", text)
         text = re.sub(rf"\b(write|pass) {name}=([\w.\"']+)", rf"\1 {option} \2", text)
     return text
-
-
-def _line(message: Any) -> str:
-    """Return a message of several lines as one."""
-    lines = [" ".join(line.split()) for line in str(message).splitlines() if line.strip()]
-    ends = [" " if line[-1] in ":;,." else "; " for line in lines]
-    return "".join(line + end for line, end in zip(lines, ends, strict=True)).rstrip("; ")
