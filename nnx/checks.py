@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
 import math
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -14,6 +18,8 @@ __all__ = [
     "choice",
     "count",
     "counts",
+    "file_name",
+    "file_there",
     "flag",
     "instance",
     "number",
@@ -136,6 +142,76 @@ def numbers(owner: Any, name: str, value: Any, bounds: str = "") -> tuple[float,
     """Return a tuple of floats within bounds; see `number` and `sequence`."""
     items = sequence(owner, name, value, f"a list of numbers {bounds}".rstrip())
     return tuple(number(owner, f"{name}[{i}]", item, bounds) for i, item in enumerate(items))
+
+
+def file_name(path: Any) -> str:
+    """Return the name of a file as text.
+
+    Raises:
+        TypeError: it is neither text nor an object of pathlib.
+        ValueError: it is empty.
+    """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(
+            f"expected the path of a file, got {path!r:.60}; write text such as 'net.safetensors'"
+        )
+    if not (name := os.fsdecode(path)):
+        raise ValueError("expected the path of a file, got ''; write for example 'net.safetensors'")
+    return name
+
+
+def file_there(path: Any) -> str:
+    """Return the name of a file that is there.
+
+    Raises:
+        TypeError, ValueError: see `file_name`.
+        FileNotFoundError, IsADirectoryError: there is none; the message says what is there instead.
+        OSError: its folder cannot be searched.
+    """
+    name = file_name(path)
+    try:
+        folder = stat.S_ISDIR(os.stat(name).st_mode)
+    except FileNotFoundError:
+        raise _no_file(errno.ENOENT, *_instead_of(name), name) from None
+    except OSError as error:
+        raise OSError(error.errno, f"cannot read: {error.strerror}", name) from error
+    if folder:
+        raise _no_file(errno.EISDIR, "a folder", "the path of a file in it", name)
+    return name
+
+
+def _no_file(number: int, found: str, write: str, name: str) -> OSError:
+    # An OSError prints the name after this text.
+    return OSError(number, f"expected a file, found {found}; write {write} instead of this", name)
+
+
+def _instead_of(name: str) -> tuple[str, str]:
+    """Return what there is in place of a file that is not there, and what to write."""
+    where = os.path.abspath(name)
+    folder, last = os.path.split(where)
+    if name.startswith("~"):
+        return "none", f"os.path.expanduser({name!r})"
+    if not os.path.isdir(folder):
+        return f"no folder {folder!r}", "another path"
+    there, (stem, ending) = _files_in(folder), os.path.splitext(last)
+    stems = {os.path.splitext(one)[0]: one for one in there if one.endswith(ending)}
+    alike = sorted(stems.values())
+    close = [stem] if stem in stems else difflib.get_close_matches(stem, stems, n=1)
+    if close:
+        return "none", repr(os.path.join(os.path.dirname(name), stems[close[0]]))
+    if alike:
+        more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+        return "none", f"one of those in {folder!r}, {', '.join(alike[:3])}{more},"
+    return f"nothing at {where!r}", "another path"
+
+
+def _files_in(folder: str) -> list[str]:
+    """Return the names of the files in a folder, without hidden ones; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(one.name for one in entries if one.name[0] != "." and one.is_file())
+    except OSError:
+        return []
 
 
 def shapes(items: Sequence[Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import nnx
+from nnx.checks import file_there
 from nnx.commands import files
 from nnx.commands.parser import option_meant
 from nnx.commands.preparing import Notes, fit, prepared
@@ -223,7 +224,7 @@ def export(path: str, output: str) -> None:
 
 def _toml(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
+        with open(file_there(path), "rb") as file:
             found = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
