@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import errno
+import functools
+import inspect
 import math
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -24,6 +26,7 @@ __all__ = [
     "instance",
     "number",
     "numbers",
+    "parameters_of",
     "sequence",
     "shapes",
 ]
@@ -256,3 +259,21 @@ def counts(owner: Any, name: str, value: Any, axes: int, least: int = 1) -> tupl
     if len(items) != axes:
         raise ValueError(_message(owner, name, what, value))
     return tuple(count(owner, f"{name}[{i}]", item, least) for i, item in enumerate(items))
+
+
+def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
+    """Return the constructor's parameters by name, without self."""
+    if kind.__init__ is object.__init__:
+        return {}
+    parameters = dict(list(inspect.signature(kind.__init__).parameters.items())[1:])
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(
+                f"{kind.__name__}: expected a constructor with named arguments, got {parameter}; "
+                f"write out the arguments of {name} by name"
+            )
+    return parameters
+
+
+# The same, kept for each class.
+parameters_of: Callable[[Any], dict[str, inspect.Parameter]] = functools.cache(_parameters)

@@ -17,7 +17,7 @@ from nnx.backend import (
 )
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
-from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._arguments import ATTRIBUTES, Checked, Penalty, assigned, kept_with
 from nnx.layers._by_hand import as_array, check_backward, check_gradients, checked_forward
 from nnx.layers._shapes import Shape
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
@@ -130,6 +130,8 @@ class Layer(Watched):
             cls.__init__ = born_on_device(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ATTRIBUTES:
+            value = assigned(self, name, value)
         if name == "optim":
             instance(self, name, value, Optimizer, "SGD(0.1)")
             self.states = {}
@@ -146,6 +148,10 @@ class Layer(Watched):
         if arguments.get("name") == type(self).__name__:
             arguments["name"] = None
         return arguments
+
+    def kept_with(self, name: str, value: Any) -> Any:
+        """Return what the constructor keeps if it gets another value of an argument."""
+        return kept_with(self, name, value)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return the value and its backward, delta -> (dx, gradients)."""

@@ -10,6 +10,7 @@ from nnx.activations import Activation
 from nnx.backend import Array, Backend, BackendError
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
+from nnx.layers._arguments import ATTRIBUTES, assigned
 from nnx.layers._contract import explain_shape
 from nnx.layers._shapes import Shape, told
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
@@ -57,6 +58,8 @@ class Container(Layer):
         self.name = checked_name(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ATTRIBUTES:
+            value = assigned(self, name, value)
         before, parameter = vars(self).get(name), parameters_of(type(self)).get(name)
         if parameter is not None and not (value is None and parameter.default is None):
             if isinstance(before, Layer):
