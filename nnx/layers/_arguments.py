@@ -75,8 +75,8 @@ def kept_with(layer: Any, name: str, value: Any) -> Any:
     Raises:
         ValueError: the layer would have parameters or buffers of other shapes.
     """
-    xp, dtype = layer.backend.xp, layer.backend.dtype
-    with without_draws(lambda shape: xp.zeros(shape, dtype=dtype)):
+    xp, dtype, device = layer.backend.xp, layer.backend.dtype, layer.backend.device
+    with without_draws(lambda shape: xp.zeros(shape, dtype=dtype, device=device)):
         twin = type(layer)(**layer.arguments() | {name: value})
     for held in ("parameters", "buffers") if not layer.children else ():
         mine, its = getattr(layer, held), getattr(twin, held)
