@@ -114,6 +114,15 @@ def test_the_shapes_of_parameters_do_not_change_by_an_assignment():
     np.testing.assert_array_equal(nnx.DenseLayer(2, 3).W, first)  # nothing has been drawn
 
 
+def test_an_assignment_is_checked_on_the_backend_of_the_layer():
+    with nnx.use_backend("strict"):
+        layer = nnx.DenseLayer(2, 3)
+    layer.name, layer.initializer = "first", nnx.HeNormal()
+    with pytest.raises(ValueError, match="make a new layer"):
+        layer.ni = 5
+    assert layer.backend.name == "strict"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

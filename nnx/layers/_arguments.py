@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nnx import checks
-from nnx.backend import Backend
+from nnx.backend import Backend, use_backend
 from nnx.randomness import without_draws
 from nnx.regularizers import Regularizer
 
@@ -76,7 +76,8 @@ def kept_with(layer: Any, name: str, value: Any) -> Any:
         ValueError: the layer would have parameters or buffers of other shapes.
     """
     xp, dtype, device = layer.backend.xp, layer.backend.dtype, layer.backend.device
-    with without_draws(lambda shape: xp.zeros(shape, dtype=dtype, device=device)):
+    zeros = lambda shape: xp.zeros(shape, dtype=dtype, device=device)
+    with use_backend(layer.backend), without_draws(zeros):
         twin = type(layer)(**layer.arguments() | {name: value})
     for held in ("parameters", "buffers") if not layer.children else ():
         mine, its = getattr(layer, held), getattr(twin, held)
