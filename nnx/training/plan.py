@@ -232,12 +232,14 @@ class Plan:
     def compiled(self, mixing: Mixing | None = None) -> CompiledLoop | None:
         """Return the compiled loop over steps; None if the library does not trace.
 
-        None, too, if a layer must not be traced, or an optimizer defines `update` itself.
+        None, too, if a layer or the mixing is not traceable, or an optimizer defines `update`.
 
         Args:
             mixing: makes another batch of every batch, before its step.
         """
         if type(self.backend).compile_loop is Backend.compile_loop or not self.chain.traceable:
+            return None
+        if not getattr(mixing, "traceable", True):
             return None
         if not all(type(g.optimizer).update is Optimizer.update for g in self.groups):
             return None
