@@ -137,7 +137,6 @@ def test_a_rule_that_reads_values_where_steps_are_compiled_is_told_what_to_do():
         return (x, y) if float(x[0, 0]) > 0 else (-x, y)
 
     with nnx.use_backend("jax"):
-        streams = nnx.randomness.state()
         with pytest.raises(
             nnx.backend.HostReadError, match=r"mixing to be .* that reads no values"
         ):
