@@ -69,6 +69,27 @@ def test_every_thing_is_pickled_and_copied_with_what_it_was_made_with(name):
         assert config.plain(twin) == config.plain(thing)
 
 
+def test_a_pickle_of_another_version_says_what_is_missing_and_what_to_write():
+    for make in THINGS.values():
+        if not isinstance(thing := make(), nnx.Layer):
+            continue
+        name = next(iter(config.parameters_of(type(thing))))
+        rebuild, arguments, state = thing.__reduce_ex__(2)[:3]
+        if name in state and not hasattr(type(thing), name):
+            del state[name]
+            with pytest.raises(ValueError, match=rf"got one without {name}; .* net.save\(path\)"):
+                rebuild(*arguments).__setstate__(state)
+
+
+def test_a_layer_of_ones_own_is_pickled_whatever_it_keeps():
+    class Own(nnx.ActivationLayer):
+        def __init__(self, gain):
+            super().__init__(nnx.ReLU())
+            self._gain = gain
+
+    assert copy.deepcopy(Own(3))._gain == 3
+
+
 VALUES = ["text", -1, -0.5, 1.5, True, None, [], {}, object()]
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nnx import checks
 from nnx.backend import Backend, use_backend
+from nnx.config import is_own
 from nnx.randomness import without_draws
 from nnx.regularizers import Regularizer
 
-__all__ = ["ATTRIBUTES", "Checked", "Penalty", "assigned", "kept_with"]
+__all__ = ["ATTRIBUTES", "Checked", "Penalty", "assigned", "check_whole", "kept_with"]
 
 # What is no argument of a constructor, and is assigned all the same.
 ATTRIBUTES = ("frozen", "traceable", "backend", "parameters", "buffers", "regularizers", "states")
@@ -87,6 +88,16 @@ def kept_with(layer: Any, name: str, value: Any) -> Any:
                 f"its {held} follow from it, got {value!r}; make a new layer"
             )
     return vars(twin).get(name, value)
+
+
+def check_whole(layer: Any) -> None:
+    """Raise ValueError if an argument is missing, as in a pickle of another version of nnx."""
+    known = checks.parameters_of(type(layer)) if is_own(type(layer)) else ()
+    if missing := [name for name in known if not hasattr(layer, name)]:
+        raise ValueError(
+            f"{type(layer).__name__}: expected a pickle of this version of nnx, got one without "
+            f"{', '.join(missing)}; keep networks in files: net.save(path), nnx.load(path)"
+        )
 
 
 def assigned(layer: Any, name: str, value: Any) -> Any:
