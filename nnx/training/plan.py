@@ -139,6 +139,10 @@ class Plan:
     def step(self, x: Array, y: Array, weights: Array | None = None) -> Array:
         """Make one step with a batch of the backend's arrays; nothing is read back.
 
+        An error in the forward or backward changes no parameter. The groups of parameters, one for
+        each kind of optimizer, step one after another: an error in a rule, such as a device that is
+        full, leaves the steps of those before it. Load the last checkpoint then.
+
         Args:
             x: inputs (samples, *input_shape).
             y: targets, class indices or rows.
