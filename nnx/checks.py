@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
+import functools
+import inspect
 import math
-from collections.abc import Iterable, Sequence
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,10 +20,13 @@ __all__ = [
     "choice",
     "count",
     "counts",
+    "file_name",
+    "file_there",
     "flag",
     "instance",
     "number",
     "numbers",
+    "parameters_of",
     "sequence",
     "shapes",
 ]
@@ -138,6 +147,76 @@ def numbers(owner: Any, name: str, value: Any, bounds: str = "") -> tuple[float,
     return tuple(number(owner, f"{name}[{i}]", item, bounds) for i, item in enumerate(items))
 
 
+def file_name(path: Any) -> str:
+    """Return the name of a file as text.
+
+    Raises:
+        TypeError: it is neither text nor an object of pathlib.
+        ValueError: it is empty.
+    """
+    if not isinstance(path, str | bytes | os.PathLike):
+        raise TypeError(
+            f"expected the path of a file, got {path!r:.60}; write text such as 'net.safetensors'"
+        )
+    if not (name := os.fsdecode(path)):
+        raise ValueError("expected the path of a file, got ''; write for example 'net.safetensors'")
+    return name
+
+
+def file_there(path: Any) -> str:
+    """Return the name of a file that is there.
+
+    Raises:
+        TypeError, ValueError: see `file_name`.
+        FileNotFoundError, IsADirectoryError: there is none; the message says what is there instead.
+        OSError: its folder cannot be searched.
+    """
+    name = file_name(path)
+    try:
+        folder = stat.S_ISDIR(os.stat(name).st_mode)
+    except FileNotFoundError:
+        raise _no_file(errno.ENOENT, *_instead_of(name), name) from None
+    except OSError as error:
+        raise OSError(error.errno, f"cannot read: {error.strerror}", name) from error
+    if folder:
+        raise _no_file(errno.EISDIR, "a folder", "the path of a file in it", name)
+    return name
+
+
+def _no_file(number: int, found: str, write: str, name: str) -> OSError:
+    # An OSError prints the name after this text.
+    return OSError(number, f"expected a file, found {found}; write {write} instead of this", name)
+
+
+def _instead_of(name: str) -> tuple[str, str]:
+    """Return what there is in place of a file that is not there, and what to write."""
+    where = os.path.abspath(name)
+    folder, last = os.path.split(where)
+    if name.startswith("~"):
+        return "none", f"os.path.expanduser({name!r})"
+    if not os.path.isdir(folder):
+        return f"no folder {folder!r}", "another path"
+    there, (stem, ending) = _files_in(folder), os.path.splitext(last)
+    stems = {os.path.splitext(one)[0]: one for one in there if one.endswith(ending)}
+    alike = sorted(stems.values())
+    close = [stem] if stem in stems else difflib.get_close_matches(stem, stems, n=1)
+    if close:
+        return "none", repr(os.path.join(os.path.dirname(name), stems[close[0]]))
+    if alike:
+        more = f" and {len(alike) - 3} more" if len(alike) > 3 else ""
+        return "none", f"one of those in {folder!r}, {', '.join(alike[:3])}{more},"
+    return f"nothing at {where!r}", "another path"
+
+
+def _files_in(folder: str) -> list[str]:
+    """Return the names of the files in a folder, without hidden ones; none if it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(one.name for one in entries if one.name[0] != "." and one.is_file())
+    except OSError:
+        return []
+
+
 def shapes(items: Sequence[Any]) -> str:
     """Shapes for a message: "(2, 3), (4,)"."""
     return ", ".join(str(tuple(shape)) for shape in items)
@@ -180,3 +259,21 @@ def counts(owner: Any, name: str, value: Any, axes: int, least: int = 1) -> tupl
     if len(items) != axes:
         raise ValueError(_message(owner, name, what, value))
     return tuple(count(owner, f"{name}[{i}]", item, least) for i, item in enumerate(items))
+
+
+def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
+    """Return the constructor's parameters by name, without self."""
+    if kind.__init__ is object.__init__:
+        return {}
+    parameters = dict(list(inspect.signature(kind.__init__).parameters.items())[1:])
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(
+                f"{kind.__name__}: expected a constructor with named arguments, got {parameter}; "
+                f"write out the arguments of {name} by name"
+            )
+    return parameters
+
+
+# The same, kept for each class.
+parameters_of: Callable[[Any], dict[str, inspect.Parameter]] = functools.cache(_parameters)

@@ -8,12 +8,12 @@ scikit-learn's estimators do: `Logistic(k=2).k` is 2. A constructor may normalis
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from nnx.checks import parameters_of
 from nnx.synonyms import UNKNOWN, advice, check_call
 
 __all__ = [
@@ -52,14 +52,18 @@ class Configured:
             known, places, required = _names_of(cls)
             given = places[: len(args)]
             fits = kwargs.keys() <= known and len(args) <= len(places)
-            if not (fits and kwargs.keys().isdisjoint(given) and required <= {*given, *kwargs}):
-                _check_arguments(cls, args, kwargs)
+            fits = fits and kwargs.keys().isdisjoint(given) and required <= {*given, *kwargs}
+            if not fits and None not in known:
+                check_call(cls.__name__, args, kwargs, parameters_of(cls))
             return object.__new__(cls)
 
         def __getattr__(self, name):
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}{advice(name, dir(self))}"
             )
+
+        def __setattr__(self, name, value):
+            object.__setattr__(self, name, _accepted(self, name, value))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Return how to make a copy: without `__new__`, which asks for the arguments."""
@@ -80,6 +84,10 @@ class Configured:
     def clone(self) -> Self:
         """Return a new object made with the same arguments, without state."""
         return _clone(self, {})
+
+    def kept_with(self, name: str, value: Any) -> Any:
+        """Return what the constructor keeps if it gets another value of an argument."""
+        return vars(type(self)(**self.arguments() | {name: value})).get(name, value)
 
     def __repr__(self) -> str:
         """Return the call that makes such an object; a shared one is written in every place."""
@@ -138,7 +146,7 @@ class Watched(Configured):
     others: int = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
-        own = vars(self)
+        own, value = vars(self), _accepted(self, name, value)
         new = name not in own or own[name] is not value
         if name in UNKNOWN and name not in own and not hasattr(type(self), name):
             known = parameters_of(type(self))
@@ -215,23 +223,15 @@ def classes_of(thing: Any) -> set[type[Configured]]:
 
 
 @functools.cache
-def _names_of(kind: Any) -> tuple[frozenset[str], tuple[str, ...], frozenset[str]]:
+def _names_of(kind: Any) -> tuple[frozenset[Any], tuple[str, ...], frozenset[str]]:
     """Return the names of the constructor's parameters, those with a place, those required."""
     try:
         known = parameters_of(kind)
     except TypeError:  # a constructor of a user's own with *args or **kwargs
-        return frozenset(), (), frozenset()
+        return frozenset({None}), (), frozenset()
     places = tuple(n for n, p in known.items() if p.kind is not p.KEYWORD_ONLY)
     required = frozenset(n for n, p in known.items() if p.default is p.empty)
     return frozenset(known), places, required
-
-
-def _check_arguments(kind: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    try:
-        known = parameters_of(kind)
-    except TypeError:
-        return
-    check_call(kind.__name__, args, kwargs, known)
 
 
 _MISSING = object()
@@ -249,24 +249,6 @@ class Itself:
         return isinstance(other, Itself) and self.held is other.held
 
     __hash__ = None  # type: ignore[assignment]
-
-
-def _parameters(kind: Any) -> dict[str, inspect.Parameter]:
-    """Return the constructor's parameters by name, without self."""
-    if kind.__init__ is object.__init__:
-        return {}
-    parameters = dict(list(inspect.signature(kind.__init__).parameters.items())[1:])
-    for name, parameter in parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise TypeError(
-                f"{kind.__name__}: expected a constructor with named arguments, got {parameter}; "
-                f"write out the arguments of {name} by name"
-            )
-    return parameters
-
-
-# The same, kept for each class.
-parameters_of: Callable[[Any], dict[str, inspect.Parameter]] = functools.cache(_parameters)
 
 
 def kept(thing: Configured, name: str) -> Any:
@@ -375,6 +357,18 @@ def _build(data: Any, known: dict[str, type[Configured]], made: list[Any]) -> An
     if kind.unique:
         made[place] = thing
     return thing
+
+
+def _accepted(thing: Configured, name: str, value: Any) -> Any:
+    """Return what is kept if a value is assigned: of an argument what the constructor accepts."""
+    kind = type(thing)
+    if name[0] == "_" or vars(thing).get(name, value) is value or not is_own(kind):
+        return value
+    known = parameters_of(kind)
+    if name not in known or not all(hasattr(thing, one) for one in known):
+        return value  # it is not an argument, or the constructor is at work
+    accepted = thing.kept_with(name, value)
+    return value if isinstance(value, Configured) else accepted
 
 
 def _subclasses(kind: Any) -> Iterator[Any]:

@@ -95,7 +95,7 @@ def test_run_starts_processes_with_their_share_of_the_cores(tmp_path, monkeypatc
 
 def test_run_says_what_is_missing(monkeypatch, capsys):
     assert main(["run", "-n", "2", "nowhere.py"]) == 2
-    assert "nnx run: there is no file nowhere.py" in capsys.readouterr().err
+    assert "nnx run: expected a file at 'nowhere.py', found n" in capsys.readouterr().err
 
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)

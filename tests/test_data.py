@@ -498,11 +498,20 @@ def test_what_is_a_classification(backend):
 
 def test_targets_that_the_last_activation_cannot_reach():
     y = np.array([[-1.5], [0.5], [2.0], [4.0]])
-    message = unreachable_targets(y, 0.0, np.inf, "layer 2, DenseLayer", nnx.ReLU())
+    message = unreachable_targets([y[:1], y[1:]], "layer 2, DenseLayer", nnx.ReLU())
     for word in ("[0, inf]", "ReLU()", "layer 2, DenseLayer", "-1.5 to 4", "25%", "Linear()"):
         assert word in message
-    assert unreachable_targets(y, -1.5, 4.0, "layer 2", nnx.ReLU()) is None
-    assert unreachable_targets(y, -np.inf, np.inf, "layer 2", nnx.Linear()) is None
+    assert unreachable_targets([y], "layer 2", nnx.LeakyReLU(1.0)) is None
+    assert unreachable_targets([y], "layer 2", nnx.Linear()) is None
+
+
+def test_targets_of_softmax_that_are_several_answers():
+    one, several = np.eye(3), np.array([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    message = unreachable_targets([one, several], "layer 2", nnx.SoftMax())
+    for word in ("rows sum to 1", "SoftMax()", "from 0 to 2, 33% of them", "Logistic(), and the"):
+        assert word in message
+    assert unreachable_targets([one, one[:, None]], "layer 2", nnx.SoftMax()) is None
+    assert unreachable_targets([several], "layer 2", nnx.Logistic()) is None
 
 
 @pytest.mark.parametrize("layout", ["to_sparse_coo", "to_sparse_csr"])

@@ -47,6 +47,9 @@ def expected_remedies(loss, afun, outputs):
         return ("LogisticCrossEntropy",)
     if loss in LOGITS and (fractions or np.ptp(a) == 0):
         return ("Linear()",)
+    one_sign = a.min() >= 0 or a.max() <= 0
+    if one_sign and (loss == "LogisticCrossEntropy" or (loss == "Hinge" and outputs == 1)):
+        return ("Linear()", "BinaryCrossEntropy() with Logistic()")
     if loss == "BinaryCrossEntropy" and not fractions:
         return ("Logistic()", "LogisticCrossEntropy() with Linear()")
     constant = outputs == 1 and isinstance(afun, nnx.SoftMax | nnx.LogSoftmax)

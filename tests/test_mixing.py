@@ -130,6 +130,24 @@ def test_a_loop_is_compiled_once_for_each_rule():
         assert net.plan().compiled() is not loops[0]
 
 
+def test_a_rule_that_reads_values_where_steps_are_compiled_is_told_what_to_do():
+    pytest.importorskip("jax")
+
+    def reading(x, y):
+        return (x, y) if float(x[0, 0]) > 0 else (-x, y)
+
+    with nnx.use_backend("jax"):
+        with pytest.raises(
+            nnx.backend.HostReadError, match=r"mixing to be .* that reads no values"
+        ):
+            trained(mixing=reading)
+        reading.traceable = False
+        p, _ = trained(mixing=reading)
+    with nnx.use_backend("numpy", "float32"):
+        expected, _ = trained(mixing=reading)
+    np.testing.assert_allclose(p, expected, rtol=1e-4, atol=1e-5)
+
+
 class Stop(Callback):
     interval = 1
 

@@ -210,10 +210,13 @@ def test_a_rate_becomes_a_float(value):
     "value", ["0.1", None, True, -1, -0.1, math.nan, nnx.CosineSchedule, np.ones(1)], ids=repr
 )
 def test_a_rate_assigned_after_construction_is_checked(value):
-    optimizer = nnx.Adam()
-    optimizer.eta = value
+    optimizer, mine = nnx.Adam(), object.__new__(type("Mine", (nnx.SGD,), {}))
     with pytest.raises((TypeError, ValueError), match=r"^Adam: expected eta to be "):
-        optimizer.factors_of(1)
+        optimizer.eta = value
+    assert optimizer.eta == 0.001
+    mine.eta = value  # classes of the user's own check what they like
+    with pytest.raises((TypeError, ValueError), match=r"^Mine: expected eta to be "):
+        mine.factors_of(1)
 
 
 @pytest.mark.parametrize(

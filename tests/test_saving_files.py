@@ -18,6 +18,8 @@ from saving_tools import data
 
 import nnx
 from nnx import saving
+from nnx.commands.files import read as read_data
+from nnx.commands.show import show
 from nnx.saving import files
 
 
@@ -327,8 +329,56 @@ def test_what_is_not_a_file_is_not_replaced(kind, tmp_path):
     with pytest.raises(expected, match=r"cannot write: .*target"):
         saving.write_file(target, {}, {})
     assert os.listdir(tmp_path) == ["target"]
-    with pytest.raises((IsADirectoryError, saving.FileError), match=r"directory|device or a pipe"):
+    with pytest.raises((IsADirectoryError, saving.FileError), match=r"a folder|device or a pipe"):
         saving.load(target)
+
+
+# What is asked for in a folder with a, b, c, d and data (all .safetensors), and more.csv.
+MISSING = {
+    "dato.safetensors": "found none; write 'data.safetensors' instead of this: 'dato.safetensors'",
+    "data": "found none; write 'data.safetensors' instead of this: 'data'",
+    "sub/in": "found none; write 'sub/in.safetensors' instead of this: 'sub/in'",
+    "xyz123.safetensors": "write one of those in '{}', a.safetensors, b.safetensors, c.safetensors "
+    "and 2 more, instead of this: 'xyz123.safetensors'",
+    "x.h5": "found nothing at '{}/x.h5'; write another path instead of this: 'x.h5'",
+    "no/a.safetensors": "found no folder '{}/no'; write another path instead of this: 'no/a.s",
+    "~/a.safetensors": "found none; write os.path.expanduser('~/a.safetensors') instead of this: '",
+    "sub": "[Errno 21] expected a file, found a folder; write the path of a file in it instead of",
+}
+READERS = [
+    saving.load,
+    lambda path: saving.load_weights(nnx.DenseLayer(2, 2), path),
+    lambda path: nnx.interchange.load_torch(nnx.DenseLayer(2, 2), path),
+    show,
+    lambda path: read_data([f"{path}.csv"], False),
+]
+
+
+@pytest.mark.parametrize(("asked", "said"), MISSING.items(), ids=MISSING)
+def test_a_file_that_is_not_there_is_an_error_with_what_is(asked, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+    names = [*(f"{name}.safetensors" for name in ("a", "b", "c", "d", "data")), "more.csv"]
+    for name in (*names, "sub/in.safetensors", ".hidden.safetensors"):
+        (tmp_path / name).write_bytes(b"")
+    for read in READERS[:-1]:
+        with pytest.raises(OSError, match="expected a file, found ") as caught:
+            read(asked)
+        assert said.format(tmp_path) in str(caught.value)
+        assert caught.value.filename == asked
+    with pytest.raises(
+        FileNotFoundError, match=f"expected a file, found .* of this: '{asked}.csv'"
+    ):
+        READERS[-1](asked)
+
+
+@pytest.mark.parametrize("path", [None, 3, "", ["a"]], ids=str)
+def test_what_is_not_a_path_is_an_error_that_says_so(path):
+    for call in (*READERS[:2], show, lambda path: saving.write_file(path, {}, {})):
+        with pytest.raises(
+            (TypeError, ValueError), match=r"expected the path of a file, got .*; w"
+        ):
+            call(path)
 
 
 def test_a_directory_that_is_not_there_is_named(tmp_path):

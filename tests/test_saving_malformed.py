@@ -574,17 +574,15 @@ def test_a_network_nested_deep_is_saved_and_loaded_or_refused(tmp_path):
     assert held(saving.load(file)) == held(layer)
 
 
-@pytest.mark.parametrize("error", [FileNotFoundError, IsADirectoryError, PermissionError])
-def test_what_cannot_be_read_is_an_error_of_the_system(error, tmp_path, monkeypatch):
-    path = tmp_path if error is IsADirectoryError else tmp_path / "net.safetensors"
-    if error is PermissionError:
-        path.write_bytes(bytes(99))
+def test_what_must_not_be_read_is_an_error_of_the_system(tmp_path, monkeypatch):
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(bytes(99))
 
-        def refused(name, *arguments):
-            raise PermissionError(13, "Permission denied", name)
+    def refused(name, *arguments):
+        raise PermissionError(13, "Permission denied", name)
 
-        monkeypatch.setattr("builtins.open", refused)
-    with pytest.raises(error, match=r"cannot read: .*: .*" + path.name):
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(PermissionError, match=r"cannot read: .*: .*" + path.name):
         saving.load(path)
-    with pytest.raises(error, match="cannot read: "):
+    with pytest.raises(PermissionError, match="cannot read: "):
         saving.load_weights(nnx.DenseLayer(2, 2), path)

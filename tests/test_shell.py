@@ -55,6 +55,15 @@ def network(text, shape):
          (3, 8, 8), "SequentialNet((3, 8, 8), [RescalingLayer(0.00392156862745098), "
          "RandomFlipLayer(), RandomShiftLayer(), CutoutLayer(size=(8, 6)), StandardizeLayer(3), "
          "FlattenLayer(), DenseLayer(192, 2)], cost=MeanSquaredError())"),
+        ("standardize, gru 2, dense 2", (5, 3), "SequentialNet((5, 3), [StandardizeLayer(3, "
+         "axis=-1), GRULayer(3, 2), DenseLayer(2, 2)], cost=MeanSquaredError())"),
+        ("standardize axis=1, gru 2, dense 2", (5, 3), "SequentialNet((5, 3), [StandardizeLayer("
+         "5), GRULayer(3, 2), DenseLayer(2, 2)], cost=MeanSquaredError())"),
+        ("standardize, residual (conv1d 5 1), flatten, dense 2", (5, 3), "SequentialNet((5, 3), "
+         "[StandardizeLayer(5), ResidualLayer(Conv1DLayer(5, 5, 1)), "
+         "FlattenLayer(), DenseLayer(15, 2)], cost=MeanSquaredError())"),
+        ("standardize, gru 2, dense 2", (3, 3), "SequentialNet((3, 3), [StandardizeLayer(3, "
+         "axis=-1), GRULayer(3, 2), DenseLayer(2, 2)], cost=MeanSquaredError())"),
         ("dense 2 kernel_regularizer=l2(0.1) initializer=henormal optim=adam(0.01)", (3,),
          "SequentialNet((3,), [DenseLayer(3, 2, optim=Adam(eta=0.01), initializer=HeNormal(), "
          "kernel_regularizer=L2Regularizer(lambd=0.1))], cost=MeanSquaredError())"),

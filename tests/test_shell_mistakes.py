@@ -1,6 +1,7 @@
 """Wrong command lines, files and data: one line that says what to do, status 2, nothing written."""
 
 import json
+import re
 import struct
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import nnx
 from nnx.commands.cli import main
+from nnx.commands.parser import COMMANDS, OPTIONS
 
 pytest.importorskip("sklearn", reason='pip install "nnx-array[digits]"')
 
@@ -93,20 +95,29 @@ def files():
 
 # The command line, and words of the answer.
 MISTAKES = [
-    ([], "COMMAND"),
-    (["trian"], "invalid choice: 'trian'"),
+    ([], "expected a command (backends, doctor, check, bench, train, evaluate, predict, show, "),
+    (["trian"], "got 'trian'; did you mean nnx train?"),
+    (["--verison"], "got '--verison'; did you mean nnx --version?"),
+    (["bench", "jax"], "unrecognized arguments: jax; write --backends jax"),
+    (["xyz"], "export, run), got 'xyz'; see nnx --help"),
     (["train"], "expected data, got none; name a data set"),
     (["train", "digits"], 'expected layers, got none; write --layers "dense 100 relu'),
     (["train", "--layers", TWO], "expected data, got none"),
     ([*TRAIN, TWO, "--epoch", "3"], "--epoch 3; did you mean --epochs?"),
-    ([*TRAIN, TWO, "--epochs", "three"], "--epochs: invalid int value: 'three'"),
+    (
+        [*TRAIN, TWO, "--epochs", "three"],
+        "expected --epochs to be an integer, got 'three'; write a",
+    ),
+    ([*TRAIN, TWO, "--epochs"], "expected a value after --epochs, got none; write --epochs N"),
     ([*TRAIN, TWO, "--epochs", "-1"], "expected --epochs to be an integer >= 0, got -1"),
     ([*TRAIN, TWO, "--batch-size", "0"], "expected --batch-size to be a positive integer"),
     ([*TRAIN, TWO, "--seed", "-3"], "expected --seed to be an integer >= 0, got -3"),
     ([*TRAIN, TWO, "--validation", "2"], "fraction in (0, 1), got 2.0; write --validation 0.02"),
+    ([*TRAIN, TWO, "--backend", "numpi"], "did you mean 'numpy'?"),
+    ([*TRAIN, TWO, "--metrics", "recal"], "got 'recal'; write 'recall'"),
     ([*TRAIN, TWO, "--metrics", "f2"], "got 'f2'; choose one of these"),
     ([*TRAIN, TWO, "--backend", "cuda"], "cuda"),
-    ([*TRAIN, TWO, "--dtype", "float16"], "; --dtype float32 or --dtype float64"),
+    ([*TRAIN, TWO, "--dtype", "float16"], "; write --dtype float32 or write --dtype float64"),
     ([*TRAIN, TWO, "--target", "a"], "expected --target with a .csv or .tsv file"),
     ([*TRAIN, TWO, "--save", "no/net.safetensors"], "has no directory 'no'"),
     ([*TRAIN, TWO, "--save", "."], "is a directory"),
@@ -155,9 +166,15 @@ MISTAKES = [
         ["train", "photo.png", "--layers", TWO],
         "expected a data set (mnist, fashion-mnist, cifar-10, digits)",
     ),
-    (["train", "no.csv", "--layers", TWO], "expected a file, found none at 'no.csv'"),
+    (
+        ["train", "no.csv", "--layers", TWO],
+        "expected a file at 'no.csv', found none; write one of",
+    ),
     (["train", "x.npy", "--layers", TWO], "expected two .npy files"),
-    (["train", "x.npy", "no.npy", "--layers", TWO], "found none at 'no.npy'"),
+    (
+        ["train", "x.npy", "no.npy", "--layers", TWO],
+        "expected a file at 'no.npy', found none; write",
+    ),
     (["train", "x.npy", "good.csv", "--layers", TWO], "expected two .npy files, got 'good.csv'"),
     (["train", "digits", "mnist", "--layers", TWO], "got 'digits mnist'; name one"),
     (["train", "x.npy", "short.npy", "--layers", TWO], "20"),
@@ -177,7 +194,7 @@ MISTAKES = [
     (["train", "ragged.csv", "--layers", TWO], "expected 2 columns in every line"),
     (["train", "single.csv", "--layers", TWO], "expected a column of targets beside the inputs"),
     (["train", "good.csv", "--target", "d", "--layers", TWO], "its columns are a, b, c"),
-    (["train", "no.toml"], "expected a file, found none at 'no.toml'; check the path"),
+    (["train", "no.toml"], "expected a file at 'no.toml', found none; write 'not.toml'"),
     (["train", "not.toml"], "expected TOML in 'not.toml'"),
     (["train", "key.toml"], "got 'epoch'; did you mean epochs?"),
     (["train", "type.toml"], "expected epochs in 'type.toml' to be an integer, got '3'"),
@@ -205,7 +222,7 @@ MISTAKES = [
     (["show", "no.safetensors"], "no.safetensors"),
     (["show", "text.safetensors"], "text.safetensors"),
     (["show", "damaged.safetensors"], "got one that is damaged"),
-    (["show", "."], "directory"),
+    (["show", "."], "expected a file at '.', found a folder; write the path of a file in it"),
     ([*TRAIN, TWO, "--lr", "0.1"], '--lr 0.1; did you mean --optimizer "sgd 0.1"?'),
     ([*TRAIN, TWO, "--device", "cuda"], "did you mean --backend?"),
     ([*TRAIN, TWO, "--output", "a"], "did you mean --save?"),
@@ -304,6 +321,52 @@ def test_a_mistake_is_one_line_that_says_what_to_do(words, said, folder, capsys,
     assert captured.err.endswith("\n")
     assert said in captured.err
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def refused(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+def parsers(capsys):
+    """The options of each command, as its own help prints them."""
+    for command in ("doctor", "check", "bench", "train", "evaluate", "predict", "show", "run"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        usage = capsys.readouterr().out.partition("\n\n")[0]
+        yield command, re.findall(r"--[a-z][\w-]+", usage)
+
+
+def test_a_command_of_another_name_is_suggested(capsys):
+    for names, command in COMMANDS.items():
+        for name in names.split():
+            assert f"got {name!r}; did you mean nnx {command}?" in refused([name], capsys)
+    for command, _ in parsers(capsys):
+        for name in (command[1:], command[:-1], command.upper(), f"--{command}"):
+            assert f"did you mean nnx {command}?" in refused([name], capsys), name
+
+
+def test_an_option_of_another_name_is_suggested(capsys):
+    known = dict(parsers(capsys))
+    for command, options in known.items():
+        for option in options:
+            wrong = option[:4] + option[5:]  # a letter is missing
+            if len(option) > 6 and not any(one.startswith(wrong) for one in options):
+                said = refused([command, "a", "b", wrong], capsys)
+                assert f"{wrong}; did you mean {option}?" in said
+    suggested = set()
+    for names, text in OPTIONS.items():
+        option, _, value = text.partition(" ")
+        option = f"--{option.replace('_', '-')}"
+        for command, options in known.items():
+            for name in names.split() if option in options else ():
+                if not any(one.startswith(f"--{name}") for one in options):
+                    suggested.add(names)
+                    answer = f"did you mean {f'{option} {value}'.strip()}?"
+                    assert answer in refused([command, "a", "b", f"--{name}"], capsys)
+    assert suggested == set(OPTIONS)
 
 
 def test_there_are_many_of_them():

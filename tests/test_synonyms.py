@@ -200,6 +200,29 @@ def test_a_method_of_another_library_is_an_error_with_what_to_write(name, thing)
     assert str(caught.value).endswith(f"; write {METHODS[name]}")
 
 
+def test_a_network_is_indexed_as_its_list_of_layers():
+    first, second = nnx.DenseLayer(2, 3), nnx.DenseLayer(3, 4)
+    made = nnx.SequentialNet(2, [first, second])
+    assert len(made) == 2
+    assert list(made) == [first, second]
+    assert made[0] is first
+    assert made[-1] is second
+    assert made[:1].layers == [first]
+    assert nnx.to_numpy(made[:1].evaluate(X)).shape == (8, 3)
+    made.train(X + 1, CLASSES, progress=False)
+    made[-1] = third = nnx.DenseLayer(3, 5)
+    assert made.layers == [first, third]
+    with pytest.raises(
+        nnx.ShapeError, match=r"layer 2 \(DenseLayer\) .*write DenseLayer\(3, ...\)"
+    ):
+        made[1] = nnx.DenseLayer(7, 5)
+    assert made.layers == [first, third]
+    with pytest.raises(TypeError, match=r"write ActivationLayer\(ReLU\(\)\)"):
+        made[1] = nnx.ReLU()
+    with pytest.raises(IndexError):
+        made[2]
+
+
 # What people assign, which nothing would read; and what it is called here.
 ASSIGNED = [
     (nnx.Adam(), "lr", "; did you mean eta?"),

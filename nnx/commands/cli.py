@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import nnx
 from nnx.backend import BackendError, Memory, available_backends
 from nnx.commands import shell
+from nnx.commands.parser import Parser
 
 if TYPE_CHECKING:
     from nnx.commands.bench import BenchRun
@@ -43,14 +44,14 @@ if shell.can_export():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status; `EXIT_STATUS` says what it means."""
-    parser = shell.Parser(
+    parser = Parser(
         prog="nnx",
         description="Neural networks on any array library",
         epilog=EXIT_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nnx {nnx.__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     add = lambda name, text: commands.add_parser(name, help=text, description=text)
     add("backends", "list the backends: which work here, and why the others do not")
     add("doctor", "show what this machine has, what is wrong with it, and how to fix it")
@@ -89,8 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "-n", type=_processes, required=True, dest="count", metavar="N", help="how many processes"
     )
     started.add_argument("program", metavar="FILE", help="a Python program")
-    started.add_argument("arguments", nargs=argparse.REMAINDER, help="what is passed to it")
+    passed = started.add_argument(
+        "arguments", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="what is passed to it"
+    )
+    passed.required = False
     chosen, left = parser.parse_known_args(arguments)
+    if chosen.command is None:
+        parser.refuse(left[0] if left else "", list(commands.choices))
     if left:
         commands.choices[chosen.command].error(f"unrecognized arguments: {' '.join(left)}")
     if chosen.command == "run":

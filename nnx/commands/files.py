@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nnx import datasets
+from nnx.checks import file_there
 from nnx.commands.tables import About, inputs_of, read_table, samples_of
 from nnx.saving.files import replaced
 
@@ -151,8 +152,8 @@ def _kind(names: Sequence[str]) -> str:
         raise ValueError(f"expected {WHAT}, got {' '.join(names)!r}; name one")
     if len(names) == 2 and Path(names[1]).suffix.lower() != ".npy":
         raise ValueError(f"expected two .npy files, got {names[1]!r} beside {first!r}")
-    if kind != "data set" and not Path(first).is_file():
-        raise ValueError(f"expected a file, found none at {first!r}; check the path")
+    if kind != "data set":
+        file_there(first)
     return kind
 
 
@@ -165,8 +166,7 @@ def _only_of_tables(kind: str, names: Sequence[str], options: dict[str, Any]) ->
 
 
 def _array(name: str) -> np.ndarray:
-    if not Path(name).is_file():
-        raise ValueError(f"expected a file, found none at {name!r}; check the path")
+    file_there(name)
     try:
         array = np.load(name, mmap_mode="r", allow_pickle=False)  # it may not fit into memory
     except (ValueError, EOFError) as error:

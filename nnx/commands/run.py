@@ -15,6 +15,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nnx.checks import file_there
+from nnx.commands.wording import in_options
+
 __all__ = ["LaunchError", "launch", "launcher", "run"]
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -74,13 +77,11 @@ def launch(
 
 def run(count: int, program: str, arguments: Sequence[str]) -> int:
     """Run a program on several processes, and return the exit status of all."""
-    if not Path(program).exists():
-        print(f"nnx run: there is no file {program}", file=sys.stderr)
-        return 2
     try:
+        file_there(program)
         process = launch(count, [program, *arguments])
-    except LaunchError as error:
-        print(f"nnx run: {error}", file=sys.stderr)
+    except (LaunchError, OSError) as error:
+        print(f"nnx run: {in_options(str(error))}", file=sys.stderr)
         return 2
     try:
         status = process.wait()

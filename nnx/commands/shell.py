@@ -8,29 +8,28 @@ import json
 import logging
 import math
 import os
-import re
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from nnx.backend import BackendError
+from nnx.commands.parser import line_of
 from nnx.commands.show import lines_of, show
 from nnx.commands.train import (
-    OPTIONS,
     can_export,
     evaluate,
     export,
-    meant,
     predict,
     settings,
     train,
 )
+from nnx.commands.wording import in_options
 from nnx.datasets import DatasetError
 from nnx.training import NonFiniteLossError
 
-__all__ = ["COMMANDS", "Parser", "add_commands", "run"]
+__all__ = ["COMMANDS", "add_commands", "run"]
 
 MISTAKES = (
     ValueError, TypeError, OSError, ImportError, BackendError, DatasetError, MemoryError,
@@ -81,20 +80,6 @@ numbers with commas are printed.""",
   nnx export digits.safetensors digits.onnx""",
 }
 COMMANDS = tuple(EXAMPLES)
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong, and exit with 2."""
-        option = re.match(r"unrecognized arguments: --?([\w-]+)", message)
-        if option and (close := meant(option[1])):
-            name, _, value = close.partition(" ")
-            name = f"--{name.replace('_', '-')}"
-            if name in self.format_usage():
-                message += f"; did you mean {name}{value and ' '}{value}?"
-        self.exit(2, f"{self.prog}: {_line(message)}; see {self.prog} --help\n")
 
 
 def add_commands(commands: Any) -> None:
@@ -195,7 +180,7 @@ def run(chosen: Any) -> int:
     except (*MISTAKES, NonFiniteLossError) as error:
         if chosen.debug:
             raise
-        print(f"nnx {chosen.command}: {_in_options(_line(error))}", file=sys.stderr)
+        print(f"nnx {chosen.command}: {in_options(line_of(error))}", file=sys.stderr)
         return 1 if isinstance(error, NonFiniteLossError) else 2
 
 
@@ -208,7 +193,7 @@ class _Lines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return one line."""
-        return f"nnx {self.command}: {_in_options(_line(record.getMessage()))}"
+        return f"nnx {self.command}: {in_options(line_of(record.getMessage()))}"
 
 
 @contextlib.contextmanager
@@ -292,43 +277,3 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_finite(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
-
-
-# What Python's functions say -> what the command line says.
-IN_OPTIONS = [
-    (r"^(train|score|predict|seed|StandardizeLayer\.fit):? ", ""),
-    (r"\[Errno 2\] [^']*No such file or directory: ", "expected a file, found none at "),
-    (r"(found none at '[^']*')$", r"\1; check the path"),
-    (r"^\[Errno \d+\] (cannot read: )?", "cannot read or write: "),
-    (r"expected number to be", "expected --seed to be"),
-    (r"(a fraction in \(0, 1\)), \(x, y\) or \(x, y, weights\)", r"\1"),
-    (r"pass a function f\(outputs, targets\)", "choose one of these"),
-    (r"nnx\.set_backend\(\"[\w:]+\", dtype=\"(\w+)\"\)", r"--dtype \1"),
-    (r"nnx\.load reads the network in it, and .*", "name another file for --checkpoint"),
-    (r"arrays with the names of parameters are read by .*", "name a file of nnx train --save"),
-    (r"leave out resume= to", "name another file for --checkpoint to"),
-    (r"; to list them: write numpy\.argwhere.*", ""),
-    (r" The epochs before it are in \.history", ""),
-    (r"; convert text first: \w+\(.*?\)", "; write a number there"),
-    (r"\b(give )?the network ([A-Z]\w+\(\))", r"--loss \2"),
-    (r"the last layer (?=[A-Z]\w+\(\)|\d+ outputs)", "the last of --layers "),
-    (r"\b[A-Z]\w+\(\)", lambda found: found[0][:-2].lower()),
-]
-
-
-def _in_options(text: str) -> str:
-    """Return a message of Python's functions in the words of the command line."""
-    for pattern, words in IN_OPTIONS:
-        text = re.sub(pattern, words, text)  # type: ignore[call-overload]
-    for name in OPTIONS.keys() - {"data", "layers", "optimizer", "loss"}:  # said of keys in TOML
-        option = f"--{name.replace('_', '-')}"
-        text = re.sub(rf"\bexpected {name} (to be|at)\b", rf"expected {option} \1", text)
-        text = re.sub(rf"\b(write|pass) {name}=([\w.\"']+)", rf"\1 {option} \2", text)
-    return text
-
-
-def _line(message: Any) -> str:
-    """Return a message of several lines as one."""
-    lines = [" ".join(line.split()) for line in str(message).splitlines() if line.strip()]
-    ends = [" " if line[-1] in ":;,." else "; " for line in lines]
-    return "".join(line + end for line, end in zip(lines, ends, strict=True)).rstrip("; ")

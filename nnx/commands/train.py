@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import nnx
+from nnx.checks import file_there
 from nnx.commands import files
+from nnx.commands.parser import option_meant
 from nnx.commands.preparing import Notes, fit, prepared
 from nnx.commands.tables import About, renumbered
 from nnx.commands.words import Item, as_items, network_of, words_of
@@ -26,7 +27,6 @@ __all__ = [
     "can_export",
     "evaluate",
     "export",
-    "meant",
     "predict",
     "settings",
     "train",
@@ -50,26 +50,6 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     "standardize": (bool, None),
     "checkpoint": (str, None),
     "save": (str, None),
-}
-
-# What other programs call an option -> what to write.
-ELSEWHERE = {
-    "lr learning_rate eta": 'optimizer "sgd 0.1"',
-    "model architecture net network hidden units activation layer": 'layers "dense 10 softmax"',
-    "batch bs": "batch_size",
-    "device gpu cuda": "backend",
-    "val val_split validation_split validation_data valid": "validation",
-    "out output o output_dir save_model": "save",
-    "resume restore": "checkpoint",
-    "metric": "metrics",
-    "label labels y target_column targets": "target",
-    "drop exclude skip": "ignore",
-    "criterion cost objective": "loss",
-    "opt optim solver": "optimizer",
-    "random_state": "seed",
-    "verbose": "quiet",
-    "precision": "dtype",
-    "normalize normalise standardise scale scaling scaler rescale": "standardize",
 }
 
 NAMES = {
@@ -244,7 +224,7 @@ def export(path: str, output: str) -> None:
 
 def _toml(path: str) -> dict[str, Any]:
     try:
-        with open(path, "rb") as file:
+        with open(file_there(path), "rb") as file:
             found = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(
@@ -252,7 +232,7 @@ def _toml(path: str) -> dict[str, Any]:
         ) from error
     for name, value in found.items():
         if name not in OPTIONS:
-            close = meant(name)
+            close = option_meant(name, OPTIONS)
             hint = f"did you mean {close}?" if close else f"the keys are {', '.join(OPTIONS)}"
             raise ValueError(f"expected known keys in {path!r}, got {name!r}; {hint}")
         types = OPTIONS[name][0]
@@ -263,16 +243,6 @@ def _toml(path: str) -> dict[str, Any]:
                 f"expected {name} in {path!r} to be {kinds}, got {value!r}; write another value"
             )
     return found
-
-
-def meant(name: str) -> str:
-    """Return what an option or key of another name is called here; empty if it is not known."""
-    key = name.lower().replace("-", "_")
-    for word, text in ELSEWHERE.items():
-        if key in word.split():
-            return text
-    close = difflib.get_close_matches(key, OPTIONS, n=1)
-    return close[0] if close else ""
 
 
 def _one(value: Any, name: str) -> Item | None:

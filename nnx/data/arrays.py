@@ -190,28 +190,37 @@ def is_classification(backend: Backend, shape: Shape, y: Array, per_entry: bool 
     return bool(per_entry or shape[-1] == 1 or (rows.sum(axis=-1) == 1).all())
 
 
-def unreachable_targets(
-    rows: np.ndarray, low: float, high: float, layer: str, activation: Any
-) -> str | None:
-    """Return a message if some targets lie outside [low, high], the values of the last activation.
+def unreachable_targets(parts: Sequence[np.ndarray], layer: str, activation: Any) -> str | None:
+    """Return a message if some targets are none of the values of the last activation.
 
     Args:
-        rows: checked targets, real numbers.
-        low: the least value of the activation, or -inf.
-        high: its largest value, or inf.
+        parts: checked targets, real numbers, in arrays of rows.
         layer: what the message calls the last layer.
         activation: the last activation.
     """
+    low, high = activation.range
+    rows = np.concatenate([part.reshape(-1) for part in parts])
     outside = np.count_nonzero((rows < low) | (rows > high))
-    if not outside:
+    what, remedy = "expected targets", "the network cannot reach these: give the last layer"
+    if outside:
+        # 1.25 and not np.float32(1.25)
+        least, largest = float(rows.min()), float(rows.max())
+        return (
+            f"{what} in [{low:g}, {high:g}], the range of {activation!r} in the last layer "
+            f"({layer}), got targets from {least:g} to {largest:g}, {outside / rows.size:.0%} of "
+            f"them outside; {remedy} Linear()"
+        )
+    if not activation.distribution:
         return None
-    # 1.25 and not np.float32(1.25)
-    least, largest = float(rows.min()), float(rows.max())
-    return (
-        f"expected targets in [{low:g}, {high:g}], the range of {activation!r} in the last layer "
-        f"({layer}), got targets from {least:g} to {largest:g}, {outside / rows.size:.0%} of them "
-        "outside; the network cannot reach these: give the last layer Linear()"
-    )
+    sums = np.concatenate([part.sum(axis=-1).reshape(-1) for part in parts])
+    if off := np.count_nonzero(np.abs(sums - 1.0) > 1e-3):
+        least, largest = float(sums.min()), float(sums.max())
+        return (
+            f"{what} whose rows sum to 1, as those of {activation!r} in the last layer ({layer}) "
+            f"do, got sums from {least:g} to {largest:g}, {off / len(sums):.0%} "
+            f"of them others; {remedy} Logistic(), and the network BinaryCrossEntropy()"
+        )
+    return None
 
 
 def unsuited_classes(cost: Any, last: Sequence[Any], outputs: int) -> str | None:

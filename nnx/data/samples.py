@@ -143,12 +143,12 @@ def warn_of_targets(net: Any, parts: Parts) -> None:
             if message:
                 logging.getLogger("nnx").warning(message)
         return
-    bounds = [(afun, *afun.range) for afun in net.last_activations() or ()]
-    if all(-low == high == np.inf for _, low, high in bounds):
+    bounded = [f for f in net.last_activations() or () if f.range != (-np.inf, np.inf)]
+    if not bounded:
         return
-    rows = np.concatenate([on_host(net.backend, _known(part[1])).reshape(-1) for part in parts])
-    for afun, low, high in bounds:
-        if message := unreachable_targets(rows, low, high, net.layers[-1].name, afun):
+    rows = [on_host(net.backend, _known(part[1])) for part in parts]
+    for afun in bounded:
+        if message := unreachable_targets(rows, net.layers[-1].name, afun):
             logging.getLogger("nnx").warning(message)
 
 

@@ -17,7 +17,7 @@ from nnx.backend import (
 )
 from nnx.checks import ShapeError, instance
 from nnx.config import Watched
-from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._arguments import ATTRIBUTES, Checked, Penalty, assigned, check_whole, kept_with
 from nnx.layers._by_hand import as_array, check_backward, check_gradients, checked_forward
 from nnx.layers._shapes import Shape
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
@@ -130,6 +130,8 @@ class Layer(Watched):
             cls.__init__ = born_on_device(cls.__init__)  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ATTRIBUTES:
+            value = assigned(self, name, value)
         if name == "optim":
             instance(self, name, value, Optimizer, "SGD(0.1)")
             self.states = {}
@@ -146,6 +148,10 @@ class Layer(Watched):
         if arguments.get("name") == type(self).__name__:
             arguments["name"] = None
         return arguments
+
+    def kept_with(self, name: str, value: Any) -> Any:
+        """Return what the constructor keeps if it gets another value of an argument."""
+        return kept_with(self, name, value)
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return the value and its backward, delta -> (dx, gradients)."""
@@ -305,7 +311,10 @@ class Layer(Watched):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all but the closure of the last `evaluate`; arrays are copied, views or not."""
+        """Return all but the closure of the last `evaluate`; arrays are copied, views or not.
+
+        A pickle is read by the version of nnx that has made it; a file of `save` by later ones too.
+        """
         kept = {**vars(self), "_backward": None}
         if not self.children:
             copy = self.backend.xp.asarray
@@ -313,8 +322,13 @@ class Layer(Watched):
         return kept
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        """Take what was kept; a pickle brings arrays of some libraries to their current device."""
+        """Take what was kept; a pickle brings arrays of some libraries to their current device.
+
+        Raises:
+            ValueError: something is missing, as in a pickle of another version of nnx.
+        """
         vars(self).update(kept)
+        check_whole(self)
         if not self.children and type(self.backend).selected is not Backend.selected:
             copy, there = self.backend.xp.asarray, self.backend.device
             vars(self).update(self._converted(lambda a: copy(a, copy=True, device=there)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +10,7 @@ from nnx.activations import Activation
 from nnx.backend import Array, Backend, BackendError
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
+from nnx.layers._arguments import ATTRIBUTES, assigned
 from nnx.layers._contract import explain_shape
 from nnx.layers._shapes import Shape, told
 from nnx.layers.base import Backward, Gradients, Layer, checked_name
@@ -57,6 +58,8 @@ class Container(Layer):
         self.name = checked_name(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ATTRIBUTES:
+            value = assigned(self, name, value)
         before, parameter = vars(self).get(name), parameters_of(type(self)).get(name)
         if parameter is not None and not (value is None and parameter.default is None):
             if isinstance(before, Layer):
@@ -194,6 +197,24 @@ class SequentialLayer(Container):
         if name == "layers":
             value = as_layers(self.name, value)
         super().__setattr__(name, value)
+
+    def __len__(self) -> int:
+        """Return the number of layers."""
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        """Return `layers[index]`; for a slice, these layers themselves as a SequentialLayer."""
+        found = self.layers[index]
+        return SequentialLayer(found) if isinstance(found, list) else found
+
+    def __setitem__(self, index: int, layer: Any) -> None:
+        """Put a layer in the place of another one."""
+        layers = list(self.layers)
+        layers[index] = layer
+        self.layers = layers
 
     @property
     def backend(self) -> Backend:  # type: ignore[override]

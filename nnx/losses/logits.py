@@ -110,8 +110,10 @@ class LogisticCrossEntropy(Classification):
         check_fractions(self, y)
 
     def check_activation(self, afun: Activation, outputs: int) -> None:
-        """Refuse activations that give probabilities."""
-        _check_logits(self, afun, outputs, "BinaryCrossEntropy() with Logistic()")
+        """Refuse activations that give probabilities, and logits of one sign."""
+        instead = "BinaryCrossEntropy() with Logistic()"
+        _check_logits(self, afun, outputs, instead)
+        _check_signs(self, afun, outputs, instead)
 
 
 class Hinge(Classification):
@@ -174,13 +176,25 @@ class Hinge(Classification):
             )
 
     def check_activation(self, afun: Activation, outputs: int) -> None:
-        """Refuse a single output that is always the same."""
+        """Refuse a single output that is always the same, or of one sign."""
+        instead = "BinaryCrossEntropy() with Logistic()"
         if outputs == 1 and always_the_same(afun):
-            remedy = "give it Linear(), or the network BinaryCrossEntropy() with Logistic()"
+            remedy = f"give it Linear(), or the network {instead}"
             raise self._refused("an activation that varies", afun, outputs, remedy)
+        if outputs == 1:
+            _check_signs(self, afun, outputs, instead)
 
 
 def _check_logits(loss: Loss, afun: Activation, outputs: int, instead: str) -> None:
     if within_0_1(afun) or (outputs == 1 and always_the_same(afun)):
         remedy = f"give the last layer Linear(), or the network {instead}"
         raise loss._refused("logits, any real numbers,", afun, outputs, remedy)
+
+
+def _check_signs(loss: Loss, afun: Activation, outputs: int, instead: str) -> None:
+    low, high = afun.range
+    if not low < 0 < high:
+        answer = "yes" if high > 0 else "no"
+        what = f"positive and negative numbers, as all others answer {answer} to everything,"
+        remedy = f"give the last layer Linear(), or the network {instead}"
+        raise loss._refused(what, afun, outputs, remedy)

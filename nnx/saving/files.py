@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from nnx.checks import file_name, file_there
 from nnx.saving.errors import FileError
 from nnx.saving.text import dumps, join, loads, parsed, split
 
@@ -84,7 +85,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written; there is no trace of it then.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(file_name(path)))
     temporary = target.parent / f"{_stem(target)}{os.getpid()}.{secrets.token_hex(4)}.tmp"
     try:
         _check_target(target)
@@ -99,6 +100,8 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         what = f"cannot write: {error.strerror}"
         if not target.parent.exists():
             what += "; make its directory first"
+        elif error.errno == errno.EISDIR:
+            what += "; write the name of a file in it"
         raise OSError(error.errno, what, os.fsdecode(path)) from error
     finally:
         with contextlib.suppress(OSError):
@@ -152,7 +155,7 @@ def read_file(path: str | os.PathLike[str]) -> Iterator[File]:
         FileError: it is not such a file, it is damaged, or a newer nnx has written it.
         OSError: it cannot be read.
     """
-    name = os.fsdecode(path)
+    name = file_there(path)
     try:
         _check_beginning(name)
     except OSError as error:
@@ -186,8 +189,6 @@ def _opened(name: str) -> Iterator[Any]:
 def _check_beginning(name: str) -> None:
     """Say what a file is, if it is not of this format."""
     status = os.stat(name)
-    if stat.S_ISDIR(status.st_mode):
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
     if not stat.S_ISREG(status.st_mode):
         raise FileError(f"{name}: expected a file, got a device or a pipe")
     with open(name, "rb") as file:

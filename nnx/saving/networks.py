@@ -200,6 +200,7 @@ def _take_arguments(one: Any, other: Any) -> None:
             continue
         if first_difference(mine[name], its[name]):
             # All of them fit together, which is checked; one alone may not fit before the others.
+            vars(one).pop(name, None)
             Watched.__setattr__(one, name, getattr(other, name))
 
 

@@ -5,7 +5,8 @@ returns as many. It gets arrays of the backend: inputs as floats, targets as row
 become one-hot rows before), and returns new ones of the same shapes. `MixUp` is one.
 
 A library that compiles traces it once, as it does the forward of a layer: it uses functions of the
-array library alone, and draws its random numbers by `nnx.randomness.noise(draw, like)`. If several
+array library alone, and draws its random numbers by `nnx.randomness.noise(draw, like)`. A rule that
+reads values sets its attribute `traceable` to False; its steps are not compiled then. If several
 processes train, each of them mixes the whole batch, and computes its rows of the result: all have
 the same numbers, and each reads all the data.
 
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nnx import randomness
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, Backend, HostReadError, array_namespace
 from nnx.checks import ShapeError, number
 from nnx.config import Configured
 from nnx.data import Source, as_floats, first_samples
@@ -117,6 +118,7 @@ def check_mixing(net: Any, mixing: Any, source: Source, batch_size: int) -> None
 
     Raises:
         TypeError, ShapeError: it is not a rule of a batch, or returns something else than a batch.
+        HostReadError: it reads values, and its steps are compiled.
         ValueError: what it returns does not suit the network or its loss.
     """
     if isinstance(mixing, type) or not callable(mixing):
@@ -130,11 +132,24 @@ def check_mixing(net: Any, mixing: Any, source: Source, batch_size: int) -> None
         x, y, *_ = _checked(mixing(*batch), batch)
         net.check_inputs(x)
         net.cost.check_targets(y)
+        if plan.compiled(mixing) is not None:
+            _rehearse(net.backend, mixing, batch)
     except Exception as error:
         error.add_note(f"raised by mixing={mixing!r}, tried with the first {x.shape[0]} samples")
         raise
     finally:
         randomness.set_state(streams)
+
+
+def _rehearse(backend: Backend, mixing: Mixing, batch: tuple[Array, ...]) -> None:
+    try:
+        backend.rehearse(mixing, *batch)
+    except HostReadError as error:
+        raise HostReadError(
+            f"{EXPECTED} that reads no values, as its steps are compiled, got {mixing!r}; write "
+            "xp.where(condition, a, b) for if, and nnx.randomness.noise(draw, like) for random "
+            "numbers, or set its attribute: mixing.traceable = False"
+        ) from error
 
 
 def _checked(found: Any, batch: tuple[Array, ...]) -> tuple[Array, ...]:

@@ -122,6 +122,10 @@ class Plan(Prepared):
     def step(self, x: Array, y: Array, weights: Array | None = None) -> Array:
         """Make one step with a batch of the backend's arrays; nothing is read back.
 
+        An error in the forward or backward changes no parameter. The groups of parameters, one for
+        each kind of optimizer, step one after another: an error in a rule, such as a device that is
+        full, leaves the steps of those before it. Load the last checkpoint then.
+
         Args:
             x: inputs (samples, *input_shape).
             y: targets, class indices or rows.
@@ -215,12 +219,14 @@ class Plan(Prepared):
     def compiled(self, mixing: Mixing | None = None) -> CompiledLoop | None:
         """Return the compiled loop over steps; None if the library does not trace.
 
-        None, too, if a layer must not be traced, or an optimizer defines `update` itself.
+        None, too, if a layer or the mixing is not traceable, or an optimizer defines `update`.
 
         Args:
             mixing: makes another batch of every batch, before its step.
         """
         if type(self.backend).compile_loop is Backend.compile_loop or not self.chain.traceable:
+            return None
+        if not getattr(mixing, "traceable", True):
             return None
         if not all(type(g.optimizer).update is Optimizer.update for g in self.groups):
             return None
