@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, owner_of
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._sequences import place
-from nnx.layers.base import Parameter
+from nnx.layers.base import Backward, Parameter
 from nnx.layers.recurrent import Arrays, Cell, RecurrentLayer
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -28,6 +28,12 @@ class _LSTMCell(Cell):
         self.scale = _by_gates((self.no, 1), like, (0.5, 0.5, 1.0, 0.5))
         self.a = _by_gates(like.shape, like, (0.5, 0.5, 1.0, 0.5))
         self.offset = 1.0 - self.a
+
+    @staticmethod
+    def of_library(layer: Any, x: Array) -> tuple[Array, Backward] | None:
+        """Return what `OptionalHooks.lstm` does."""
+        owner, arguments = owner_of(x), (layer.parameters, layer.reverse, layer.return_sequences)
+        return None if owner is None else owner.lstm(x, *arguments)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep the gates and y = tanh(c')."""
