@@ -110,25 +110,44 @@ class TorchBackend(Backend):
         return carry, by_array(outputs[::way])
 
     def lstm(
-        self, x: Array, parameters: Mapping[str, Array], reverse: bool, return_sequences: bool
+        self,
+        x: Array,
+        parameters: Mapping[str, Array],
+        reverse: bool,
+        return_sequences: bool,
+        training: bool,
     ) -> tuple[Array, Callable[..., tuple[Array, dict[str, Array]]]] | None:
         import torch
 
         names = ("W_ih", "W_hh", "b_ih", "b_hh")
         weights = [parameters[name] for name in names]
-        if not _one_dnn(x, *weights):
+        (samples, _, ni), no = x.shape, weights[1].shape[-1]
+        shapes = [tuple(weight.shape) for weight in weights]
+        fit = shapes == [(4 * no, ni), (4 * no, no), (4 * no,), (4 * no,)]
+        if not (fit and _one_dnn(x, *weights)):
             return None
-        x = x.transpose(0, 1).contiguous()  # the operator reads memory, whatever the strides
-        zero = x.new_zeros((1, x.shape[1], weights[1].shape[1]))
+        # The operators read memory, whatever the strides and shapes are.
+        x = x.transpose(0, 1).contiguous()
+        zero = x.new_zeros((1, samples, no))
         how = {
             **{"reverse": reverse, "bidirectional": False, "batch_first": False, "batch_sizes": []},
-            **{"mode": LSTM, "hidden_size": zero.shape[2], "num_layers": 1, "has_biases": True},
-            "train": True,
+            **{"mode": LSTM, "hidden_size": no, "num_layers": 1, "has_biases": True, "train": True},
         }
-        with torch.enable_grad():  # else it keeps nothing for the way back
-            h, *ends, kept = torch.ops.aten.mkldnn_rnn_layer(x, *weights, zero, zero, **how)
+
+        def forward(keep: bool) -> tuple[Array, ...]:
+            with torch.set_grad_enabled(keep):  # by this the operator knows that a backward follows
+                return torch.ops.aten.mkldnn_rnn_layer(x, *weights, zero, zero, **how)
+
+        found = forward(training)
+        y = found[0].transpose(0, 1) if return_sequences else found[1][0]
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Any, dict[str, Array]]:
+            if (delta.shape, delta.dtype) != (y.shape, y.dtype):
+                raise ValueError(
+                    f"LSTM: expected delta like its value, {tuple(y.shape)} of {y.dtype}, got "
+                    f"{tuple(delta.shape)} of {delta.dtype}; convert it first"
+                )
+            h, *ends, kept = found if training else forward(True)
             deltas = (delta.transpose(0, 1), None) if return_sequences else (None, delta[None])
             dx, *gradients = torch.ops.aten.mkldnn_rnn_layer_backward(
                 x, *weights, zero, zero, h, *ends, *deltas, None, workspace=kept, **how
@@ -136,7 +155,7 @@ class TorchBackend(Backend):
             dx = dx.transpose(0, 1) if need_dx else None
             return dx, dict(zip(names, gradients[:4], strict=True))
 
-        return (h.transpose(0, 1) if return_sequences else ends[0][0]), backward
+        return y, backward
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if rows.device.type not in ("cpu", "meta"):

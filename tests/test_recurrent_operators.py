@@ -4,7 +4,6 @@ Both compute in float32. The reference is the loop in float64 on NumPy, which ha
 """
 
 import copy
-from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -127,7 +126,7 @@ def scaled(name, own, *arguments):
 
 PLANTED = {
     "order of gates": lambda own, x, p, *way: own(x, {n: swapped(a) for n, a in p.items()}, *way),
-    "direction": lambda own, x, p, reverse, sequences: own(x, p, not reverse, sequences),
+    "direction": lambda own, x, p, reverse, *way: own(x, p, not reverse, *way),
     "one bias": lambda own, x, p, *way: own(x, {**p, "b_hh": p["b_ih"]}, *way),
     **{name: partial(scaled, name) for name in NAMES},
 }
@@ -164,6 +163,26 @@ def test_padding_and_truncation_are_left_to_the_loop(options, answers):
     assert answers == []
 
 
+def cut(a):
+    return a[..., :-1]
+
+
+@pytest.mark.parametrize("name", ["W_ih", "W_hh", "b_ih", "b_hh"])
+def test_parameters_that_do_not_fit_are_refused(name, torch):
+    layer, x, _ = case()
+    layer.parameters[name] = cut(layer.parameters[name])
+    with pytest.raises(RuntimeError, match=r"shape|size"):
+        layer.forward(x)
+
+
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("change", [cut, lambda a: a[:1], lambda a: a.half()])
+def test_a_delta_that_does_not_fit_is_refused(change, sequences, torch):
+    layer, x, delta = case(return_sequences=sequences)
+    with pytest.raises(ValueError, match="expected delta like its value, "):
+        layer.forward(x)[1](change(delta))
+
+
 REFUSED = {
     "float64": lambda a: a.double(),
     "another device": lambda a: a.to("meta"),
@@ -175,11 +194,11 @@ REFUSED = {
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_the_operators_do_not_take_is_left_to_the_loop(why, torch):
     layer, x, _ = case()
-    ask, change = layer.backend.lstm, REFUSED[why]
-    assert ask(x, layer.parameters, False, True) is not None
-    assert ask(change(x), layer.parameters, False, True) is None
+    ask, how, change = layer.backend.lstm, (False, True, True), REFUSED[why]
+    assert ask(x, layer.parameters, *how) is not None
+    assert ask(change(x), layer.parameters, *how) is None
     if why != "no samples":
-        assert ask(x, {n: change(p) for n, p in layer.parameters.items()}, False, True) is None
+        assert ask(x, {n: change(p) for n, p in layer.parameters.items()}, *how) is None
 
 
 def test_without_one_dnn_there_is_the_loop(torch, monkeypatch):
@@ -217,13 +236,16 @@ def test_the_layout_of_arrays_does_not_matter(layout, torch):
     assert all(np.array_equal(found[name], expected[name]) for name in NAMES)
 
 
-@pytest.mark.parametrize("mode", ["no_grad", "inference_mode", "training"])
-def test_each_call_gives_the_same_bits_in_each_mode(mode, torch):
-    layer, x, delta = case()
+@pytest.mark.parametrize("mode", ["enable_grad", "no_grad", "inference_mode"])
+@pytest.mark.parametrize("size", ["usual", "one sample"])
+def test_gradients_have_the_same_bits_in_each_mode(size, mode, torch):
+    layer, x, delta = case(size)
     expected = results(layer, x, delta)
-    with nullcontext() if mode == "training" else getattr(torch, mode)():
-        found = results(layer, x, delta, training=mode == "training")
-    assert all(np.array_equal(found[name], expected[name]) for name in NAMES)
+    with getattr(torch, mode)():
+        found = results(layer, x, delta), results(layer, x, delta, training=False)
+    for arrays in found:
+        np.testing.assert_allclose(arrays["y"], expected["y"], rtol=0, atol=2 * EPSILON)
+        assert all(np.array_equal(arrays[name], expected[name]) for name in NAMES[1:])
 
 
 def test_gradients_may_be_written_to(torch):

@@ -120,7 +120,12 @@ class OptionalHooks:
         return None
 
     def lstm(
-        self, x: Array, parameters: Mapping[str, Array], reverse: bool, return_sequences: bool
+        self,
+        x: Array,
+        parameters: Mapping[str, Array],
+        reverse: bool,
+        return_sequences: bool,
+        training: bool,
     ) -> tuple[Array, Callable[..., tuple[Array, dict[str, Array]]]] | None:
         """Return an LSTM of x and its backward; None if a loop over time is as good.
 
@@ -136,6 +141,7 @@ class OptionalHooks:
             reverse: process time from the last step to the first; the output of step t stays at t.
             return_sequences: the value is all h, (samples, time, no), instead of that of the step
                 that is processed last, (samples, no).
+            training: whether backward is likely to be called; it works in any case.
         """
         return None
 

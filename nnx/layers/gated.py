@@ -30,10 +30,10 @@ class _LSTMCell(Cell):
         self.offset = 1.0 - self.a
 
     @staticmethod
-    def of_library(layer: Any, x: Array) -> tuple[Array, Backward] | None:
+    def of_library(layer: Any, x: Array, training: bool) -> tuple[Array, Backward] | None:
         """Return what `OptionalHooks.lstm` does."""
-        owner, arguments = owner_of(x), (layer.parameters, layer.reverse, layer.return_sequences)
-        return None if owner is None else owner.lstm(x, *arguments)
+        owner, how = owner_of(x), (layer.reverse, layer.return_sequences, training)
+        return None if owner is None else owner.lstm(x, layer.parameters, *how)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep the gates and y = tanh(c')."""

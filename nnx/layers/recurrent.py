@@ -55,7 +55,7 @@ class Cell:
         self.no = layer.no
 
     @staticmethod
-    def of_library(layer: Any, x: Array) -> tuple[Array, Backward] | None:
+    def of_library(layer: Any, x: Array, training: bool) -> tuple[Array, Backward] | None:
         """Return what `RecurrentLayer.forward` does by an operator of x's library, if it has one.
 
         It is asked for layers without padding and truncation.
@@ -172,7 +172,7 @@ class RecurrentLayer(Layer):
         W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
         xp = array_namespace(x, W_ih)
         plain = self.mask_value is None and self.truncate is None
-        if plain and (own := self.cell.of_library(self, x)) is not None:
+        if plain and (own := self.cell.of_library(self, x, training)) is not None:
             return own
         samples, inputs = x.shape[0], xp.permute_dims(x, (1, 2, 0))
         zeros = xp.zeros((self.no, samples), dtype=x.dtype, device=place(x))
