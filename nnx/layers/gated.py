@@ -141,16 +141,20 @@ class LSTMLayer(RecurrentLayer):
 
 
 class _GRUCell(Cell):
-    """h' = n + z (h - n)."""
+    """h' = n + z (h - n), with r, z = s(x) = (1 + tanh(x / 2)) / 2."""
+
+    def __init__(self, layer: Any, like: Array) -> None:
+        super().__init__(layer, like)
+        self.scale = _by_gates((self.no, 1), like, (0.5, 0.5, 1.0))
+        self.half = _by_gates(like.shape, like, (0.5, 0.5))
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep r and z, n, and v_n."""
         xp, two = array_namespace(u), 2 * self.no
         rz = u[:two, :] + v[:two, :]
-        rz *= 0.5
-        rz = xp.tanh(rz)  # s(x) = (1 + tanh(x / 2)) / 2
-        rz *= 0.5
-        rz += 0.5
+        rz = xp.tanh(rz)
+        rz *= self.half
+        rz += self.half
         r, z, v_n = rz[: self.no, :], rz[self.no :, :], v[two:, :]
         n = r * v_n
         n += u[two:, :]
