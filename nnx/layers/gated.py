@@ -168,11 +168,16 @@ class _GRUCell(Cell):
         """du / dh, dv / dh, and z."""
         (h,), (rz, n, v_n) = before, kept
         xp, r, z = array_namespace(n), rz[:, : self.no, :], rz[:, self.no :, :]
-        du_n = (1.0 - z) * (1.0 - n * n)
-        du_rz = xp.concat([du_n * v_n, h - n], axis=-2)
-        du_rz *= rz
-        du_rz *= 1.0 - rz
-        of_u, of_v = (xp.concat([du_rz, last], axis=-2) for last in (du_n, du_n * r))
+        rest = 1.0 - z
+        du_n = 1.0 - n * n
+        du_n *= rest
+        du_z = h - n
+        du_z *= z
+        du_z *= rest
+        du_r = du_n * v_n
+        du_r *= r
+        du_r *= 1.0 - r
+        of_u, of_v = (xp.concat([du_r, du_z, last], axis=-2) for last in (du_n, du_n * r))
         return of_u, of_v, z
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array]]:

@@ -204,7 +204,7 @@ class RecurrentLayer(Layer):
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
             before, kept = (tuple(map(whole, group)) for group in found)
-            nothing = (zeros,) * self.memories
+            nothing, W_back = (zeros,) * self.memories, W_hh.T
             first: Arrays = nothing
             deltas: Arrays = ()
             if self.return_sequences:
@@ -217,7 +217,7 @@ class RecurrentLayer(Layer):
                 if delta:
                     d = (d[0] + delta[0], *d[1:])
                 du, dv, beside = cell.back(d, slopes)
-                dh = W_hh.T @ dv
+                dh = W_back @ dv
                 if beside[0] is not None:
                     dh += beside[0]
                 d = _choose(mask, (dh, *beside[1:]), d)
