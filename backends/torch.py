@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -27,6 +27,8 @@ from nnx_backends._host import (
     too_many_threads,
 )
 from nnx_backends._lean import lean_torch
+
+LSTM = 2  # the number of this kind of layer in oneDNN's operators
 
 
 class TorchBackend(Backend):
@@ -107,6 +109,54 @@ class TorchBackend(Backend):
             outputs.append(output)
         return carry, by_array(outputs[::way])
 
+    def lstm(
+        self,
+        x: Array,
+        parameters: Mapping[str, Array],
+        reverse: bool,
+        return_sequences: bool,
+        training: bool,
+    ) -> tuple[Array, Callable[..., tuple[Array, dict[str, Array]]]] | None:
+        import torch
+
+        names = ("W_ih", "W_hh", "b_ih", "b_hh")
+        weights = [parameters[name] for name in names]
+        (samples, _, ni), no = x.shape, weights[1].shape[-1]
+        shapes = [tuple(weight.shape) for weight in weights]
+        fit = shapes == [(4 * no, ni), (4 * no, no), (4 * no,), (4 * no,)]
+        if not (fit and _one_dnn(x, *weights)):
+            return None
+        # The operators read memory, whatever the strides and shapes are.
+        x = x.transpose(0, 1).contiguous()
+        zero = x.new_zeros((1, samples, no))
+        how = {
+            **{"reverse": reverse, "bidirectional": False, "batch_first": False, "batch_sizes": []},
+            **{"mode": LSTM, "hidden_size": no, "num_layers": 1, "has_biases": True, "train": True},
+        }
+
+        def forward(keep: bool) -> tuple[Array, ...]:
+            with torch.set_grad_enabled(keep):  # by this the operator knows that a backward follows
+                return torch.ops.aten.mkldnn_rnn_layer(x, *weights, zero, zero, **how)
+
+        found = forward(training)
+        y = found[0].transpose(0, 1) if return_sequences else found[1][0]
+
+        def backward(delta: Array, need_dx: bool = True) -> tuple[Any, dict[str, Array]]:
+            if (delta.shape, delta.dtype) != (y.shape, y.dtype):
+                raise ValueError(
+                    f"LSTM: expected delta like its value, {tuple(y.shape)} of {y.dtype}, got "
+                    f"{tuple(delta.shape)} of {delta.dtype}; convert it first"
+                )
+            h, *ends, kept = found if training else forward(True)
+            deltas = (delta.transpose(0, 1), None) if return_sequences else (None, delta[None])
+            dx, *gradients = torch.ops.aten.mkldnn_rnn_layer_backward(
+                x, *weights, zero, zero, h, *ends, *deltas, None, workspace=kept, **how
+            )
+            dx = dx.transpose(0, 1) if need_dx else None
+            return dx, dict(zip(names, gradients[:4], strict=True))
+
+        return y, backward
+
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if rows.device.type not in ("cpu", "meta"):
             return None  # a GPU adds in any order
@@ -171,6 +221,23 @@ class TorchBackend(Backend):
 
         if self.device.type in ("cuda", "mps"):
             getattr(torch, self.device.type).synchronize()
+
+
+def _one_dnn(*arrays: Array) -> bool:
+    """Return whether oneDNN's recurrent operators take these arrays, and are fast here.
+
+    PyTorch's own LSTM asks the same but for two things. On a processor without AVX, such as one by
+    ARM, the products of these operators are not optimized. And nnx differentiates by itself.
+    """
+    import torch
+
+    one_dnn = torch.backends.mkldnn
+    if not (one_dnn.is_available() and one_dnn.enabled):
+        return False
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX") and all(
+        a.device.type == "cpu" and a.dtype == torch.float32 and a.numel() and not a.requires_grad
+        for a in arrays
+    )
 
 
 @contextmanager

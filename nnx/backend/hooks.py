@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, NamedTuple
 
@@ -117,6 +117,32 @@ class OptionalHooks:
         self, step: Callable[..., Any], carry: Any, rows: Any, reverse: bool
     ) -> tuple[Any, Any] | None:
         """Return what `nnx.backend.scan` does, or None if a Python loop is as good."""
+        return None
+
+    def lstm(
+        self,
+        x: Array,
+        parameters: Mapping[str, Array],
+        reverse: bool,
+        return_sequences: bool,
+        training: bool,
+    ) -> tuple[Array, Callable[..., tuple[Array, dict[str, Array]]]] | None:
+        """Return an LSTM of x and its backward; None if a loop over time is as good.
+
+            z_t = x_t W_ih^T + b_ih + h_(t-1) W_hh^T + b_hh, in blocks i, f, g, o of its columns
+            c_t = s(z_f) c_(t-1) + s(z_i) tanh(z_g),   h_t = s(z_o) tanh(c_t)
+
+        with s(z) = 1 / (1 + exp(-z)), and the first c and h zero. backward(delta, need_dx=True)
+        returns dx, or None, and the gradients by name, arrays of their own.
+
+        Args:
+            x: (samples, time, ni).
+            parameters: W_ih (4 no, ni), W_hh (4 no, no), b_ih and b_hh (4 no,).
+            reverse: process time from the last step to the first; the output of step t stays at t.
+            return_sequences: the value is all h, (samples, time, no), instead of that of the step
+                that is processed last, (samples, no).
+            training: whether backward is likely to be called; it works in any case.
+        """
         return None
 
     def uploader(self) -> Uploader:

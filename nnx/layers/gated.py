@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, owner_of
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._sequences import place
-from nnx.layers.base import Parameter
+from nnx.layers.base import Backward, Parameter
 from nnx.layers.recurrent import Arrays, Cell, RecurrentLayer
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
@@ -28,6 +28,12 @@ class _LSTMCell(Cell):
         self.scale = _by_gates((self.no, 1), like, (0.5, 0.5, 1.0, 0.5))
         self.a = _by_gates(like.shape, like, (0.5, 0.5, 1.0, 0.5))
         self.offset = 1.0 - self.a
+
+    @staticmethod
+    def of_library(layer: Any, x: Array, training: bool) -> tuple[Array, Backward] | None:
+        """Return what `OptionalHooks.lstm` does."""
+        owner, how = owner_of(x), (layer.reverse, layer.return_sequences, training)
+        return None if owner is None else owner.lstm(x, layer.parameters, *how)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep the gates and y = tanh(c')."""
@@ -135,16 +141,20 @@ class LSTMLayer(RecurrentLayer):
 
 
 class _GRUCell(Cell):
-    """h' = n + z (h - n)."""
+    """h' = n + z (h - n), with r, z = s(x) = (1 + tanh(x / 2)) / 2."""
+
+    def __init__(self, layer: Any, like: Array) -> None:
+        super().__init__(layer, like)
+        self.scale = _by_gates((self.no, 1), like, (0.5, 0.5, 1.0))
+        self.half = _by_gates(like.shape, like, (0.5, 0.5))
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Keep r and z, n, and v_n."""
         xp, two = array_namespace(u), 2 * self.no
         rz = u[:two, :] + v[:two, :]
-        rz *= 0.5
-        rz = xp.tanh(rz)  # s(x) = (1 + tanh(x / 2)) / 2
-        rz *= 0.5
-        rz += 0.5
+        rz = xp.tanh(rz)
+        rz *= self.half
+        rz += self.half
         r, z, v_n = rz[: self.no, :], rz[self.no :, :], v[two:, :]
         n = r * v_n
         n += u[two:, :]
@@ -158,11 +168,16 @@ class _GRUCell(Cell):
         """du / dh, dv / dh, and z."""
         (h,), (rz, n, v_n) = before, kept
         xp, r, z = array_namespace(n), rz[:, : self.no, :], rz[:, self.no :, :]
-        du_n = (1.0 - z) * (1.0 - n * n)
-        du_rz = xp.concat([du_n * v_n, h - n], axis=-2)
-        du_rz *= rz
-        du_rz *= 1.0 - rz
-        of_u, of_v = (xp.concat([du_rz, last], axis=-2) for last in (du_n, du_n * r))
+        rest = 1.0 - z
+        du_n = 1.0 - n * n
+        du_n *= rest
+        du_z = h - n
+        du_z *= z
+        du_z *= rest
+        du_r = du_n * v_n
+        du_r *= r
+        du_r *= 1.0 - r
+        of_u, of_v = (xp.concat([du_r, du_z, last], axis=-2) for last in (du_n, du_n * r))
         return of_u, of_v, z
 
     def back(self, d: Arrays, slopes: Arrays) -> tuple[Array, Array, tuple[Array]]:

@@ -54,6 +54,14 @@ class Cell:
     def __init__(self, layer: Any, like: Array) -> None:
         self.no = layer.no
 
+    @staticmethod
+    def of_library(layer: Any, x: Array, training: bool) -> tuple[Array, Backward] | None:
+        """Return what `RecurrentLayer.forward` does by an operator of x's library, if it has one.
+
+        It is asked for layers without padding and truncation.
+        """
+        return None
+
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:
         """Return the next state, and arrays to keep for the way back; it may write to v."""
         raise NotImplementedError(f"{type(self).__name__} must define step(u, v, state)")
@@ -163,6 +171,9 @@ class RecurrentLayer(Layer):
         check_input(self, x)
         W_ih, W_hh = self.parameters["W_ih"], self.parameters["W_hh"]
         xp = array_namespace(x, W_ih)
+        plain = self.mask_value is None and self.truncate is None
+        if plain and (own := self.cell.of_library(self, x, training)) is not None:
+            return own
         samples, inputs = x.shape[0], xp.permute_dims(x, (1, 2, 0))
         zeros = xp.zeros((self.no, samples), dtype=x.dtype, device=place(x))
         cell = self.cell(self, zeros)
@@ -193,7 +204,7 @@ class RecurrentLayer(Layer):
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
             before, kept = (tuple(map(whole, group)) for group in found)
-            nothing = (zeros,) * self.memories
+            nothing, W_back = (zeros,) * self.memories, W_hh.T
             first: Arrays = nothing
             deltas: Arrays = ()
             if self.return_sequences:
@@ -206,7 +217,7 @@ class RecurrentLayer(Layer):
                 if delta:
                     d = (d[0] + delta[0], *d[1:])
                 du, dv, beside = cell.back(d, slopes)
-                dh = W_hh.T @ dv
+                dh = W_back @ dv
                 if beside[0] is not None:
                     dh += beside[0]
                 d = _choose(mask, (dh, *beside[1:]), d)
