@@ -6,9 +6,10 @@ NNX_TEST_BACKENDS=cupy,jax pytest     the same
 """
 
 import contextlib
+import itertools
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 
@@ -66,17 +67,41 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: a test for CuPy, on a GPU or a simulated one")
+    config.addinivalue_line(
+        "markers",
+        "pairs: with JAX and CuPy, which compile for each case, only as many cases as have every "
+        "pair of values of two parameters; the other backends run all combinations",
+    )
 
 
 def pytest_collection_modifyitems(config, items):
+    families = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("pairs") and backend_of(item).startswith(("jax", "cupy")):
+            families[item.originalname, item.path, backend_of(item)].append(item)
+    left_out = {item for family in families.values() for item in without_new_pairs(family)}
     if config.getoption("--backend-tests-only"):
-        kept, left_out = [], []
-        for item in items:
-            on_each = "nnx_backend_spec" in item.fixturenames
-            of_a_backend = on_each or item.get_closest_marker("gpu")
-            (kept if of_a_backend else left_out).append(item)
-        items[:] = kept
-        config.hook.pytest_deselected(items=left_out)
+        left_out |= {
+            item for item in items if not (backend_of(item) or item.get_closest_marker("gpu"))
+        }
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
+
+
+def backend_of(item):
+    """The backend that an item runs on; "" if it would be the same on any."""
+    return item.callspec.params.get("nnx_backend_spec", "") if hasattr(item, "callspec") else ""
+
+
+def without_new_pairs(items):
+    """The cases of one test that can go, as other cases have each pair of their values."""
+    values = [[(k, repr(v)) for k, v in item.callspec.params.items()] for item in items]
+    pairs = {item: set(itertools.combinations(v, 2)) for item, v in zip(items, values)}
+    while any(pairs.values()):
+        best = max(pairs, key=lambda item: len(pairs[item]))
+        found = pairs.pop(best)
+        pairs = {item: rest - found for item, rest in pairs.items()}
+    return list(pairs)
 
 
 def pytest_terminal_summary(terminalreporter):

