@@ -201,12 +201,14 @@ class RecurrentLayer(Layer):
             else:
                 first = (delta.T, *nothing[1:])
 
+            W_back = W_hh.T  # outside of the loop, where a library may lay it out in memory
+
             def step_back(d: Arrays, row: Any) -> tuple[Arrays, Any]:
                 slopes, mask, delta, inside = row
                 if delta:
                     d = (d[0] + delta[0], *d[1:])
                 du, dv, beside = cell.back(d, slopes)
-                dh = W_hh.T @ dv
+                dh = W_back @ dv
                 if beside[0] is not None:
                     dh += beside[0]
                 d = _choose(mask, (dh, *beside[1:]), d)
