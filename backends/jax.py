@@ -99,13 +99,7 @@ class JAXBackend(Backend):
 
         # LLVM's default level takes a quarter longer to compile, and its loops are not faster.
         options = {"xla_backend_optimization_level": 1} if self.device.platform == "cpu" else None
-        compiled = jax.jit(scan, donate_argnums=0, compiler_options=options)
-
-        def loop(carry: Any, rows: Any, data: Any) -> Any:
-            # The loop may write to its carry, and other code may still hold the parameters.
-            return compiled(jax.tree.map(self.xp.copy, carry), rows, data)
-
-        return loop
+        return jax.jit(scan, compiler_options=options)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         import jax

@@ -87,9 +87,9 @@ class OptionalHooks:
         return None
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of arrays in lists, compiled if the library traces.
+        """Return a function of arrays, or of lists of them, compiled if the library traces.
 
-        It is one of a module, by which the library finds what it has compiled.
+        The library finds what it has compiled by the function, which somebody must therefore hold.
         """
         return function
 
