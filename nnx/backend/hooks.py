@@ -113,6 +113,10 @@ class OptionalHooks:
         """Return what `nnx.backend.row_means` does, or None if a mean of products is as good."""
         return None
 
+    def transposed_product(self, a: Array, b: Array) -> Array | None:
+        """Return a^T b, with samples along the first axes, or None if `a.T @ b` is as good."""
+        return None
+
     def scan(
         self, step: Callable[..., Any], carry: Any, rows: Any, reverse: bool
     ) -> tuple[Any, Any] | None:

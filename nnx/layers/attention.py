@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, transposed_product
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked, Penalty
@@ -131,7 +131,7 @@ class MultiHeadAttentionLayer(Layer):
             d = xp.stack([xp.permute_dims(part, (0, 2, 1, 3)) for part in (dQ, dK, dV)], axis=2)
             d = xp.reshape(d, (-1, 3 * ni))
             gradients = {
-                "W_in": d.T @ rows,
+                "W_in": transposed_product(d, rows),
                 "b_in": xp.sum(d, axis=0),
                 "W_out": delta.T @ O,
                 "b_out": xp.sum(delta, axis=0),
