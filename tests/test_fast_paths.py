@@ -41,9 +41,12 @@ def of_attention():
     return A @ V, dS @ K, dS.swapaxes(-1, -2) @ Q, A.swapaxes(-1, -2) @ delta
 
 
-def attention(q, k, v, d):
+def attention(*rows):
+    """`attend` takes a time step as a column."""
+    turned = nnx.array_namespace(rows[0]).matrix_transpose
+    q, k, v, d = map(turned, rows)
     O, backward = attend(q, k, v)  # noqa: E741
-    return O, *backward(d)
+    return [turned(array) for array in (O, *backward(d))]
 
 
 PATHS = {

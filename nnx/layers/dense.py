@@ -72,8 +72,8 @@ class DenseLayer(AffineLayer):
         z += b
 
         def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            # What a library does better is worth the calls only for many samples.
-            dW = transposed_product(dz, x) if x.shape[0] > max(W.shape) else dz.T @ x
+            # Where dz is the shorter one, no library has a better way, and calls cost.
+            dW = transposed_product(dz, x) if self.no > self.ni else dz.T @ x
             return dz @ W if need_dx else None, {"W": dW, "b": xp.sum(dz, axis=0)}
 
         return z, backward
