@@ -62,7 +62,17 @@ class JAXBackend(Backend):
 
         if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((carry, rows))):
             return None  # what is not being compiled would be compiled anew in each call
-        return jax.lax.scan(step, carry, rows, reverse=reverse)
+        return _scan(step, carry, rows, reverse)
+
+    def transposed_product(self, a: Array, b: Array) -> Array | None:
+        import jax
+
+        (samples, m), n = a.shape, b.shape[1]
+        if self.device.platform != "cpu" or m < n or max(m, samples) < 4 * n:
+            return None
+        # XLA's product takes twice as long if the longer rows come first, and without the barrier
+        # it would put them there again.
+        return jax.lax.optimization_barrier(b.T @ a).T
 
     def sum_rows(self, rows: Array, index: Array, count: int) -> Array | None:
         if self.device.platform != "cpu":
@@ -99,13 +109,7 @@ class JAXBackend(Backend):
 
         # LLVM's default level takes a quarter longer to compile, and its loops are not faster.
         options = {"xla_backend_optimization_level": 1} if self.device.platform == "cpu" else None
-        compiled = jax.jit(scan, donate_argnums=0, compiler_options=options)
-
-        def loop(carry: Any, rows: Any, data: Any) -> Any:
-            # The loop may write to its carry, and other code may still hold the parameters.
-            return compiled(jax.tree.map(self.xp.copy, carry), rows, data)
-
-        return loop
+        return jax.jit(scan, compiler_options=options)
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         import jax
@@ -127,3 +131,37 @@ class JAXBackend(Backend):
         import jax
 
         return list(jax.grad(function, argnums=tuple(range(len(arrays))))(*arrays))
+
+
+def _scan(step: Callable[..., Any], carry: Any, rows: Any, reverse: bool) -> tuple[Any, Any]:
+    """Return what `jax.lax.scan` does; outputs overwrite rows of their size, once these are read.
+
+    `jax.lax.scan` fills memory of its own for the outputs with zeros first, which takes as long as
+    several steps. If somebody needs the rows later, XLA copies them.
+    """
+    import jax
+    import jax.numpy as xp
+
+    arrays, of_rows = jax.tree.flatten(rows)
+    steps, row = len(arrays[0]), [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in arrays]
+    _, output = jax.eval_shape(step, carry, jax.tree.unflatten(of_rows, row))
+    memory: list[Any] = []  # of the outputs
+    place: dict[int, int] = {}  # of an array of rows: the output that overwrites it
+    for o in jax.tree.leaves(output):
+        same = (i for i, r in enumerate(row) if (r.size, r.dtype) == (o.size, o.dtype))
+        i = next((i for i in same if i not in place), None)
+        if i is not None:
+            place[i] = len(memory)
+        like = xp.zeros((steps, o.size), o.dtype) if i is None else arrays[i]
+        memory.append(xp.reshape(like, (steps, *o.shape)))
+
+    def body(k: Any, state: Any) -> Any:
+        (carry, memory), t = state, steps - 1 - k if reverse else k
+        now = [memory[place[i]] if i in place else a for i, a in enumerate(arrays)]
+        now = [xp.reshape(a[t], r.shape) for a, r in zip(now, row, strict=True)]
+        carry, output = step(carry, jax.tree.unflatten(of_rows, now))
+        new = zip(memory, jax.tree.leaves(output), strict=True)
+        return carry, [jax.lax.dynamic_update_index_in_dim(m, a, t, 0) for m, a in new]
+
+    carry, memory = jax.lax.fori_loop(0, steps, body, (carry, memory))
+    return carry, jax.tree.unflatten(jax.tree.structure(output), memory)

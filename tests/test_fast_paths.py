@@ -9,10 +9,20 @@ import platform
 
 import numpy as np
 import pytest
+from conftest import compile_on
 
 import nnx
 from nnx.activations import formulas
-from nnx.backend import add_product, elementwise, erfc, row_means, subtract_quotient
+from nnx.backend import (
+    add_product,
+    elementwise,
+    erfc,
+    row_means,
+    scan,
+    subtract_quotient,
+    transposed_product,
+    whole,
+)
 from nnx.layers import _attention
 from nnx.layers._attention import attend
 
@@ -41,9 +51,12 @@ def of_attention():
     return A @ V, dS @ K, dS.swapaxes(-1, -2) @ Q, A.swapaxes(-1, -2) @ delta
 
 
-def attention(q, k, v, d):
+def attention(*rows):
+    """`attend` takes a time step as a column."""
+    turned = nnx.array_namespace(rows[0]).matrix_transpose
+    q, k, v, d = map(turned, rows)
     O, backward = attend(q, k, v)  # noqa: E741
-    return O, *backward(d)
+    return [turned(array) for array in (O, *backward(d))]
 
 
 PATHS = {
@@ -86,6 +99,46 @@ def test_erfc_of_a_library_is_that_of_python(backend64):
     found, want = nnx.to_numpy(found), np.array([math.erfc(0.75 * t) for t in x])
     assert np.max(abs(found / want - 1.0)) < 1e-12
     assert not np.max(abs(found * (1.0 + 1e-11) / want - 1.0)) < 1e-12
+
+
+def test_the_product_of_the_transposed(backend64):
+    """For all orders of the three lengths: which way is faster depends on them."""
+    sizes = [(16, 9, 2), (16, 2, 9), (9, 16, 2), (2, 16, 9), (9, 2, 16), (2, 9, 16), (8, 2, 2)]
+    pairs = [(RNG.standard_normal((s, m)), RNG.standard_normal((s, n))) for s, m, n in sizes]
+    wanted = [np.einsum("sm,sn->mn", left, right) for left, right in pairs]
+
+    def products(*arrays):
+        return list(map(transposed_product, arrays[::2], arrays[1::2]))
+
+    arrays = [backend64.asarray(array) for pair in pairs for array in pair]
+    for way in (products, compile_on(backend64, products, skip=False)):
+        found = [nnx.to_numpy(array) for array in way(*arrays)]
+        assert agrees(found, wanted)
+        for i in range(len(found)):
+            assert not agrees([f * (1 + 1e-11 * (i == j)) for j, f in enumerate(found)], wanted)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_loop_leaves_rows_that_are_needed_later(reverse, backend64):
+    """Outputs may take the memory of rows; here two rows are of the size of the two outputs."""
+    host = RNG.standard_normal((2, 5, 3))
+
+    def step(carry, row):
+        ((first, second),) = row
+        total = carry[0] + first * second
+        return (total,), ((total, first - second),)
+
+    def work(first, second):
+        zeros = nnx.array_namespace(first).zeros_like(first[0, ...])
+        (last,), ((totals, differences),) = scan(step, (zeros,), ((first, second),), reverse)
+        return [last, whole(totals), whole(differences), first, second]
+
+    found = compile_on(backend64, work, skip=False)(*map(backend64.asarray, host))
+    first, second = host
+    turn = slice(None, None, -1 if reverse else 1)
+    totals = np.cumsum((first * second)[turn], axis=0)[turn]
+    wanted = [totals[0 if reverse else -1], totals, first - second, first, second]
+    assert agrees(found, wanted)
 
 
 @pytest.mark.parametrize("causal", [True, False], ids=str)

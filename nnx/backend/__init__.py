@@ -22,6 +22,7 @@ from nnx.backend.namespace import (
     row_means,
     subtract_quotient,
     sum_rows,
+    transposed_product,
 )
 from nnx.backend.selection import (
     BackendStatus,
@@ -67,6 +68,7 @@ __all__ = [
     "subtract_quotient",
     "sum_rows",
     "to_numpy",
+    "transposed_product",
     "use_backend",
     "whole",
     "working_on",

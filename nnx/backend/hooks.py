@@ -87,9 +87,9 @@ class OptionalHooks:
         return None
 
     def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function of arrays in lists, compiled if the library traces.
+        """Return a function of arrays, or of lists of them, compiled if the library traces.
 
-        It is one of a module, by which the library finds what it has compiled.
+        The library finds what it has compiled by the function, which somebody must therefore hold.
         """
         return function
 
@@ -111,6 +111,10 @@ class OptionalHooks:
 
     def row_means(self, a: Array, b: Array) -> Array | None:
         """Return what `nnx.backend.row_means` does, or None if a mean of products is as good."""
+        return None
+
+    def transposed_product(self, a: Array, b: Array) -> Array | None:
+        """Return a^T b, with samples along the first axes, or None if `a.T @ b` is as good."""
         return None
 
     def scan(

@@ -24,6 +24,7 @@ __all__ = [
     "row_means",
     "subtract_quotient",
     "sum_rows",
+    "transposed_product",
 ]
 
 # One-hot rows have at most so many entries at a time.
@@ -169,6 +170,13 @@ def row_means(a: Array, b: Array) -> Array:
     owner = owner_of(a)
     own = None if owner is None else owner.row_means(a, b)
     return array_namespace(a, b).mean(a * b, axis=-1, keepdims=True) if own is None else own
+
+
+def transposed_product(a: Array, b: Array) -> Array:
+    """Return a^T b for a (samples, m) and b (samples, n)."""
+    owner = owner_of(a)
+    own = None if owner is None else owner.transposed_product(a, b)
+    return a.T @ b if own is None else own
 
 
 def sum_rows(rows: Array, index: Array, count: int) -> Array:

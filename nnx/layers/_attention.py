@@ -1,10 +1,10 @@
-"""O = softmax(Q K^T) V, all scores at once, or a block of queries at a time.
+"""O = V softmax(K^T Q), all scores at once, or a block of queries at a time.
 
-With S = K Q^T, of which a column holds the scores of a query, E = exp(S - max(S)) and z = sum(E)
-down the columns, O = E^T V / z. Sums down columns are faster than sums along rows, and E^T V / z
-divides fewer numbers than softmax(S) = E / z. Backward, with d = dO / z:
+A column belongs to a time step. With the scores S = K^T Q, E = exp(S - max(S)) and z = sum(E) down
+the columns, O = V E / z: sums down columns are faster than sums along rows, and V E / z divides
+fewer numbers than E / z. Backward, with d = dO / z:
 
-    dV = E d,  dS = E (V d^T - sum(E (V d^T)) / z),  dQ = dS^T K,  dK = dS Q.
+    dV = d E^T,  dS = E (V^T d - sum(O d)),  dQ = K dS,  dK = Q dS^T.
 
 A block of queries has columns of its own, so that blocks change nothing but the order in which
 dK and dV are summed. The backward of a block computes its E again.
@@ -36,27 +36,27 @@ def attend(
     """Return O and its backward, dO -> dQ, dK, dV.
 
     Args:
-        Q: scaled queries (samples, heads, time, d).
+        Q: scaled queries (heads, samples, d, time).
         K, V: keys and values, of the same shape.
         hidden: returns what is added to the scores (keys, queries), given a block of `queries`: 0,
             or -inf for a key that a query does not attend to.
         queries: what `hidden` needs to know of each query, along the last axes.
     """
-    samples, heads, time, _ = Q.shape
+    heads, samples, _, time = Q.shape
     size = max(1, SCORES // (samples * heads * time))
     if size < time:
         return _in_blocks(Q, K, V, hidden, queries, size)
     E, _ = _exponentials(Q, K, hidden(*queries) if hidden else None)
     O, z = _output(E, V)  # noqa: E741
-    return O, lambda dO: _gradients(dO, E, z, Q, K, V)
+    return O, lambda dO: _gradients(dO, E, z, O, Q, K, V)
 
 
 def _exponentials(
     Q: Array, K: Array, hidden: Array | None, top: Array | None = None
 ) -> tuple[Array, Array]:
-    """Return E (samples, heads, keys, queries), and the largest score of each query."""
+    """Return E (heads, samples, keys, queries), and the largest score of each query."""
     xp = array_namespace(Q)
-    S = K @ xp.matrix_transpose(Q)
+    S = xp.matrix_transpose(K) @ Q
     if hidden is not None:
         S += hidden
     if top is None:
@@ -66,27 +66,23 @@ def _exponentials(
 
 
 def _output(E: Array, V: Array) -> tuple[Array, Array]:
-    """Return O and the sums z (samples, heads, queries, 1)."""
-    xp = array_namespace(E)
-    z = xp.expand_dims(xp.sum(E, axis=-2), axis=-1)
-    O = xp.matrix_transpose(E) @ V  # noqa: E741
+    """Return O and the sums z (heads, samples, 1, queries)."""
+    z = array_namespace(E).sum(E, axis=-2, keepdims=True)
+    O = V @ E  # noqa: E741
     O /= z  # noqa: E741
     return O, z
 
 
 def _gradients(
-    dO: Array, E: Array, z: Array, Q: Array, K: Array, V: Array
+    dO: Array, E: Array, z: Array, O: Array, Q: Array, K: Array, V: Array  # noqa: E741
 ) -> tuple[Array, Array, Array]:
-    """Return dQ, dK, dV, with dS = E (V d^T - sum(E (V d^T)) / z), d = dO / z.
-
-    The sum is also O d z. But where a query attends to one key alone, this form is exactly 0.
-    """
+    """Return dQ, dK, dV, with dS = E (V^T d - sum(O d)), d = dO / z."""
     xp = array_namespace(dO)
     d = dO / z
-    dS = V @ xp.matrix_transpose(d)
-    dS -= xp.sum(E * dS, axis=-2, keepdims=True) / xp.matrix_transpose(z)
+    dS = xp.matrix_transpose(V) @ d
+    dS -= xp.sum(O * d, axis=-2, keepdims=True)
     dS *= E
-    return xp.matrix_transpose(dS) @ K, dS @ Q, E @ d
+    return K @ dS, Q @ xp.matrix_transpose(dS), d @ xp.matrix_transpose(E)
 
 
 def _in_blocks(
@@ -98,49 +94,46 @@ def _in_blocks(
     size: int,
 ) -> tuple[Array, Backward]:
     """Return the same, with so many queries at a time."""
-    xp, time = array_namespace(Q, K, V), Q.shape[2]
+    xp, time = array_namespace(Q, K, V), Q.shape[-1]
 
     def forward(carry: Any, row: Any) -> Any:
         ((Q, *few),) = row
         E, top = _exponentials(Q, K, hidden(*few) if hidden else None)
         return carry, ((*_output(E, V), top),)
 
-    blocks = (_split(Q, -2, size), *(_split(array, -1, size) for array in queries))
-    _, (found,) = scan(forward, (K,), (blocks,))
+    blocks = [_split(array, size) for array in (Q, *queries)]
+    _, (found,) = scan(forward, (K,), (tuple(blocks),))
     O, z, top = map(whole, found)  # noqa: E741
 
     def gradients(carry: Any, row: Any) -> Any:
-        ((dO, z, top, Q, *few),) = row
+        ((dO, z, top, O, Q, *few),) = row  # noqa: E741
         dK, dV = carry
         E, _ = _exponentials(Q, K, hidden(*few) if hidden else None, top)
-        dQ, more_dK, more_dV = _gradients(dO, E, z, Q, K, V)
+        dQ, more_dK, more_dV = _gradients(dO, E, z, O, Q, K, V)
         return (dK + more_dK, dV + more_dV), ((dQ,),)
 
     def backward(dO: Array) -> tuple[Array, Array, Array]:
-        rows = (_split(dO, -2, size), z, top, *blocks)
+        rows = (_split(dO, size), z, top, O, *blocks)
         (dK, dV), ((dQ,),) = scan(gradients, (xp.zeros_like(K), xp.zeros_like(V)), (rows,))
         return _joined(whole(dQ), time), dK, dV
 
     return _joined(O, time), backward
 
 
-def _split(array: Array, axis: int, size: int) -> Array:
-    """Return (blocks, ..., size, ...): the axis in blocks; zeros fill up the last one."""
-    xp, axis = array_namespace(array), axis % array.ndim
-    shape = list(array.shape)
-    shape[axis] = -shape[axis] % size
-    if shape[axis]:
+def _split(array: Array, size: int) -> Array:
+    """Return (blocks, ..., size): the last axis in blocks; zeros fill up the last one."""
+    xp, (*shape, last) = array_namespace(array), array.shape
+    if -last % size:
         device = getattr(array, "device", None)  # a traced array has none
-        fill = xp.zeros(tuple(shape), dtype=array.dtype, device=device)
-        array = xp.concat([array, fill], axis=axis)
-    shape[axis : axis + 1] = [array.shape[axis] // size, size]
-    order = [axis, *(i for i in range(len(shape)) if i != axis)]
-    return xp.permute_dims(xp.reshape(array, tuple(shape)), tuple(order))
+        fill = xp.zeros((*shape, -last % size), dtype=array.dtype, device=device)
+        array = xp.concat([array, fill], axis=-1)
+    blocks = xp.reshape(array, (*shape, array.shape[-1] // size, size))
+    return xp.permute_dims(blocks, (len(shape), *range(len(shape)), len(shape) + 1))
 
 
 def _joined(blocks: Array, time: int) -> Array:
-    """Return (samples, heads, time, d) from blocks (blocks, samples, heads, size, d)."""
+    """Return (heads, samples, d, time) from blocks (blocks, heads, samples, d, size)."""
     xp = array_namespace(blocks)
-    count, samples, heads, size, d = blocks.shape
-    whole = xp.permute_dims(blocks, (1, 2, 0, 3, 4))
-    return xp.reshape(whole, (samples, heads, count * size, d))[:, :, :time, :]
+    count, heads, samples, d, size = blocks.shape
+    whole = xp.permute_dims(blocks, (1, 2, 3, 0, 4))
+    return xp.reshape(whole, (heads, samples, d, count * size))[..., :time]

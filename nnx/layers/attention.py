@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from nnx import checks
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, transposed_product
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked, Penalty
@@ -110,33 +110,32 @@ class MultiHeadAttentionLayer(Layer):
             return array if data is None else xp.where(data, array, 0.0)
 
         rows = xp.reshape(x, (-1, ni))
-        projected = rows @ W_in.T
-        projected += p["b_in"]
-        heads = xp.reshape(projected, (samples, time, 3, self.heads, -1))
-        heads = xp.permute_dims(heads, (2, 0, 3, 1, 4))  # (3, samples, heads, time, d)
+        projected = W_in @ rows.T
+        projected += xp.expand_dims(p["b_in"], axis=-1)
+        heads = xp.reshape(projected, (3, self.heads, -1, samples, time))
+        heads = xp.permute_dims(heads, (0, 1, 3, 2, 4))  # (3, heads, samples, d, time)
         Q, K, V = (heads[part, ...] for part in range(3))
         scale = 1.0 / math.sqrt(ni // self.heads)
         hidden, queries = self._hidden(x, data)
         O, backward_of_heads = attend(Q * scale, K, V, hidden, queries)  # noqa: E741
-        O = xp.reshape(xp.permute_dims(O, (0, 2, 1, 3)), (-1, ni))  # noqa: E741
-        y = O @ W_out.T
+        O = xp.reshape(xp.permute_dims(O, (0, 2, 1, 3)), (ni, -1))  # noqa: E741
+        y = transposed_product(O, W_out.T)
         y += p["b_out"]
 
         def backward(delta: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
             delta = xp.reshape(only_data(delta), (-1, ni))
-            dO = xp.reshape(delta @ W_out, (samples, time, self.heads, -1))
-            dO = xp.permute_dims(dO, (0, 2, 1, 3))
-            dQ, dK, dV = backward_of_heads(dO)
+            dO = xp.reshape(W_out.T @ delta.T, (self.heads, -1, samples, time))
+            dQ, dK, dV = backward_of_heads(xp.permute_dims(dO, (0, 2, 1, 3)))
             dQ *= scale
-            d = xp.stack([xp.permute_dims(part, (0, 2, 1, 3)) for part in (dQ, dK, dV)], axis=2)
-            d = xp.reshape(d, (-1, 3 * ni))
+            d = xp.stack([xp.permute_dims(part, (0, 2, 1, 3)) for part in (dQ, dK, dV)])
+            d = xp.reshape(d, (3 * ni, -1))
             gradients = {
-                "W_in": d.T @ rows,
-                "b_in": xp.sum(d, axis=0),
-                "W_out": delta.T @ O,
+                "W_in": d @ rows,
+                "b_in": xp.sum(d, axis=-1),
+                "W_out": transposed_product(delta, O.T),
                 "b_out": xp.sum(delta, axis=0),
             }
-            return xp.reshape(d @ W_in, x.shape) if need_dx else None, gradients
+            return xp.reshape(transposed_product(d, W_in), x.shape) if need_dx else None, gradients
 
         return only_data(xp.reshape(y, x.shape)), backward
 
@@ -151,7 +150,7 @@ class MultiHeadAttentionLayer(Layer):
         xp, time = array_namespace(x), x.shape[1]
         if data is None and not self.causal:
             return None, []
-        keys = None if data is None else xp.reshape(data, (x.shape[0], 1, time, 1))
+        keys = data  # (samples, time, 1)
         t = xp.arange(time, dtype=xp.int32, device=place(x)) if self.causal else None
 
         def hidden(*queries: Array) -> Array:

@@ -7,7 +7,7 @@ from typing import Any
 
 from nnx import checks
 from nnx.activations import Activation, ReLU
-from nnx.backend import Array, array_namespace
+from nnx.backend import Array, array_namespace, transposed_product
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked
@@ -72,7 +72,9 @@ class DenseLayer(AffineLayer):
         z += b
 
         def backward(dz: Array, need_dx: bool = True) -> tuple[Array, dict[str, Array]]:
-            return dz @ W if need_dx else None, {"W": dz.T @ x, "b": xp.sum(dz, axis=0)}
+            # Where dz is the shorter one, no library has a better way, and calls cost.
+            dW = transposed_product(dz, x) if self.no > self.ni else dz.T @ x
+            return dz @ W if need_dx else None, {"W": dW, "b": xp.sum(dz, axis=0)}
 
         return z, backward
 

@@ -212,6 +212,8 @@ class RecurrentLayer(Layer):
             else:
                 first = (delta.T, *nothing[1:])
 
+            W_back = W_hh.T  # outside of the loop, where a library may lay it out in memory
+
             def step_back(d: Arrays, row: Any) -> tuple[Arrays, Any]:
                 slopes, mask, delta, inside = row
                 if delta:

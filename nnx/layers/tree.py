@@ -29,6 +29,7 @@ class ParameterState:
     t: int
     arrays: tuple[Array, ...]
     kind: type
+    fits: Any = None  # the optimizer that the arrays are known to fit, as it was
 
     def converted(self, convert: Callable[[Array], Array]) -> ParameterState:
         """Return a state with arrays of its own."""
@@ -155,15 +156,20 @@ def _gathered(slot: Slot, gradients: Any) -> Array:
 
 def state_of(optimizer: Optimizer, slot: Slot) -> ParameterState:
     """Return the state of a parameter; a new one if it has none that belongs to the optimizer."""
-    known, fresh = slot.layer.states.get(slot.name), optimizer.init(slot.array)
+    known = slot.layer.states.get(slot.name)
+    fits = (optimizer, optimizer.changes, slot.array.shape)
+    if known is not None and known.fits == fits:
+        return known
+    fresh = optimizer.init(slot.array)
     shapes = [array.shape for array in fresh]
     if known is None or known.kind is not type(optimizer):
         known = None
     elif [array.shape for array in known.arrays] == shapes:
+        known.fits = fits
         return known
     # The same optimizer with a momentum that it had not before keeps its count.
     count = known.t if known is not None and len(known.arrays) != len(fresh) else 0
-    state = slot.layer.states[slot.name] = ParameterState(count, fresh, type(optimizer))
+    state = slot.layer.states[slot.name] = ParameterState(count, fresh, type(optimizer), fits)
     return state
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import array_api_compat
 
-from nnx.backend import Array, array_namespace, to_numpy
+from nnx.backend import Array, array_namespace, owner_of, to_numpy
 from nnx.metrics import classes, numbers
 from nnx.metrics.door import device_of
 
@@ -224,6 +224,8 @@ def _named(name: str, loss: Any) -> Metric:
             length = outputs.shape[-1]
             two = length == 1 or (length == 2 and not loss.per_entry)
             more["average"] = "binary" if two else "macro"
+        if name in OF_NUMBERS and sample_weights is None:  # nothing is read, so it can be traced
+            return owner_of(outputs).compiled(function)(outputs, targets)
         return function(outputs, targets, **more)
 
     metric.of = name  # type: ignore[attr-defined]

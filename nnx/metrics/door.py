@@ -82,7 +82,7 @@ def numbers_of(
     """The one door of the metrics of numbers: two arrays (terms, outputs), weights (terms,)."""
     xp, a, y, w = _arrays(owner, outputs, targets, sample_weights)
     dtype = _float_dtype(xp, a if xp.isdtype(a.dtype, "real floating") else y)
-    a, y = xp.astype(a, dtype), xp.astype(y, dtype)
+    a, y = xp.astype(a, dtype, copy=False), xp.astype(y, dtype, copy=False)
     a = a[:, None] if a.ndim == 1 else a
     y = y[:, None] if y.ndim == 1 else y
     if a.shape != y.shape:

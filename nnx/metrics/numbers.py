@@ -62,12 +62,18 @@ def r2(outputs: Any, targets: Any, *, sample_weights: Any = None) -> Array:
     xp, a, y, w = numbers_of("r2", outputs, targets, sample_weights)
     if y.shape[0] < 2:
         return xp.asarray(float("nan"), dtype=a.dtype, device=device_of(a))
-    w = xp.ones_like(y[:, :1]) if w is None else w[:, None]
-    residual = xp.sum(w * (y - a) * (y - a), axis=0)
+
+    def summed(terms: Array) -> Array:
+        return xp.sum(terms if w is None else w[:, None] * terms, axis=0)
+
+    difference = y - a
+    difference *= difference
+    residual = summed(difference)
     # The variation of differences to the first target: exactly 0 if all are the same.
-    shifted = y - y[:1, :]
-    shifted = shifted - xp.sum(w * shifted, axis=0) / xp.sum(w)
-    total = xp.sum(w * shifted * shifted, axis=0)
+    difference = y - y[:1, :]
+    difference -= summed(difference) / (y.shape[0] if w is None else xp.sum(w))
+    difference *= difference
+    total = summed(difference)
     of_constant = xp.where(residual > 0, 0.0, 1.0 - residual)  # NaN stays NaN
     varied = 1.0 - residual / xp.where(total == 0, 1.0, total)
     return xp.mean(xp.where(total == 0, of_constant, varied))

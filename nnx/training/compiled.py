@@ -38,6 +38,10 @@ class CompiledLoop:
         self.plan, self.key, self.backend, self.mixing = plan, key, plan.backend, mixing
         self.leaves = _leaves(plan)
         self.loop = self.backend.compile_loop(self._step)
+        # A loss of a user's own may read values outside of a step.
+        self.value = plan.loss.value
+        if type(plan.loss).__module__.startswith("nnx."):
+            self.value = self.backend.compiled(self.value)
         self.draws: dict[tuple[int, ...], list[tuple[Draw, np.ndarray]]] = {}
 
     def epoch(

@@ -54,6 +54,7 @@ class Plan(Prepared):
         forwards: what computes the outputs, in order. Sequences of layers are taken apart, and if
             the loss and the last activation cancel, the last one stops before the activation.
         loss: the loss of what the last forward returns.
+        value: the value of that loss; compiled, as soon as there is a compiled loop.
         slots: the parameters that are trained.
         groups: the same parameters, grouped for the update.
         exchange: adds up the gradients of several processes, while they train together.
@@ -87,6 +88,7 @@ class Plan(Prepared):
         plain = type(last).forward in (AffineLayer.forward, ActivationLayer.forward)
         if plain and (fused := cost.fused(last.afun)) is not None:
             self.forwards[-1], self.loss, self.afun = last.preactivation, fused, last.afun
+        self.value: Callable[..., Array] = self.loss.value
 
         self.slots = slots(tree, frozen=False)
         # No gradient is needed below the first forward with something to train.
@@ -231,12 +233,12 @@ class Plan(Prepared):
         if not all(type(g.optimizer).update is Optimizer.update for g in self.groups):
             return None
         key = (compile_key(self), config.key(mixing))
-        for loop in self._compiled:
-            if loop.key == key:
-                return loop
-        twin = self.chain.twin(self.backend, lambda array: array, {})
-        loop = CompiledLoop(Plan(twin, self.cost, self.output_shape), key, mixing)
-        self._compiled = [*self._compiled[-(LOOPS_KEPT - 1) :], loop]
+        loop = next((loop for loop in self._compiled if loop.key == key), None)
+        if loop is None:
+            twin = self.chain.twin(self.backend, lambda array: array, {})
+            loop = CompiledLoop(Plan(twin, self.cost, self.output_shape), key, mixing)
+            self._compiled = [*self._compiled[-(LOOPS_KEPT - 1) :], loop]
+        self.value = loop.value
         return loop
 
 

@@ -37,7 +37,7 @@ class Tally:
         xp, loss = plan.backend.xp, plan.loss
         terms = math.prod(a.shape[loss.over])  # several lengths: each time step counts
         self.terms += terms
-        self.loss = self.loss + loss.value(a, y, weights) * terms
+        self.loss = self.loss + plan.value(a, y, weights) * terms
         if self.metrics:
             self.kept.append((plan.finished(a), y, weights))
         if not self.classes:
