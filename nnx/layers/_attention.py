@@ -74,7 +74,13 @@ def _output(E: Array, V: Array) -> tuple[Array, Array]:
 
 
 def _gradients(
-    dO: Array, E: Array, z: Array, O: Array, Q: Array, K: Array, V: Array  # noqa: E741
+    dO: Array,
+    E: Array,
+    z: Array,
+    O: Array,
+    Q: Array,
+    K: Array,
+    V: Array,  # noqa: E741
 ) -> tuple[Array, Array, Array]:
     """Return dQ, dK, dV, with dS = E (V^T d - sum(O d)), d = dO / z."""
     xp = array_namespace(dO)
