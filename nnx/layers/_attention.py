@@ -38,8 +38,8 @@ def attend(
     Args:
         Q: scaled queries (heads, samples, d, time).
         K, V: keys and values, of the same shape.
-        hidden: returns what is added to the scores (keys, queries), given a block of `queries`: 0,
-            or -inf for a key that a query does not attend to.
+        hidden: returns what is added to the scores, (keys, queries) for all or for each sample,
+            given a block of `queries`: 0, or -inf for a key that a query does not attend to.
         queries: what `hidden` needs to know of each query, along the last axes.
     """
     heads, samples, _, time = Q.shape
@@ -74,7 +74,13 @@ def _output(E: Array, V: Array) -> tuple[Array, Array]:
 
 
 def _gradients(
-    dO: Array, E: Array, z: Array, O: Array, Q: Array, K: Array, V: Array  # noqa: E741
+    dO: Array,
+    E: Array,
+    z: Array,
+    O: Array,  # noqa: E741
+    Q: Array,
+    K: Array,
+    V: Array,
 ) -> tuple[Array, Array, Array]:
     """Return dQ, dK, dV, with dS = E (V^T d - sum(O d)), d = dO / z."""
     xp = array_namespace(dO)
