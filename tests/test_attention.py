@@ -77,6 +77,19 @@ def test_backends_agree(options):
     check_backends(lambda: nnx.MultiHeadAttentionLayer(4, 2, **options), RAGGED)
 
 
+@pytest.mark.parametrize("alone", ["one time step", "padding"])
+def test_nothing_is_learned_from_scores_of_one_key(alone, backend):
+    # Softmax of one score is 1 whatever it is. Adam would make a full step of any rounding.
+    x = rng.standard_normal((16, 1 if alone == "one time step" else 3, 64)).astype("float32")
+    x[:, 1:, :] = 0.0
+    layer = nnx.MultiHeadAttentionLayer(64, 4, mask_value=None if x.shape[1] == 1 else 0.0)
+    y, backward = layer.forward(backend.asarray(x))
+    dx, gradients = backward(backend.asarray(rng.standard_normal(y.shape).astype("float32")))
+    of_queries_and_keys = nnx.to_numpy(gradients["W_in"])[: 2 * 64, :]
+    assert not of_queries_and_keys.any()
+    assert nnx.to_numpy(gradients["W_in"])[2 * 64 :, :].any()
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 1), (2, 1, 2), (1, 2, 3)])
 def test_odd_sizes(shape):
     x = np.random.default_rng(0).standard_normal(shape)

@@ -26,6 +26,57 @@ def test_a_residual_layer_by_hand(backend):
     np.testing.assert_array_equal(backend.to_numpy(gradients[0]["W"]), [[3.0, 4.0], [30.0, 40.0]])
 
 
+SKIP = {
+    "layer": lambda: nnx.LayerNormLayer(4),
+    "layer, not affine": lambda: nnx.LayerNormLayer(4, affine=False),
+    "group": lambda: nnx.GroupNormLayer(2, 4),
+    "group, not affine": lambda: nnx.GroupNormLayer(2, 4, affine=False),
+    "sequence": lambda: nnx.SequentialLayer([nnx.DenseLayer(4, 3), nnx.DenseLayer(3, 2)]),
+    "residual": lambda: nnx.ResidualLayer([nnx.LayerNormLayer(4), nnx.DenseLayer(4, 4)]),
+    "residual, one layer": lambda: nnx.ResidualLayer(nnx.DenseLayer(4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", SKIP)
+def test_without_dx_the_gradients_are_the_same(name, backend):
+    layer = SKIP[name]()
+    y, backward = layer.forward(backend.asarray(X), True)
+    whole, skipped = backward(y), backward(y, need_dx=False)
+    assert skipped[0] is None
+    assert len(list(flattened(skipped[1]))) == len(layer.parameters)
+    for one, other in zip(flattened(whole[1]), flattened(skipped[1]), strict=True):
+        np.testing.assert_array_equal(backend.to_numpy(one), backend.to_numpy(other))
+
+
+def flattened(gradients):
+    for value in gradients.values():
+        yield from flattened(value) if isinstance(value, dict) else [value]
+
+
+def test_a_first_layer_that_cannot_skip_dx_is_not_asked_to(backend):
+    layer = nnx.SequentialLayer([nnx.BatchNormLayer(4), nnx.DenseLayer(4, 4)])
+    y, backward = layer.forward(backend.asarray(X), True)
+    dx, gradients = backward(y, need_dx=False)
+    assert dx.shape == y.shape
+    assert gradients.keys() == {0, 1}
+
+
+@pytest.mark.parametrize("kind", [nnx.DenseLayer, nnx.LayerNormLayer, nnx.ResidualLayer], ids=str)
+def test_a_forward_of_a_user_need_not_know_about_it(kind):
+    class Own(kind):
+        def forward(self, x, training=False):
+            y, backward = super().forward(x, training)
+            return y, lambda delta: backward(delta)
+
+    with nnx.use_backend("numpy"):
+        arguments = {nnx.DenseLayer: (4, 4), nnx.LayerNormLayer: (4,)}
+        layer = Own(*arguments.get(kind, (nnx.DenseLayer(4, 4),)))
+        net = nnx.SequentialNet(4, [layer, nnx.DenseLayer(4, 3, nnx.SoftMax())], nnx.CrossEntropy())
+        net.train(X, Y, batch_size=20, epochs=1, progress=False)
+    assert not Own.can_skip_dx
+    assert kind.can_skip_dx
+
+
 def test_parallel_branches_by_hand(backend):
     first, second = nnx.DenseLayer(2, 1, nnx.Linear()), nnx.DenseLayer(2, 2, nnx.Linear())
     first.W = backend.asarray([[1.0, 1.0]])

@@ -150,19 +150,18 @@ class MultiHeadAttentionLayer(Layer):
         xp, time = array_namespace(x), x.shape[1]
         if data is None and not self.causal:
             return None, []
-        keys = data  # (samples, time, 1)
         t = xp.arange(time, dtype=xp.int32, device=place(x)) if self.causal else None
 
         def hidden(*queries: Array) -> Array:
             given, found = iter(queries), None
-            if keys is not None:
-                found = xp.logical_and(xp.logical_not(keys), next(given))
+            if data is not None:  # (samples, time, 1): a row for each key
+                found = xp.logical_and(xp.logical_not(data), next(given))
             if t is not None:
                 future = xp.expand_dims(t, axis=1) > next(given)
                 found = future if found is None else xp.logical_or(future, found)
             return xp.where(found, xp.asarray(-math.inf, dtype=x.dtype, device=place(x)), 0.0)
 
-        queries = [] if keys is None else [xp.matrix_transpose(keys)]
+        queries = [] if data is None else [xp.matrix_transpose(data)]
         return hidden, queries if t is None else [*queries, t]
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -128,6 +128,8 @@ class Layer(Watched):
         super().__init_subclass__(**options)
         if "__init__" in vars(cls):
             cls.__init__ = born_on_device(cls.__init__)  # type: ignore[method-assign]
+        if "forward" in vars(cls) and "can_skip_dx" not in vars(cls):
+            cls.can_skip_dx = False  # it was said of another forward
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in ATTRIBUTES:

@@ -10,7 +10,7 @@ from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError, choice, shapes
 from nnx.layers._shapes import Shape, merged, output_shape, total
 from nnx.layers.base import Backward, Gradients
-from nnx.layers.container import Container, as_layer, as_layers
+from nnx.layers.container import Container, as_layer, as_layers, skipping
 
 __all__ = ["ParallelLayer", "ResidualLayer"]
 
@@ -25,6 +25,8 @@ class ResidualLayer(Container):
     Source: He, Zhang, Ren and Sun, CVPR 2016.
     """
 
+    can_skip_dx = True
+
     def __init__(self, block: Any, name: str | None = None) -> None:
         super().__init__(name)
         self.block = as_layer(self.name, "block", block)
@@ -33,9 +35,9 @@ class ResidualLayer(Container):
         """Return x + f(x) and delta -> delta + f'(x) delta."""
         y, backward_of_block = self.block.forward(x, training)
 
-        def backward(delta: Array) -> tuple[Array, Gradients]:
-            dx, gradients = backward_of_block(delta)
-            return delta + dx, {0: gradients}
+        def backward(delta: Array, need_dx: bool = True) -> tuple[Array | None, Gradients]:
+            dx, gradients = backward_of_block(delta, **skipping(self.block, need_dx))
+            return delta + dx if need_dx else None, {0: gradients}
 
         return x + y, backward
 

@@ -17,7 +17,7 @@ from nnx.layers.base import Backward, Gradients, Layer, checked_name
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
 
-__all__ = ["Container", "SequentialLayer", "as_layer", "as_layers"]
+__all__ = ["Container", "SequentialLayer", "as_layer", "as_layers", "skipping"]
 
 
 class Container(Layer):
@@ -188,6 +188,8 @@ class SequentialLayer(Container):
         TypeError: something in the list is not a layer.
     """
 
+    can_skip_dx = True
+
     def __init__(self, layers: Iterable[Any], name: str | None = None) -> None:
         super().__init__(name)
         self.layers: list[Layer] = as_layers(self.name, layers)
@@ -231,10 +233,12 @@ class SequentialLayer(Container):
             x, backward_of_layer = layer.forward(x, training)
             backwards.append(backward_of_layer)
 
-        def backward(delta: Array) -> tuple[Array, Gradients]:
+        def backward(delta: Array, need_dx: bool = True) -> tuple[Array, Gradients]:
             gradients: Gradients = {}
-            for i in reversed(range(len(backwards))):
+            for i in range(len(backwards) - 1, 0, -1):
                 delta, gradients[i] = backwards[i](delta)
+            skip = skipping(self.layers[0], need_dx)
+            delta, gradients[0] = backwards[0](delta, **skip)
             return delta, gradients
 
         return x, backward
@@ -305,6 +309,11 @@ def _remedy(layers: list[Layer], shape: Shape) -> str:
     if len(shape) == 1 and getattr(layer, "ni", shape[0]) != shape[0]:
         return f"; write {type(layer).__name__}({shape[0]}, ...)"
     return ""
+
+
+def skipping(layer: Layer, need_dx: bool) -> dict[str, bool]:
+    """Return what a backward of the layer is given besides delta, so that it computes no dx."""
+    return {} if need_dx or not layer.can_skip_dx else {"need_dx": False}
 
 
 def as_layer(owner: str, name: str, child: Any) -> Layer:

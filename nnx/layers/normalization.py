@@ -76,22 +76,22 @@ class _NormalizationLayer(Layer):
 
     def _affine(
         self, xhat: Array, shape: tuple[int, ...], over: int | tuple[int, ...]
-    ) -> tuple[Array, Callable[[Array], tuple[Array, Gradients]]]:
-        """y = gamma xhat + beta, and delta -> (gamma delta, gradients).
+    ) -> tuple[Array, Callable[..., tuple[Array, Gradients]]]:
+        """y = gamma xhat + beta, and delta -> (gamma delta, gradients), which may skip the first.
 
         `shape` is the shape of gamma that broadcasts with xhat, `over` are the axes along which
         gamma is repeated.
         """
         if not self.affine:
-            return xhat, lambda delta: (delta, {})
+            return xhat, lambda delta, need_dx=True: (delta, {})
         gamma, beta = self.parameters["gamma"], self.parameters["beta"]
         xp = array_namespace(xhat, gamma)
         own, gamma = gamma.shape, xp.reshape(gamma, shape)
         y = gamma * xhat
         y += xp.reshape(beta, shape)
 
-        def backward(delta: Array) -> tuple[Array, Gradients]:
-            return gamma * delta, {
+        def backward(delta: Array, need_dx: bool = True) -> tuple[Array, Gradients]:
+            return gamma * delta if need_dx else None, {
                 "gamma": xp.reshape(xp.sum(delta * xhat, axis=over), own),
                 "beta": xp.reshape(xp.sum(delta, axis=over), own),
             }
@@ -260,6 +260,8 @@ class LayerNormLayer(_NormalizationLayer):
     Source: Ba, Kiros and Hinton, arXiv:1607.06450; ONNX operator LayerNormalization.
     """
 
+    can_skip_dx = True
+
     def __init__(
         self,
         shape: int | Sequence[int],
@@ -280,9 +282,9 @@ class LayerNormLayer(_NormalizationLayer):
         normalized = normalize(rows, (1,), self.epsilon)
         y, affine = self._affine(normalized.xhat, (-1,), 0)
 
-        def backward(delta: Array) -> tuple[Array, Gradients]:
-            g, gradients = affine(xp.reshape(delta, rows.shape))
-            return xp.reshape(normalized.backward(g)[0], shape), gradients
+        def backward(delta: Array, need_dx: bool = True) -> tuple[Array, Gradients]:
+            g, gradients = affine(xp.reshape(delta, rows.shape), need_dx)
+            return xp.reshape(normalized.backward(g)[0], shape) if need_dx else None, gradients
 
         return xp.reshape(y, shape), backward
 
@@ -323,6 +325,8 @@ class GroupNormLayer(_NormalizationLayer):
     Source: Wu and He, arXiv:1803.08494; ONNX operator GroupNormalization.
     """
 
+    can_skip_dx = True
+
     def __init__(
         self,
         groups: int,
@@ -352,9 +356,9 @@ class GroupNormLayer(_NormalizationLayer):
         beside = channels + (1,) * len(positions)
         y, affine = self._affine(normalized.xhat, beside, (0, *positions))
 
-        def backward(delta: Array) -> tuple[Array, Gradients]:
-            g, gradients = affine(xp.reshape(delta, grouped))
-            return xp.reshape(normalized.backward(g)[0], shape), gradients
+        def backward(delta: Array, need_dx: bool = True) -> tuple[Array, Gradients]:
+            g, gradients = affine(xp.reshape(delta, grouped), need_dx)
+            return xp.reshape(normalized.backward(g)[0], shape) if need_dx else None, gradients
 
         return xp.reshape(y, shape), backward
 
