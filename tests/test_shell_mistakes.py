@@ -144,7 +144,7 @@ MISTAKES = [
     ([*TRAIN, "linearlayer 10"], "did you mean linear?"),
     ([*TRAIN, "dense 10 sigmoid"], "an activation, got 'sigmoid'; did you mean logistic?"),
     ([*TRAIN, "dense"], "expected dense with the arguments no, afun=..."),
-    ([*TRAIN, "dense relu"], "a positive integer, got 'relu'; write a number there"),
+    ([*TRAIN, "dense relu"], "a positive integer, got 'relu'; write a number"),
     ([*TRAIN, "dense -3"], "expected no to be a positive integer, got -3"),
     ([*TRAIN, "dense 10 relu 3 4 5 6"], "initializer"),
     ([*TRAIN, "flatten 3"], "expected flatten with no arguments, got 3 more; leave it out"),
