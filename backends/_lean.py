@@ -40,14 +40,14 @@ def lean_numpy() -> ModuleType:
     maximum: Any = np.maximum.reduce
 
     def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
-        if type(axis) is int and x.size >= MANY and x.ndim > 1 and dtype is None:
+        if x.size >= MANY and type(axis) is int and x.ndim > 1 and dtype is None:
             total = _by_product(x, axis - x.ndim if axis >= 0 else axis)
             if total is not None:
                 return np.expand_dims(total, axis) if keepdims else total
         return add(x, axis=axis, dtype=dtype, keepdims=keepdims)
 
     def mean(x: Any, /, *, axis: Any = None, keepdims: bool = False) -> Any:
-        if type(axis) is int and x.size >= MANY and x.ndim > 1:
+        if x.size >= MANY and type(axis) is int and x.ndim > 1:
             total = _by_product(x, axis - x.ndim if axis >= 0 else axis)
             if total is not None:
                 total /= x.shape[axis]

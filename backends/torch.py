@@ -130,8 +130,15 @@ class TorchBackend(Backend):
         x = x.transpose(0, 1).contiguous()
         zero = x.new_zeros((1, samples, no))
         how = {
-            **{"reverse": reverse, "bidirectional": False, "batch_first": False, "batch_sizes": []},
-            **{"mode": LSTM, "hidden_size": no, "num_layers": 1, "has_biases": True, "train": True},
+            "mode": LSTM,
+            "hidden_size": no,
+            "num_layers": 1,
+            "has_biases": True,
+            "reverse": reverse,
+            "bidirectional": False,
+            "batch_first": False,
+            "batch_sizes": [],
+            "train": True,
         }
 
         def forward(keep: bool) -> tuple[Array, ...]:

@@ -105,14 +105,16 @@ def choice(owner: Any, name: str, value: Any, choices: Iterable[Any]) -> Any:
     """Return the value if it is one of the choices.
 
     Raises:
-        ValueError: it is not; the message lists them.
+        ValueError: it is not; the message lists them, and says which one is like it.
     """
     known = list(choices)
     # `in` alone would accept True for 1, and compare arrays elementwise
     for one in known:
         if type(value) is type(one) and value == one:
             return value
-    raise ValueError(_message(owner, name, f"one of {', '.join(map(repr, known))}", value))
+    close = difflib.get_close_matches(str(value).lower(), [c for c in known if type(c) is str], n=1)
+    remedy = f"did you mean {close[0]!r}?" if close else ""
+    raise ValueError(_message(owner, name, f"one of {', '.join(map(repr, known))}", value, remedy))
 
 
 def instance(owner: Any, name: str, value: Any, kind: type, example: str) -> Any:
@@ -241,7 +243,13 @@ def _below(kind: type) -> dict[str, str]:
 
 
 def _as_number(value: Any, kind: str) -> str:
-    return f"convert text first: {kind}({value!r})" if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    try:
+        float(value)
+    except ValueError:
+        return "write a number"
+    return f"convert text first: {kind}({value!r})"
 
 
 def counts(owner: Any, name: str, value: Any, axes: int, least: int = 1) -> tuple[int, ...]:

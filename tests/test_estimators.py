@@ -676,11 +676,11 @@ def test_arrays_of_another_library_in_and_out(name, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"activation": "rleu"}, ValueError, r"activation .*ReLU.*'rleu'"),
+        ({"activation": "rleu"}, ValueError, r"activation .*ReLU.*'rleu'; did you mean ReLU\?"),
         ({"activation": nnx.ReLU}, TypeError, r"activation .*write ReLU\(\)"),
         ({"optimizer": "lbfgs"}, ValueError, r"optimizer .*Adam.*'lbfgs'"),
         ({"loss": "cross"}, ValueError, r"CrossEntropy.*'cross'"),
-        ({"solver": "sgd"}, ValueError, "one of 'batches', 'lbfgs', got 'sgd'"),
+        ({"solver": "sgd"}, ValueError, "got 'sgd'; write optimizer='sgd'"),
         ({"hidden": (10, 0)}, ValueError, r"hidden\[1\] to be a positive integer, got 0"),
         ({"hidden": "100"}, TypeError, r"hidden\[0\] .*'100'"),
         ({"dropout": 1.0}, ValueError, r"dropout to be a number in \[0, 1\), got 1.0"),
@@ -693,7 +693,8 @@ def test_arrays_of_another_library_in_and_out(name, monkeypatch):
         ({"validation_fraction": 1.0}, ValueError, r"validation_fraction .*\(0, 1\), got 1.0"),
         ({"early_stopping": "yes"}, TypeError, "early_stopping to be True or False"),
         ({"tol": -1}, ValueError, "tol .*>= 0"),
-        ({"learning_rate": -0.1}, ValueError, "eta"),
+        ({"learning_rate": -0.1}, ValueError, "Classifier: expected learning_rate to .* got -0.1"),
+        ({"learning_rate": "adaptive"}, TypeError, "got 'adaptive'; write a number"),
         ({"callbacks": print}, TypeError, "list of functions or Callback"),
         ({"solver": "lbfgs", "dropout": 0.5}, ValueError, "without noise.*leave out dropout"),
         ({"solver": "lbfgs", "early_stopping": True}, ValueError, "no early_stopping with solver"),
@@ -711,6 +712,52 @@ def test_arrays_of_another_library_in_and_out(name, monkeypatch):
 def test_errors_of_arguments(arguments, error, words):
     with pytest.raises(error, match=words):
         NetworkClassifier(**{"epochs": 2, **arguments}).fit(IRIS, KINDS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"optim": "adam"}, "write optimizer='adam'"),
+        ({"hidden_layer_sizes": (3,)}, "write hidden="),
+        ({"class_weights": "balanced"}, "did you mean class_weight='balanced'?"),
+        ({"eta": 0.1}, "write learning_rate=0.1"),
+        ({"max_iter": 3}, "write epochs=3"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_is_not_there_is_told_what_to_write(wrong, said):
+    with pytest.raises(TypeError) as caught:
+        quick(**wrong)
+    assert said in str(caught.value)
+    for model in (quick(), make_pipeline(quick())):
+        name = next(iter(wrong))
+        prefix = "networkclassifier__" if hasattr(model, "steps") else ""
+        with pytest.raises(ValueError, match="Invalid parameter") as caught:
+            model.set_params(**{prefix + name: wrong[name]})
+        assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("library", "error", "said"),
+    [
+        ("pandas", ValueError, "the columns kind hold no numbers: encode them first"),
+        ("polars", TypeError, r"encode text first: write pandas\.get_dummies"),
+    ],
+)
+def test_columns_that_hold_no_numbers_are_told(library, error, said):
+    frames = pytest.importorskip(library)
+    table = frames.DataFrame({"a": IRIS[:, 0], "kind": NAMES.tolist()})
+    with pytest.raises(error, match=said):
+        quick().fit(table, KINDS)
+
+
+def test_targets_of_another_estimator_are_told_which():
+    with pytest.raises(ValueError, match=r"y of numbers, got <U10 .*; for classes write NetworkCl"):
+        quick_regressor().fit(IRIS, NAMES)
+    with pytest.raises(
+        ValueError, match=r"write MultiOutputClassifier\(NetworkClassifier\(\.\.\.\)"
+    ):
+        quick().fit(IRIS, np.stack([KINDS, KINDS], axis=1))
 
 
 def test_errors_of_data():

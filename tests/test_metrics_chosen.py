@@ -179,7 +179,7 @@ WRONG = [
     ({"f1"}, "got {'f1'}; write metrics="),
     (["recal"], "one of 'accuracy', .* got 'recal'; write 'recall'"),
     (["acuracy"], "got 'acuracy'; write 'accuracy'"),
-    (["mse"], r"got 'mse'; pass a function f\(outputs, targets\)"),
+    (["mse"], r"got 'mse'; write 'mean_squared_error'"),
     (["confusion_matrix"], "got 'confusion_matrix'; pass a function"),
     ([3], r"a function of \(outputs, targets\), got 3; write def f\(outputs, targets\)"),
     ([Callable], r"got <class .*Callable'>; write Callable\(\)"),

@@ -324,7 +324,7 @@ def test_the_closed_forms_hold_for_symbols():
 
     def steps(momentum, l2):
         optimizer, penalty = nnx.SGD(), nnx.L2Regularizer()
-        optimizer.momentum, penalty.l2 = momentum, l2
+        vars(optimizer)["momentum"], vars(penalty)["l2"] = momentum, l2  # not checked
         w, state = w0, (0,)
         for t, gradient in enumerate(g, start=1):
             factors = optimizer.factors(e, t)

@@ -24,6 +24,9 @@ def files():
     np.save("x.npy", x)
     np.save("y.npy", y)
     np.save("short.npy", y[:7])
+    np.save("images.npy", rng.integers(0, 255, (20, 8, 9), dtype=np.uint8))
+    np.save("names.npy", np.asarray(["a", "b"])[y % 2])
+    np.save("signs.npy", y % 2 * 2 - 1)
     np.save("text.npy", np.asarray(["a", "b"]))
     np.save("nan.npy", np.where(x > 2, np.nan, x) * np.nan)
     np.save("objects.npy", np.asarray([{}, 1], object), allow_pickle=True)
@@ -141,7 +144,7 @@ MISTAKES = [
     ([*TRAIN, "linearlayer 10"], "did you mean linear?"),
     ([*TRAIN, "dense 10 sigmoid"], "an activation, got 'sigmoid'; did you mean logistic?"),
     ([*TRAIN, "dense"], "expected dense with the arguments no, afun=..."),
-    ([*TRAIN, "dense relu"], "a positive integer, got 'relu'; write a number there"),
+    ([*TRAIN, "dense relu"], "a positive integer, got 'relu'; write a number"),
     ([*TRAIN, "dense -3"], "expected no to be a positive integer, got -3"),
     ([*TRAIN, "dense 10 relu 3 4 5 6"], "initializer"),
     ([*TRAIN, "flatten 3"], "expected flatten with no arguments, got 3 more; leave it out"),
@@ -270,6 +273,24 @@ MISTAKES = [
         "leave one of the",
     ),
     ([*TRAIN, "residual (standardize), dense 10"], "got StandardizeLayer(64) inside of one; put"),
+    (["train", "good.csv", "--layers", "dense", "3"], 'put a text between quotes: --layers "dense'),
+    (["train", "good.csv", "--layers", "8 relu, 3"], "got '8'; did you mean dense 8?"),
+    (["train", "good.csv", "--layers", "dense 8 relu dense 3"], "; write a comma before dense"),
+    (["export", "net.safetensors", "net.txt"], "expected OUTPUT to end in .onnx, got 'net.txt'"),
+    (["train", "images.npy", "y.npy", "--layers", "conv2d 4 3"], "write reshape 1x8x9 before it"),
+    (
+        ["train", "images.npy", "y.npy", "--layers", "dense 3 softmax"],
+        "make one row of it: flatten,",
+    ),
+    (
+        ["train", "x.npy", "names.npy", "--layers", "dense 3"],
+        "write class indices: numpy.unique(y,",
+    ),
+    (["train", "x.npy", "signs.npy", "--layers", "dense 2 softmax"], "= -1; number the classes fr"),
+    (["train", "x.npy", "signs.npy", "--layers", "dense 1 logistic"], "; --loss meansquarederror"),
+    (["train", "input.csv", "--layers", TWO, "--ignore", "a"], "leave it out: --ignore a,sex"),
+    ([*TRAIN, TWO, "--metrics", "acc"], "got 'acc'; write 'accuracy'"),
+    ([*TRAIN, TWO, "--metrics", "rmse"], "got 'rmse'; write 'root_mean_squared_error'"),
     ([*TRAIN, TWO, "--normalize"], "--normalize; did you mean --standardize?"),
     (
         [

@@ -205,8 +205,9 @@ def _npz(name: str, targets: bool = True) -> Samples:
 
 def _numbers(name: str, array: np.ndarray) -> np.ndarray:
     if array.dtype.kind not in "fiub" or array.ndim == 0:
+        text = "write class indices: numpy.unique(y, return_inverse=True)[1]"
         raise ValueError(
             f"expected an array of numbers in {name}, got {array.dtype} of shape {array.shape}; "
-            "write numbers"
+            f"{text if array.dtype.kind in 'US' else 'write numbers'}"
         )
     return array

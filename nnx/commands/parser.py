@@ -66,6 +66,8 @@ class Parser(argparse.ArgumentParser):
                 message += f"; did you mean --{name.replace('_', '-')}{value and ' '}{value}?"
         elif (found := re.match(r"unrecognized arguments: (\S+)", message)) and "backends" in own:
             message += f"; write --backends {found[1]}"
+        elif message.startswith("unrecognized arguments") and "layers" in own:
+            message += '; put a text between quotes: --layers "dense 10 softmax"'
         elif found := re.match(r"argument COMMAND: invalid choice: '(.*?)'.*\((.*)\)", message):
             self.refuse(found[1], re.findall(r"[\w-]+", found[2])[2:])  # choose from
         elif found := re.match(r"argument ([\w-]+).*: invalid (int|float) value: (.*)", message):

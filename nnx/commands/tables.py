@@ -110,7 +110,9 @@ class Table(NamedTuple):
 
 MISSING = ("na", "nan", "n/a", "null", "none", "?", "-")
 GAP = "fill it in, or delete the line"
-INPUT = "write numbers instead, or leave it out: --ignore {0}; if it is the target: --target {0}"
+INPUT = (
+    "write numbers instead, or leave it out: --ignore {ignored}; if it is the target: --target {0}"
+)
 
 
 def read_table(name: str) -> Table:
@@ -189,7 +191,8 @@ def samples_of(
         inputs = list(about.inputs)
     if not inputs:
         raise ValueError(f"expected a column of inputs in {table.name!r}, got none; add one")
-    x = table.numbers(inputs, "the inputs", INPUT)
+    out = ",".join([*(name.replace("{", "{{").replace("}", "}}") for name in left), "{0}"])
+    x = table.numbers(inputs, "the inputs", INPUT.replace("{ignored}", out))
     y, labels = _targets(table, targets, about.labels)
     whole = bool(labels) or y.dtype.kind == "i"
     return x, y, About(tuple(inputs), tuple(targets), tuple(labels), whole and y.ndim == 1)

@@ -218,6 +218,8 @@ def can_export() -> bool:
 
 def export(path: str, output: str) -> None:
     """Write a saved network to an ONNX file."""
+    if Path(output).suffix.lower() != ".onnx":
+        raise ValueError(f"expected OUTPUT to end in .onnx, got {output!r}; rename it")
     _check_writable("OUTPUT", output)
     importlib.import_module("nnx.onnx").export(_loaded(path, None)[0], output)
 

@@ -195,6 +195,9 @@ def _sized(word: str, data: dict[str, Any], sizes: list[str], shape: Any) -> dic
     error = error_of(shape[-1], shape)
     if error is None or (other := error_of(shape[0], shape)) is None:
         return data
+    if len(shape) == 2 and error_of(1, (1, *shape)) is None:  # images without their one channel
+        remedy = f"write reshape 1x{shape[0]}x{shape[1]} before it"
+        raise ValueError(f"expected images with channels, got samples of shape {shape}; {remedy}")
     whole = math.prod(shape)
     error = other if len(shape) > 2 else error
     remedy = str(error) if error_of(whole, (whole,)) else "write flatten before it"
@@ -238,7 +241,11 @@ def _class(kind: str, item: Item) -> Any:
     elsewhere = nnx._meant(item.word).removesuffix(kind).lower()
     if elsewhere in {**known, **more}:
         close = [elsewhere]
+    if word.isdigit() and kind == "Layer":
+        close = [f"dense {word}"]
     hint = f"did you mean {close[0]}?" if close else f"the words are {', '.join(sorted(known))}"
+    if kind != "Layer" and word in words_of("Layer"):
+        hint = f"write a comma before {word}"
     article = "an" if kind[0] in "AIO" else "a"
     raise ValueError(f"expected the name of {article} {kind.lower()}, got {item.word!r}; {hint}")
 

@@ -123,6 +123,11 @@ def as_targets(
             hint = f"; for a column of class indices: write {host}.ravel()"
         elif y.ndim == len(shape) + 1 and math.prod(y.shape[1:]) == _size(shape):
             hint = f"; write {host}.reshape(len({name}), {', '.join(map(str, shape))})"
+        elif y.ndim == 1 and len(shape) > 1:
+            hint = (
+                "; for one answer for each sample, let a layer before the last one make one row of "
+            )
+            hint += "it: FlattenLayer(), or a recurrent layer without return_sequences"
         elif y.ndim == len(shape) + 1 and fits(y.shape[1:-1], shape[:-1]):
             hint = f"; give the last layer {y.shape[-1]} outputs, one for each number of a row"
         raise ShapeError(f"{expected}, got shape {tuple(y.shape)}{hint}")

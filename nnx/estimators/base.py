@@ -24,7 +24,7 @@ from nnx.estimators.streams import noise_of, streams_of
 from nnx.layers.container import SequentialLayer
 from nnx.losses import Loss
 from nnx.networks import SequentialNet
-from nnx.synonyms import named
+from nnx.synonyms import named, remedy
 from nnx.training import EarlyStopping, History
 from nnx.training.callbacks import as_callbacks
 
@@ -102,6 +102,22 @@ class NetworkEstimator(BaseEstimator):
         """Return the default of an argument."""
         return inspect.signature(cls).parameters[name].default
 
+    def set_params(self, **params: Any) -> Self:
+        """Set arguments, as scikit-learn does; a name that is not there is told what to write.
+
+        Raises:
+            ValueError: there is no such argument.
+        """
+        try:
+            return super().set_params(**params)
+        except ValueError as error:
+            known = self.get_params(deep=False)
+            wrong = [name for name in params if "__" not in name and name not in known]
+            if not wrong:
+                raise
+            hint = remedy(wrong[0], known, params[wrong[0]])
+            raise ValueError(f"{str(error).rstrip('.')}; {hint}") from error
+
     # What a subclass defines.
 
     def encoded(self, y: Any, new: bool, partial: bool, classes: Any) -> tuple[np.ndarray, int]:
@@ -155,7 +171,12 @@ class NetworkEstimator(BaseEstimator):
         self._check_arguments()
         numeric = self.quantity != "accuracy"
         checks = {"dtype": "numeric", "allow_nd": True, "multi_output": True, "y_numeric": numeric}
-        X, y = validate_data(self, X, host(y), reset=new, **checks)
+        try:
+            X, y = validate_data(self, X, host(y), reset=new, **checks)
+        except (TypeError, ValueError) as error:
+            if hint := _hint(X):
+                raise ValueError(f"{error}; {hint}") from error
+            raise
         weights = _checked_weights(weights, X.shape[0])
         targets, outputs = self.encoded(y, new, partial, classes)
         if (factors := self.class_factors(y, partial)) is not None:
@@ -242,6 +263,11 @@ class NetworkEstimator(BaseEstimator):
     def _check_arguments(self) -> None:
         """Check the arguments that nothing else checks; raises TypeError, ValueError."""
         owner = type(self).__name__
+        if self.solver in ("adam", "sgd"):  # what scikit-learn calls a solver
+            raise ValueError(
+                f"{owner}: expected solver to be one of 'batches', 'lbfgs', got {self.solver!r}; "
+                f"write optimizer={self.solver!r}"
+            )
         choice(owner, "solver", self.solver, ("batches", "lbfgs"))
         for name in ("batch_size", "epochs", "patience"):
             count(owner, name, getattr(self, name))
@@ -322,6 +348,17 @@ class NetworkEstimator(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.array_api_support = True
         return tags
+
+
+def _hint(X: Any) -> str:
+    """Return what to do about columns that hold no numbers; empty if there are none."""
+    columns = [c for c in getattr(X, "columns", ()) if np.asarray(X[c]).dtype.kind not in "fiub"]
+    if columns:
+        return (
+            f"the columns {', '.join(map(str, columns[:5]))} hold no numbers: encode them first, "
+            "with OneHotEncoder in a ColumnTransformer or pandas.get_dummies, or leave them out"
+        )
+    return ""
 
 
 def _checked_weights(weights: Any, samples: int) -> np.ndarray | None:

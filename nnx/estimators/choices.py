@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from nnx.losses import Loss
 from nnx.networks import SequentialNet
 from nnx.optimizers import Optimizer
 from nnx.regularizers import L2Regularizer, Regularizer
+from nnx.schedules import Schedule
 from nnx.synonyms import CLASSES
 
 __all__ = ["built", "named"]
@@ -54,9 +56,10 @@ def named(owner: str, name: str, value: Any, kind: type) -> Any:
     found = known.get(key) or known.get(_key(ELSEWHERE.get(key, "")))
     if found is None:
         names = ", ".join(sorted({c.__name__ for c in known.values()}))
+        like = [known[one].__name__ for one in difflib.get_close_matches(key, known, n=1)]
         raise ValueError(
             f"{owner}: expected {name} to be an object such as nnx.{example}, or one of the "
-            f"names {names}, got {value!r}; choose one of these"
+            f"names {names}, got {value!r}; {f'did you mean {like[0]}?' if like else 'choose one'}"
         )
     return found()
 
@@ -104,7 +107,7 @@ def built(
     if optim is not None:
         optim = named(owner, "optimizer", optim, Optimizer).clone()
         if estimator.learning_rate is not None:
-            optim.eta = estimator.learning_rate
+            optim.eta = Schedule.accept(owner, "learning_rate", estimator.learning_rate)
     return SequentialNet(input_shape, layers, (fitting or costs)[0], optim)
 
 

@@ -235,6 +235,11 @@ class NetworkClassifier(ClassifierMixin, NetworkEstimator):
         if several:
             labels = np.arange(y.shape[1])
         else:
+            if y.ndim == 2 and y.shape[1] > 1:
+                raise ValueError(
+                    f"y should be a 1d array, got an array of shape {y.shape}; for several targets "
+                    f"with classes, write MultiOutputClassifier({type(self).__name__}(...))"
+                )
             y = column_or_1d(y, warn=True)
             labels = np.unique(y if classes is None else classes)
         if new:

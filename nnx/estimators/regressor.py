@@ -57,7 +57,13 @@ class NetworkRegressor(RegressorMixin, NetworkEstimator):
         Raises:
             ValueError: they have another number of entries than in the first call.
         """
-        rows = np.asarray(y, dtype=np.float64)
+        try:
+            rows = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{type(self).__name__}: expected y of numbers, got {np.asarray(y).dtype} "
+                f"({error}); for classes write NetworkClassifier"
+            ) from error
         rows = rows.reshape(len(rows), -1)
         if new:
             self._flat = y.ndim == 1

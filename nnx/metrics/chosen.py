@@ -207,6 +207,8 @@ def _named(name: str, loss: Any) -> Metric:
     known = OF_CLASSES | OF_NUMBERS
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
+        close = close or [one for one in known if name and one.startswith(name)]
+        close = close or [one for one in known if name == "".join(w[0] for w in one.split("_"))]
         remedy = f"write {close[0]!r}" if close else "pass a function f(outputs, targets)"
         raise ValueError(
             f"train: expected a metric to be one of {', '.join(map(repr, known))}, got {name!r}; "

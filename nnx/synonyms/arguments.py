@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
-from nnx.synonyms.tables import ALIASES, ELSEWHERE
+from nnx.synonyms.tables import ALIASES, ELSEWHERE, OF_NETWORKS
 
 __all__ = ["check_call", "check_names", "named", "not_called", "of_argument", "remedy"]
 
@@ -134,4 +134,4 @@ def not_called(remedy: str) -> Any:
 
 def _texts(name: str) -> tuple[str, ...]:
     key = name.lower()
-    return ELSEWHERE.get(ALIASES.get(key, key), ())
+    return ELSEWHERE.get(ALIASES.get(key, key), ()) or OF_NETWORKS.get(key, ())

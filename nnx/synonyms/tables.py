@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ALIASES", "CALLBACKS", "CLASSES", "ELSEWHERE", "METHODS"]
+__all__ = ["ALIASES", "CALLBACKS", "CLASSES", "ELSEWHERE", "METHODS", "OF_NETWORKS"]
 
 # Names of Keras, PyTorch and scikit-learn -> what to write. The first that begins with an argument
 # that is there counts, or the first that is not of the form name=value. {} is the value.
@@ -60,6 +60,16 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     ),
     "weights": ("sample_weights={}",),
 }  # fmt: skip
+# What networks call an argument of estimators. Layers have attributes of these names.
+OF_NETWORKS: dict[str, tuple[str, ...]] = {
+    "afun": ("activation={}",),
+    "class_weights": ("class_weight={}",),
+    "cost": ("loss={}", "SequentialNet(..., cost=CrossEntropy()) before"),
+    "eta": ("learning_rate={}", "optim=SGD(eta={})"),
+    "optim": ("optimizer={}", "SequentialNet(..., optim=Adam(0.001)) before"),
+    "progress": ("verbose={}",),
+    "sizes": ("hidden={}",),
+}
 # More names, and those above that stand for them.
 ALIASES = {
     "act": "activation",
