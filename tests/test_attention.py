@@ -84,7 +84,7 @@ def test_nothing_is_learned_from_scores_of_one_key(alone, backend):
     x[:, 1:, :] = 0.0
     layer = nnx.MultiHeadAttentionLayer(64, 4, mask_value=None if x.shape[1] == 1 else 0.0)
     y, backward = layer.forward(backend.asarray(x))
-    dx, gradients = backward(backend.asarray(rng.standard_normal(y.shape).astype("float32")))
+    _, gradients = backward(backend.asarray(rng.standard_normal(y.shape).astype("float32")))
     of_queries_and_keys = nnx.to_numpy(gradients["W_in"])[: 2 * 64, :]
     assert not of_queries_and_keys.any()
     assert nnx.to_numpy(gradients["W_in"])[2 * 64 :, :].any()
