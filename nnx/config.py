@@ -63,7 +63,9 @@ class Configured:
             )
 
         def __setattr__(self, name, value):
-            object.__setattr__(self, name, _accepted(self, name, value))
+            if name in vars(self):
+                value = _accepted(self, name, value)
+            object.__setattr__(self, name, value)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Return how to make a copy: without `__new__`, which asks for the arguments."""

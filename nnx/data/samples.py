@@ -253,7 +253,6 @@ def _weighed(
     net: Any, parts: list[_Checked], names: list[str], label: int | None, class_weights: Any
 ) -> Parts:
     """Return the parts with the weights that all wishes together give."""
-    backend = net.backend
     masks = [part.ignored for part in parts if part.ignored is not None]
     ignores = any(mask.any() for mask in masks)
     if not ignores and class_weights is None:
@@ -265,7 +264,7 @@ def _weighed(
     if ignores:
         scale = weighing.scale(masks, label, names[1])  # type: ignore[arg-type]
         factors = [f * ~mask * scale for f, mask in zip(factors, masks, strict=True)]
-    found = []
+    found, backend = [], net.backend
     for part, factor in zip(parts, factors, strict=True):
         if factor.ndim > len((part.x.shape[0], *part.outputs)[net.cost.over]):
             what = "ignore_label" if ignores else "class_weights"

@@ -313,10 +313,7 @@ class Layer(Watched):
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all but the closure of the last `evaluate`; arrays are copied, views or not.
-
-        A pickle is read by the version of nnx that has made it; a file of `save` by later ones too.
-        """
+        """Return all but the closure of the last `evaluate`; arrays are copied, views or not."""
         kept = {**vars(self), "_backward": None}
         if not self.children:
             copy = self.backend.xp.asarray

@@ -96,8 +96,8 @@ class Plan(Prepared):
         self.groups = grouped(self.backend, chain.optimized(self.slots), self.slots)
 
         self.leaves: list[Layer] = []
-        known = {id(layer) for _, layer in self.tree}
-        layers = [layer for _, layer in self.tree]
+        _, layers = zip(*self.tree, strict=True)
+        known = set(map(id, layers))
         self.watch(layers)
         for layer in layers:
             for value in vars(layer).values():
