@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from activations_table import CASES as ACTIVATIONS
 from conftest import compile_on, why_unusable
 
 import nnx
@@ -202,6 +203,15 @@ def test_a_layer_says_what_becomes_of_padding_and_does_it(kind, number, training
             assert not (y[~data] == value).all(axis=-1).all()
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, 2.0])
+@pytest.mark.parametrize("case", ACTIVATIONS, ids=lambda case: case.name)
+def test_an_activation_says_which_padding_it_keeps(case, value):
+    with nnx.use_backend("numpy"):
+        layer, x = nnx.ActivationLayer(case.make()), np.full((1, 4), value, dtype=np.float32)
+        kept = not layer.padding_after(Padding(value)).is_lost
+        assert kept == bool((layer.evaluate(x) == x).all())
+
+
 def test_tokens_become_padding():
     with nnx.use_backend("numpy"):
         tokens = np.asarray([[3, 1, 0, 0], [2, 2, 2, 0]])
@@ -337,8 +347,8 @@ def test_a_compiled_forward_gives_the_same(backend):
 
 
 def test_a_step_reads_nothing_back():
-    layers = [nnx.MaskedLayer(nnx.DenseLayer(4, 3)), nnx.LSTMLayer(3, 2, mask_value=0.0)]
-    net = nnx.SequentialNet((TIME, 4), layers)
+    layers = [nnx.MaskedLayer(nnx.DenseLayer(4, 3)), nnx.ActivationLayer(nnx.TanH())]
+    net = nnx.SequentialNet((TIME, 4), [*layers, nnx.LSTMLayer(3, 2, mask_value=0.0)])
     x, y = ragged(0.0)[0].astype(np.float32), np.zeros((SAMPLES, 2), dtype=np.float32)
     assert_no_host_sync(lambda net, x, y: net.step(x, y), net, x, y)
 
