@@ -43,7 +43,7 @@ CALLS = [
     (lambda: nnx.LayerNormLayer(3, eps=1e-5), "write epsilon=1e-05"),
     (lambda: nnx.MultiHeadAttentionLayer(4, num_heads=2), "write heads=2"),
     (lambda: nnx.MultiHeadAttentionLayer(embed_dim=8, heads=2), "write ni=8"),
-    (lambda: nnx.LSTMLayer(4, 8, bidirectional=True), r"write BidirectionalLayer\(LSTMLayer"),
+    (lambda: nnx.LSTMLayer(4, 8, bidirectional=True), "write BidirectionalLayer(LSTMLayer"),
     (lambda: nnx.GRULayer(4, 8, num_layers=2), "write several layers"),
     (lambda: nnx.EmbeddingLayer(vocab_size=9, no=2), "write ni=9"),
     (lambda: nnx.L2Regularizer(weight_decay=3), "write l2=3"),
