@@ -14,6 +14,7 @@ from nnx.backend import Array, Backend, working_on
 from nnx.checks import ShapeError, count, flag, instance
 from nnx.communication import Communicator
 from nnx.data import KnownInputs, as_floats, checked_on_device, equal_parts, source_of
+from nnx.layers._padding import check_padding
 from nnx.layers.base import Layer
 from nnx.layers.container import SequentialLayer
 from nnx.layers.summary import Summary
@@ -50,7 +51,8 @@ class SequentialNet(SequentialLayer):
     Raises:
         ShapeError: a layer does not take what the one before it gives.
         BackendError: the layers were not all born on one backend.
-        ValueError: there is no layer, or the loss does not go with the last activation.
+        ValueError: there is no layer, the loss does not go with the last activation, or padding
+            does not reach a layer with a mask_value, as one before it gives it other values.
     """
 
     __call__ = not_called("net.predict(x)")
@@ -92,15 +94,13 @@ class SequentialNet(SequentialLayer):
                 raise
 
     def check(self) -> tuple[int, ...]:
-        """Check that the layers fit together, and that the loss goes with the last activation.
-
-        Returns:
-            The shape of one sample's output.
+        """Return the shape of one sample's output, after checking layers, loss and padding.
 
         Raises:
-            ShapeError, BackendError, ValueError: they do not; with what to do.
+            ShapeError, BackendError, ValueError: they do not fit together; with what to do.
         """
-        shape = self.output_shape
+        shape = self.shapes(self.input_shape, "the network's input is")[-1]
+        check_padding(self, self.layers)
         for afun in self.last_activations() or ():
             self.cost.check_activation(afun, shape[-1])
         return shape

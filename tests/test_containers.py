@@ -474,6 +474,10 @@ HOLDS = {
         lambda: nnx.ParallelLayer([nnx.DenseLayer(2, 2)]),
         {"branches": lambda: [nnx.DenseLayer(2, 3), [nnx.DenseLayer(2, 2)]]},
     ),
+    nnx.MaskedLayer: (
+        lambda: nnx.MaskedLayer(nnx.DenseLayer(2, 2)),
+        {"block": lambda: [nnx.DenseLayer(2, 3), nnx.DenseLayer(3, 1)]},
+    ),
     nnx.BidirectionalLayer: (
         lambda: nnx.BidirectionalLayer(recurrent(), recurrent(reverse=True)),
         {"forward_layer": recurrent, "backward_layer": lambda: recurrent(reverse=True)},
@@ -515,7 +519,8 @@ def test_layers_that_are_assigned_are_those_of_the_constructor(kind, name):
     rebuilt = kind(**layer.arguments())
     assert repr(rebuilt) == repr(layer)
     assert [type(child) for child in rebuilt.children] == [type(child) for child in layer.children]
-    x = np.ones((3, 4, 2)) if kind is nnx.BidirectionalLayer else np.ones((3, 2))
+    sequences = kind in (nnx.BidirectionalLayer, nnx.MaskedLayer)
+    x = np.ones((3, 4, 2)) if sequences else np.ones((3, 2))
     x = layer.backend.asarray(x)
     np.testing.assert_array_equal(rebuilt.forward(x)[0], layer.forward(x)[0])
 

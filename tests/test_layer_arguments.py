@@ -118,6 +118,7 @@ BASES = {"AffineLayer", "ConvolutionLayer", "Layer", "PoolingLayer", "RecurrentL
 CONTAINERS = {
     "BidirectionalLayer",
     "Container",
+    "MaskedLayer",
     "ParallelLayer",
     "ResidualLayer",
     "SequentialLayer",

@@ -64,6 +64,7 @@ SHAPES = {
     },
     nnx.LSTMLayer: {"": ((None, 3), (4,)), ", sequences in reverse": ((None, 3), (None, 4))},
     nnx.LayerNormLayer: {"": ((None, 6), (None, 6)), ", two axes": ((None, 2, 5), (None, 2, 5))},
+    nnx.MaskedLayer: {"": ((None, 6), (None, 4))},
     nnx.MaxPool2DLayer: {
         "": ((None, None, None), (None, None, None)),
         ", overlapping": ((None, None, None), (None, None, None)),

@@ -47,6 +47,7 @@ OPERATORS = {
     "LSTMLayer, sequences in reverse": ["Transpose", "LSTM", "Squeeze", "Transpose"],
     "LayerNormLayer": ["LayerNormalization"],
     "LayerNormLayer, two axes": ["LayerNormalization"],
+    "MaskedLayer": ["MatMul", "Add", "Relu", "Equal", "Cast", "ReduceMin", "Equal", "Where"],
     "MaxPool2DLayer": ["MaxPool"],
     "MultiHeadAttentionLayer": ["MatMul", "Add", "Split", "Attention", "MatMul", "Add"],
     "ParallelLayer": ["Gemm", "Relu", "Gemm", "Relu", "Concat"],

@@ -117,6 +117,15 @@ def test_positions_of_padding():
     assert difference(nnx.SequentialNet((None, 4), [layer]), *both_lengths(4, True)) == 0
 
 
+@pytest.mark.parametrize("value", [0.0, -1.5])
+def test_a_block_that_keeps_padding(value):
+    block = [nnx.LayerNormLayer(4), nnx.DenseLayer(4, 3, nnx.TanH())]
+    layers = [nnx.MaskedLayer(block, value), nnx.LSTMLayer(3, 2, mask_value=value)]
+    net = stirred(nnx.SequentialNet((None, 4), layers))
+    xs = [np.where(x == 0, value, x) for x in both_lengths(4, True)]
+    assert difference(net, *xs) <= TOLERANCE
+
+
 def test_another_number_for_padding():
     net = stirred(nnx.SequentialNet((None, 3), [nnx.GRULayer(3, 4, mask_value=-1.5)]))
     xs = [np.where(x == 0, -1.5, x) for x in both_lengths(3, True)]

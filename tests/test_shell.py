@@ -42,10 +42,12 @@ def network(text, shape):
          "SequentialNet((7,), [EmbeddingLayer(9, 4), BidirectionalLayer(LSTMLayer(4, 3), "
          "LSTMLayer(4, 3, reverse=True)), DenseLayer(6, 1, afun=Logistic())], "
          "cost=BinaryCrossEntropy())"),
-        ("gru 4 return_sequences, layernorm, multiheadattention 2, rnn 3 relu mask_value=0.0",
-         (5, 2), "SequentialNet((5, 2), [GRULayer(2, 4, return_sequences=True), "
-         "LayerNormLayer((4,)), MultiHeadAttentionLayer(4, 2), RNNLayer(4, 3, afun=ReLU(), "
-         "mask_value=0.0)], cost=MeanSquaredError())"),
+        ("gru 4 return_sequences mask_value=0, masked (layernorm), multiheadattention 2 "
+         "mask_value=0, masked (dense 3, dense 5) 0, rnn 3 relu mask_value=0.0",
+         (5, 2), "SequentialNet((5, 2), [GRULayer(2, 4, return_sequences=True, mask_value=0.0), "
+         "MaskedLayer(LayerNormLayer((4,))), MultiHeadAttentionLayer(4, 2, mask_value=0.0), "
+         "MaskedLayer(SequentialLayer([DenseLayer(4, 3), DenseLayer(3, 5)])), "
+         "RNNLayer(5, 3, afun=ReLU(), mask_value=0.0)], cost=MeanSquaredError())"),
         ("residual (dense 3 leakyrelu(0.2), dense 2 linear), parallel (dense 2, dense 3) merge="
          "concat, groupnorm 5, reshape 5x1", (2,), "SequentialNet((2,), [ResidualLayer("
          "SequentialLayer([DenseLayer(2, 3, afun=LeakyReLU(alpha=0.2)), DenseLayer(3, 2, "

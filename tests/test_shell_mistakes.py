@@ -312,7 +312,9 @@ MISTAKES = [
     ),
     (
         ["train", "series.npy", "y.npy", "--layers", "lstm 3 mask_value=0", "--standardize"],
-        "expected layers without mask_value after standardize, got LSTMLayer(2, 3, mask_value=0.0)",
+        "LSTMLayer: expected padding to be 0.0, its mask_value, got other values from "
+        "StandardizeLayer(2, axis=-1), "
+        "which does not keep it; standardize the data without its padding, or leave out mask_value",
     ),
 ]
 

@@ -138,6 +138,7 @@ ARGUMENTS: dict[type, dict[str, tuple[Any, ...]]] = {
     nnx.PositionalEncodingLayer: {"": (lambda: nnx.PositionalEncodingLayer(4, 10), (3, 5, 4))},
     nnx.ActivationLayer: {"": (lambda: nnx.ActivationLayer(nnx.TanH()), (8, 6))},
     nnx.SequentialLayer: {"": (lambda: nnx.SequentialLayer(_two_layers()), (8, 6))},
+    nnx.MaskedLayer: {"": (lambda: nnx.MaskedLayer(nnx.DenseLayer(6, 4)), (3, 5, 6))},
     nnx.ResidualLayer: {"": (lambda: nnx.ResidualLayer(_two_layers()), (8, 6))},
     nnx.ParallelLayer: {
         "": (lambda: nnx.ParallelLayer([nnx.DenseLayer(6, 3), nnx.DenseLayer(6, 2)]), (8, 6)),

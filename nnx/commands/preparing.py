@@ -85,20 +85,13 @@ def fit(net: Any, x: Any, y: Any, validation: Any) -> None:
 
     Raises:
         ValueError, TypeError, ShapeError: the inputs are not finite numbers; or the layer is inside
-            of another one, or before one that looks for padding.
+            of another one.
     """
-    every = [layer for _, layer in once(net)]
-    found = [layer for layer in every if isinstance(layer, nnx.StandardizeLayer)]
+    found = [layer for _, layer in once(net) if isinstance(layer, nnx.StandardizeLayer)]
     if lost := [layer for layer in found if not any(layer is one for one in net.layers)]:
         raise ValueError(
             f"expected standardize between the other layers, got {lost[0]!r} inside of one; put it "
             "before that"
-        )
-    masked = [layer for layer in every if getattr(layer, "mask_value", None) is not None]
-    if found and masked:
-        raise ValueError(
-            f"expected layers without mask_value after standardize, got {masked[0]!r}, which does "
-            "not find the padding any more; leave mask_value out, or standardize"
         )
     held = _held(net, x, y, validation) if found else None
     for i, layer in enumerate(net.layers):

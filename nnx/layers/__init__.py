@@ -15,6 +15,7 @@ from nnx.layers.convolution import Conv1DLayer, Conv2DLayer, ConvolutionLayer
 from nnx.layers.dense import DenseLayer
 from nnx.layers.embedding import EmbeddingLayer
 from nnx.layers.gated import GRULayer, LSTMLayer
+from nnx.layers.masked import MaskedLayer
 from nnx.layers.noise import DropoutLayer, GaussianNoiseLayer
 from nnx.layers.normalization import BatchNormLayer, GroupNormLayer, LayerNormLayer
 from nnx.layers.pooling import AvgPool2DLayer, GlobalAvgPoolLayer, MaxPool2DLayer, PoolingLayer
@@ -54,6 +55,7 @@ __all__ = [
     "LSTMLayer",
     "Layer",
     "LayerNormLayer",
+    "MaskedLayer",
     "MaxPool2DLayer",
     "MultiHeadAttentionLayer",
     "ParallelLayer",

@@ -10,7 +10,15 @@ from nnx.config import is_own
 from nnx.randomness import without_draws
 from nnx.regularizers import Regularizer
 
-__all__ = ["ATTRIBUTES", "Checked", "Penalty", "assigned", "check_whole", "kept_with"]
+__all__ = [
+    "ATTRIBUTES",
+    "Checked",
+    "Penalty",
+    "assigned",
+    "check_whole",
+    "checked_name",
+    "kept_with",
+]
 
 # What is no argument of a constructor, and is assigned all the same.
 ATTRIBUTES = ("frozen", "traceable", "backend", "parameters", "buffers", "regularizers", "states")
@@ -124,3 +132,17 @@ def assigned(layer: Any, name: str, value: Any) -> Any:
         )
     kind, example = (Backend, "nnx.get_backend()") if name == "backend" else (dict, "{}")
     return checks.instance(layer, name, value, kind, example)
+
+
+def checked_name(layer: Any, name: Any) -> str:
+    """Return the name of a layer.
+
+    Raises:
+        TypeError: something else was given in its place.
+    """
+    if not isinstance(name, str | None):
+        raise TypeError(
+            f"{type(layer).__name__}: expected name to be text or None, got {name!r}; pass "
+            "several layers as one list; a container has no optimizer"
+        )
+    return name or type(layer).__name__

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from nnx.activations import Activation
-from nnx.backend import Array
+from nnx.backend import Array, array_namespace
 from nnx.layers._arguments import Checked
+from nnx.layers._padding import Padding
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Gradients, Layer
 
@@ -49,3 +50,11 @@ class ActivationLayer(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of the input."""
         return input_shape
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is kept if phi(value) = value."""
+        with self.backend.selected():
+            x = self.backend.asarray([[before.value] * 3])  # 3, as a softmax of 1 would be 1
+            a, _ = self.afun.forward(x)
+            kept = bool(array_namespace(x).all(a == x))
+        return before if kept else before.lost(self)

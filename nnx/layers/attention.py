@@ -11,6 +11,7 @@ from nnx.checks import ShapeError
 from nnx.initializers import Initializer, RandnAverage
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._attention import attend
+from nnx.layers._padding import Padding
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
@@ -169,6 +170,10 @@ class MultiHeadAttentionLayer(Layer):
         check_sequence(input_shape, self.ni)
         return input_shape
 
+    def padding_after(self, before: Padding) -> Padding:
+        """It is 0."""
+        return before.found_by(self, 0.0)
+
 
 class PositionalEncodingLayer(Layer):
     """Add waves that encode the position: y_t = x_t + P_t, with features 2i and 2i + 1 of P_t
@@ -232,3 +237,7 @@ class PositionalEncodingLayer(Layer):
                 f"{input_shape}; make it with a larger max_time, or shorten the sequences"
             )
         return input_shape
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is kept."""
+        return before.found_by(self, before.value)

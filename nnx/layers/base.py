@@ -16,16 +16,25 @@ from nnx.backend import (
     resolve,
 )
 from nnx.checks import ShapeError, instance
-from nnx.config import Watched
-from nnx.layers._arguments import ATTRIBUTES, Checked, Penalty, assigned, check_whole, kept_with
+from nnx.config import Watched, is_own
+from nnx.layers._arguments import (
+    ATTRIBUTES,
+    Checked,
+    Penalty,
+    assigned,
+    check_whole,
+    checked_name,
+    kept_with,
+)
 from nnx.layers._by_hand import as_array, check_backward, check_gradients, checked_forward
+from nnx.layers._padding import Padding
 from nnx.layers._shapes import Shape
 from nnx.layers.tree import ParameterState, Slot, gather, once, slots, take_step, walk
 from nnx.optimizers import SGD, Optimizer
 from nnx.regularizers import Regularizer
 from nnx.synonyms import advice, not_called
 
-__all__ = ["AffineLayer", "Layer", "Parameter", "checked_name"]
+__all__ = ["AffineLayer", "Layer", "Parameter"]
 
 Gradients = dict[Any, Any]
 Backward = Callable[..., tuple[Array, Gradients]]
@@ -151,9 +160,7 @@ class Layer(Watched):
             arguments["name"] = None
         return arguments
 
-    def kept_with(self, name: str, value: Any) -> Any:
-        """Return what the constructor keeps if it gets another value of an argument."""
-        return kept_with(self, name, value)
+    kept_with = kept_with
 
     def forward(self, x: Array, training: bool = False) -> tuple[Array, Backward]:
         """Return the value and its backward, delta -> (dx, gradients)."""
@@ -168,6 +175,14 @@ class Layer(Watched):
             ShapeError: the layer does not take that input.
         """
         raise NotImplementedError(f"{type(self).__name__} must define output_shape(input_shape)")
+
+    def padding_after(self, before: Padding) -> Padding:
+        """Return before, before.becomes(value, self) or before.lost(self) for padded time steps.
+
+        Formulas of nnx lose them, unless it is said here; those of a user are taken to keep them.
+        """
+        lost = is_own(type(self).forward) and not self.keeps_values
+        return before.lost(self) if lost else before
 
     def as_child(self) -> Layer:
         """Return what stands for this layer inside of another one."""
@@ -383,17 +398,3 @@ class AffineLayer(Layer):
     def last_activations(self) -> list[Activation]:
         """Return the activation of the layer."""
         return [self.afun]
-
-
-def checked_name(layer: Layer, name: Any) -> str:
-    """Return the name of a layer.
-
-    Raises:
-        TypeError: something else was given in its place.
-    """
-    if not isinstance(name, str | None):
-        raise TypeError(
-            f"{type(layer).__name__}: expected name to be text or None, got {name!r}; pass "
-            "several layers as one list; a container has no optimizer"
-        )
-    return name or type(layer).__name__

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from nnx.activations import Activation
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError, choice, shapes
+from nnx.layers._padding import Padding, joined
 from nnx.layers._shapes import Shape, merged, output_shape, total
 from nnx.layers.base import Backward, Gradients
 from nnx.layers.container import Container, as_layer, as_layers, skipping
@@ -55,6 +56,10 @@ class ResidualLayer(Container):
                 "give the block's last layer as many outputs as the block has inputs"
             )
         return both
+
+    def padding_after(self, before: Padding) -> Padding:
+        """Add its value and that of the block's output."""
+        return joined(self, [before, self.block.padding_after(before)], add=True)
 
 
 class ParallelLayer(Container):
@@ -146,6 +151,11 @@ class ParallelLayer(Container):
             )
         joined = total(*[shape[axis] for shape in found])
         return (*beside[1 : axis + 1], joined, *beside[axis + 1 :])
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is kept if all branches give it the same value, or is the sum of their values."""
+        found = [branch.padding_after(before) for branch in self.children]
+        return joined(self, found, add=self.merge == "sum")
 
     def last_activations(self) -> list[Activation] | None:
         """Return those of all branches if they stand side by side; a sum has none."""

@@ -10,10 +10,11 @@ from nnx.activations import Activation
 from nnx.backend import Array, Backend, BackendError
 from nnx.checks import ShapeError, sequence
 from nnx.config import kept, parameters_of
-from nnx.layers._arguments import ATTRIBUTES, assigned
+from nnx.layers._arguments import ATTRIBUTES, assigned, checked_name
 from nnx.layers._contract import explain_shape
+from nnx.layers._padding import Padding, check_padding
 from nnx.layers._shapes import Shape, told
-from nnx.layers.base import Backward, Gradients, Layer, checked_name
+from nnx.layers.base import Backward, Gradients, Layer
 from nnx.layers.tree import once, walk
 from nnx.optimizers import Optimizer
 
@@ -144,6 +145,12 @@ class Container(Layer):
         """Check x in every child; override this if the children do not get x as it is."""
         for child in self.children:
             child.check_inputs(x)
+
+    def padding_after(self, before: Padding) -> Padding:
+        """Check each child by itself, as it is not known what it gets; override this if it is."""
+        for child in self.children:
+            check_padding(child, [child])
+        return before
 
     @property
     def traceable(self) -> bool:  # type: ignore[override]
@@ -292,6 +299,12 @@ class SequentialLayer(Container):
     def check_inputs(self, x: Any) -> None:
         """Let the first layer check them."""
         self.layers[0].check_inputs(x)
+
+    def padding_after(self, before: Padding) -> Padding:
+        """Let the layers treat it one after another."""
+        for layer in self.layers:
+            before = layer.padding_after(before)
+        return before
 
     def last_activations(self) -> list[Activation] | None:
         """Return the activations of the last layer that does more than rearrange its inputs."""

@@ -11,6 +11,7 @@ from nnx.backend import Array, array_namespace, sum_rows
 from nnx.checks import ShapeError
 from nnx.initializers import Initializer, LeCunNormal
 from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._padding import Padding
 from nnx.layers._sequences import place
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
@@ -145,3 +146,9 @@ class EmbeddingLayer(Layer):
                 f"takes input of shape (time,) with at least one time step, got {input_shape}"
             )
         return (*input_shape, self.no)
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is 0 with padding_index."""
+        if self.padding_index is None:
+            return before.lost(self, "give it padding_index=0, if 0 is the token of padding")
+        return Padding(0.0, self)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from nnx import checks
 from nnx.backend import Array, array_namespace
+from nnx.layers._padding import Padding
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Gradients, Layer
 from nnx.randomness import noise
@@ -59,6 +60,10 @@ class DropoutLayer(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Unchanged."""
         return input_shape
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is kept if it is 0."""
+        return before if before.value == 0 or not self.rate else before.lost(self)
 
 
 class GaussianNoiseLayer(Layer):

@@ -8,6 +8,7 @@ from nnx import checks
 from nnx.backend import Array, array_namespace
 from nnx.checks import ShapeError
 from nnx.layers._moments import moments
+from nnx.layers._padding import Padding
 from nnx.layers._shapes import KNOWN, Shape
 from nnx.layers.base import Backward, Layer
 
@@ -49,6 +50,10 @@ class RescalingLayer(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Unchanged."""
         return input_shape
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is rescaled, too."""
+        return before.becomes(self.scale * before.value + self.offset, self)
 
 
 class StandardizeLayer(Layer):
@@ -146,3 +151,9 @@ class StandardizeLayer(Layer):
                 f"takes input of shape ({self.n},) or {what}, got {input_shape}{remedy}"
             )
         return input_shape
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is lost, and would count in mean and deviation."""
+        return before.lost(
+            self, "standardize the data without its padding, or leave out mask_value"
+        )

@@ -24,6 +24,7 @@ from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
 from nnx.backend import Array, array_namespace, scan, whole
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
+from nnx.layers._padding import Padding
 from nnx.layers._sequences import check_input, check_sequence, is_data, padding_value, place
 from nnx.layers._shapes import Shape
 from nnx.layers.base import Backward, Layer, Parameter
@@ -249,6 +250,10 @@ class RecurrentLayer(Layer):
         """(time, ni) -> (time, no) with return_sequences, else (no,); time may be None, any."""
         time = check_sequence(input_shape, self.ni)
         return (time, self.no) if self.return_sequences else (self.no,)
+
+    def padding_after(self, before: Padding) -> Padding:
+        """It is 0."""
+        return before.found_by(self, 0.0)
 
     def _inside(self, x: Array) -> Arrays:
         """(time, 1, 1), False for the steps that begin a segment; nothing without segments."""

@@ -12,6 +12,7 @@ from nnx.config import parameters_of
 from nnx.layers._shapes import Shape, output_shape
 from nnx.layers.branches import ParallelLayer, ResidualLayer
 from nnx.layers.container import Container, SequentialLayer
+from nnx.layers.masked import MaskedLayer
 from nnx.layers.tree import slots, walk
 
 __all__ = ["Summary"]
@@ -148,7 +149,7 @@ def _inputs(layer: Any, shape: Shape | None) -> list[Shape | None]:
     children = layer.children
     if shape is not None and isinstance(layer, SequentialLayer):
         return [shape, *layer.shapes(shape, "")[:-1]]
-    if isinstance(layer, ParallelLayer | ResidualLayer):
+    if isinstance(layer, ParallelLayer | ResidualLayer | MaskedLayer):
         return [shape] * len(children)
     return [None] * len(children)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from nnx.layers import ParallelLayer, ResidualLayer, SequentialLayer
+from nnx.layers import MaskedLayer, ParallelLayer, ResidualLayer, SequentialLayer
+from nnx.onnx._sequences import is_data
 from nnx.onnx.graph import Graph, Value
 
-__all__ = ["parallel", "residual", "sequence"]
+__all__ = ["masked", "parallel", "residual", "sequence"]
 
 
 def sequence(graph: Graph, layer: SequentialLayer, x: Value) -> str:
@@ -18,6 +19,12 @@ def sequence(graph: Graph, layer: SequentialLayer, x: Value) -> str:
 def residual(graph: Graph, layer: ResidualLayer, x: Value) -> str:
     """Add."""
     return graph.node("Add", x, graph.layer(layer.block, x, 0))
+
+
+def masked(graph: Graph, layer: MaskedLayer, x: Value) -> str:
+    """Where, between the block and the mask value."""
+    y, data = graph.layer(layer.block, x, 0), is_data(graph, x, layer.mask_value)
+    return graph.node("Where", data, y, graph.number(layer.mask_value))
 
 
 def parallel(graph: Graph, layer: ParallelLayer, x: Value) -> str:
