@@ -62,6 +62,7 @@ ELSEWHERE = {
     "Module": "Layer", "fit": "SequentialNet.train", "LSTM": "LSTMLayer", "SimpleRNN": "RNNLayer",
     "Flatten": "FlattenLayer", "BatchNorm2d": "BatchNormLayer", "MaxPool2d": "MaxPool2DLayer",
     "MaxPooling2D": "MaxPool2DLayer", "Embedding": "EmbeddingLayer", "LayerNorm": "LayerNormLayer",
+    "Masking": "MaskedLayer",
     "MultiheadAttention": "MultiHeadAttentionLayer", "xavier_uniform_": "RandAverage",
     "GlorotNormal": "RandnAverage", "he_normal": "HeNormal", "Orthogonal": "RandnOrthonormal",
     "Optimiser": "Optimizer", "Adamw": "AdamW", "L2": "L2Regularizer", "tensor": "Backend.asarray",

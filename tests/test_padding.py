@@ -305,6 +305,25 @@ def test_gradients_are_those_of_sequences_without_padding():
                 np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
 
 
+def test_no_gradient_reaches_padding_from_other_time_steps():
+    with nnx.use_backend("numpy"):
+        layer = nnx.MaskedLayer(nnx.MultiHeadAttentionLayer(4, 2))
+        x, data = ragged(0.0)
+        y, backward = layer.forward(x.astype(np.float32))
+        dx, _ = backward(np.ones_like(y))
+        assert (dx[~data] == 0.0).all()
+        assert (dx[data] != 0.0).all()
+
+
+def test_the_summary_shows_the_shapes_inside(capsys):
+    with nnx.use_backend("numpy"):
+        nnx.SequentialNet((5, 4), [nnx.MaskedLayer(nnx.DenseLayer(4, 3), -1.0)]).summary()
+    printed = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()]
+    assert ["1", "MaskedLayer(mask_value=-1.0)", "(5, 3)", "(15)"] in rows
+    assert ["1.1", "DenseLayer(4, 3)", "(5, 3)", "15"] in rows
+
+
 def test_a_compiled_forward_gives_the_same(backend):
     layer = nnx.MaskedLayer(nnx.DenseLayer(4, 3, nnx.TanH()), -1.0)
     x = backend.asarray(ragged(-1.0)[0])

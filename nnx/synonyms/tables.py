@@ -228,6 +228,7 @@ CLASSES = {
     "loadstatedict": "SequentialNet.load_weights",
     "mae": "MeanAbsoluteError",
     "manualseed": "seed",
+    "masking": "MaskedLayer",
     "maxpooling2d": "MaxPool2DLayer",
     "mlp": "SequentialNet",
     "mlpclassifier": "estimators.NetworkClassifier",
