@@ -4,7 +4,7 @@ A column belongs to a time step. With the scores S = K^T Q, E = exp(S - max(S)) 
 the columns, O = V E / z: sums down columns are faster than sums along rows, and V E / z divides
 fewer numbers than E / z. Backward, with d = dO / z:
 
-    dV = d E^T,  dS = E (V^T d - sum(E (V^T d)) / z),  dQ = K dS,  dK = Q dS^T.
+    dV = d E^T,  dS = E (V^T d - sum(O d)),  dQ = K dS,  dK = Q dS^T.
 
 A block of queries has columns of its own, so that blocks change nothing but the order in which
 dK and dV are summed. The backward of a block computes its E again.
@@ -48,7 +48,7 @@ def attend(
         return _in_blocks(Q, K, V, hidden, queries, size)
     E, _ = _exponentials(Q, K, hidden(*queries) if hidden else None)
     O, z = _output(E, V)  # noqa: E741
-    return O, lambda dO: _gradients(dO, E, z, Q, K, V)
+    return O, lambda dO: _gradients(dO, E, z, O, Q, K, V)
 
 
 def _exponentials(
@@ -74,16 +74,23 @@ def _output(E: Array, V: Array) -> tuple[Array, Array]:
 
 
 def _gradients(
-    dO: Array, E: Array, z: Array, Q: Array, K: Array, V: Array
+    dO: Array,
+    E: Array,
+    z: Array,
+    O: Array,  # noqa: E741
+    Q: Array,
+    K: Array,
+    V: Array,
 ) -> tuple[Array, Array, Array]:
-    """Return dQ, dK, dV, with dS = E (V^T d - sum(E (V^T d)) / z), d = dO / z.
+    """Return dQ, dK, dV, with dS = E (V^T d - sum(O d)), d = dO / z.
 
-    The sum is also O d z. But where a query attends to one key alone, this form is exactly 0.
+    If z = 1 the query attends to one key alone, and its scores do not matter: dS is exactly 0.
     """
     xp = array_namespace(dO)
     d = dO / z
-    dS = xp.matrix_transpose(V) @ d
-    dS -= xp.sum(E * dS, axis=-2, keepdims=True) / z
+    of_scores = d * xp.astype(z > 1.0, d.dtype)
+    dS = xp.matrix_transpose(V) @ of_scores
+    dS -= xp.sum(O * of_scores, axis=-2, keepdims=True)
     dS *= E
     return K @ dS, Q @ xp.matrix_transpose(dS), d @ xp.matrix_transpose(E)
 
@@ -109,14 +116,14 @@ def _in_blocks(
     O, z, top = map(whole, found)  # noqa: E741
 
     def gradients(carry: Any, row: Any) -> Any:
-        ((dO, z, top, Q, *few),) = row
+        ((dO, z, top, O, Q, *few),) = row  # noqa: E741
         dK, dV = carry
         E, _ = _exponentials(Q, K, hidden(*few) if hidden else None, top)
-        dQ, more_dK, more_dV = _gradients(dO, E, z, Q, K, V)
+        dQ, more_dK, more_dV = _gradients(dO, E, z, O, Q, K, V)
         return (dK + more_dK, dV + more_dV), ((dQ,),)
 
     def backward(dO: Array) -> tuple[Array, Array, Array]:
-        rows = (_split(dO, size), z, top, *blocks)
+        rows = (_split(dO, size), z, top, O, *blocks)
         (dK, dV), ((dQ,),) = scan(gradients, (xp.zeros_like(K), xp.zeros_like(V)), (rows,))
         return _joined(whole(dQ), time), dK, dV
 
