@@ -39,7 +39,7 @@ HOST = {
     "nnx.interchange",
     "nnx.layers._by_hand",
     "nnx.layers._moments",
-    "nnx.layers.activation",
+    "nnx.layers._padding",
     "nnx.layers.embedding",
     "nnx.metrics.door",
     "nnx.networks",
