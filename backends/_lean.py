@@ -16,7 +16,7 @@ CREATION = """
     arange asarray empty empty_like eye full full_like linspace ones ones_like zeros zeros_like
     """.split()  # noqa: SIM905
 
-# What NumPy has as the standard wants it, and nnx uses.
+# Names that nnx uses, and that NumPy has in the form of the standard.
 OWN = (*FUNCTIONS, "any", "bool", "float32", "float64", "int8", "int16", "int32", "int64")
 OWN += ("uint8", "uint16", "uint32", "uint64", "__array_namespace_info__")
 

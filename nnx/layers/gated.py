@@ -141,7 +141,7 @@ class LSTMLayer(RecurrentLayer):
 
 
 class _GRUCell(Cell):
-    """h' = n + z (h - n), with r, z = s(x) = (1 + tanh(x / 2)) / 2."""
+    """h' = n + z (h - n). The gates r and z are s(x) = (1 + tanh(x / 2)) / 2."""
 
     def __init__(self, layer: Any, like: Array) -> None:
         super().__init__(layer, like)

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from nnx import checks
 from nnx.activations import Activation, LogSoftmax, SoftMax, TanH
 from nnx.backend import Array, array_namespace, scan, whole
+from nnx.config import is_own
 from nnx.initializers import Initializer, RandnAverage, RandnOrthonormal
 from nnx.layers._arguments import Checked, Penalty
 from nnx.layers._padding import Padding
@@ -277,7 +278,7 @@ class _RNNCell(Cell):
         super().__init__(layer, like)
         self.phi = layer.afun.forward
         # One of a user's own may be a function of all entries of a sample.
-        ours = type(layer.afun).__module__.startswith("nnx.")
+        ours = is_own(type(layer.afun))
         self.elementwise = ours and not isinstance(layer.afun, SoftMax | LogSoftmax)
 
     def step(self, u: Array, v: Array, state: Arrays) -> tuple[Arrays, Arrays]:

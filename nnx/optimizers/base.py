@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from nnx.backend import Array, Backend, array_namespace, get_backend, to_numpy
 from nnx.checks import instance, shapes
 from nnx.clipping import Clip
-from nnx.config import Watched, build, plain
+from nnx.config import Watched, build, is_own, plain
 from nnx.schedules import Schedule
 from nnx.synonyms import not_called
 
@@ -248,7 +248,7 @@ def check_rule(optimizer: Optimizer, p: Array) -> None:
             f"got {len(factors)} for step 1 and {len(later)} for step 2; pad with 0.0"
         )
     _checked_step(optimizer, small, g, _checked_init(optimizer, small), factors)
-    if optimizer.elementwise and not type(optimizer).__module__.startswith("nnx."):
+    if optimizer.elementwise and not is_own(type(optimizer)):
         _check_elementwise(optimizer, p, factors)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnx.backend import Array
-from nnx.config import Itself, key
+from nnx.config import Itself, is_own, key
 from nnx.data import as_floats
 from nnx.layers.tree import once, state_of
 from nnx.randomness import Draw, generator, noise_from
@@ -40,7 +40,7 @@ class CompiledLoop:
         self.loop = self.backend.compile_loop(self._step)
         # A loss of a user's own may read values outside of a step.
         self.value = plan.loss.value
-        if type(plan.loss).__module__.startswith("nnx."):
+        if is_own(type(plan.loss)):
             self.value = self.backend.compiled(self.value)
         self.draws: dict[tuple[int, ...], list[tuple[Draw, np.ndarray]]] = {}
 

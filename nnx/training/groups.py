@@ -16,6 +16,7 @@ from itertools import pairwise
 from typing import Any
 
 from nnx.backend import Array, Backend, array_namespace, to_numpy
+from nnx.config import is_own
 from nnx.layers.tree import ParameterState, Slot, state_of, take_step
 from nnx.optimizers import Factors, Optimizer
 from nnx.optimizers.base import check_rule
@@ -195,7 +196,7 @@ def _fused(backend: Backend, optimizer: Optimizer, p: Array) -> Rule | None:
         return None
     fused = backend.fuse_rule(optimizer.rule, len(optimizer.init(p)))
     kind = type(optimizer)
-    if fused is None or kind.__module__.startswith("nnx."):
+    if fused is None or is_own(kind):
         return fused
     xp, shape = array_namespace(p), tuple(min(n, 2) for n in p.shape)
     few = xp.arange(math.prod(shape), dtype=p.dtype, device=p.device)
